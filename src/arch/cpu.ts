@@ -1,0 +1,84 @@
+/** One virtual processor: its architectural state and what it is wired to. Arch functions take it first. */
+import type { CodeSize, Instruction } from '../isa/instruction.ts';
+import { CS, SS, State } from '../isa/state.ts';
+import type { Bus, InterruptController } from './bus.ts';
+
+/** What arch needs of the engine that runs the processor's code. */
+export interface EngineControl {
+  /** Forgets every fast translation of this processor (the architectural TLB is arch's own: tlb.ts). */
+  flushTranslations(): void;
+  /** Forgets the fast translations of the 4-KiB page at `linear`. */
+  flushPage(linear: bigint): void;
+  /** Ends the current run after the instruction in progress, so that the machine looks at devices and events again. */
+  endRun(): void;
+}
+
+/** Observers of what a processor does; the checker, traces and tests attach here. Absent hooks cost nothing. */
+export interface CpuHooks {
+  /**
+   * An exception or interrupt is about to be delivered. `source` tells how it arose. Returning true stops the run
+   * with the event undelivered.
+   */
+  deliver?(cpu: Cpu, vector: number, errorCode: number | undefined, source: EventSource): boolean;
+  /** SYSCALL, SYSENTER, SYSRET, SYSEXIT, IRET to CPL 3, and deliveries, after CPL changed. */
+  privilegeChange?(cpu: Cpu, from: number, to: number): void;
+}
+
+/** How an interrupt or exception arises (SDM vol. 3A 6.3, 6.4). */
+export type EventSource = 'external' | 'nmi' | 'exception' | 'software' | 'int1' | 'int3' | 'into';
+
+export class Cpu extends State {
+  readonly index: number;
+  readonly bus: Bus;
+  readonly interrupts: InterruptController;
+  /** Set by the engine when it is attached. */
+  engine: EngineControl = { flushTranslations() {}, flushPage() {}, endRun() {} };
+  hooks: CpuHooks = {};
+
+  constructor(
+    memory: WebAssembly.Memory,
+    address: number,
+    index: number,
+    bus: Bus,
+    interrupts: InterruptController,
+  ) {
+    super(memory, address);
+    this.index = index;
+    this.bus = bus;
+    this.interrupts = interrupts;
+  }
+
+  /** IA32_EFER.LMA: long mode is active. */
+  get longMode(): boolean {
+    return (this.efer & 0x400n) !== 0n;
+  }
+  /** CR0.PE. */
+  get protectedMode(): boolean {
+    return (this.cr0 & 1n) !== 0n;
+  }
+  /** RFLAGS.VM with CR0.PE. */
+  get virtual8086(): boolean {
+    return (this.flagsRest & 0x20000n) !== 0n;
+  }
+  /** Real-address or virtual-8086 mode: selectors are paragraphs. */
+  get realAddressing(): boolean {
+    return !this.protectedMode || this.virtual8086;
+  }
+  /** 64-bit mode: long mode with CS.L. */
+  get mode64(): boolean {
+    return this.longMode && (this.segAttributes[CS] & 0x2000) !== 0;
+  }
+  /** Default operand and address size of the code segment. */
+  get codeSize(): CodeSize {
+    if (this.mode64) return 64;
+    return this.segAttributes[CS] & 0x4000 ? 32 : 16;
+  }
+  /** Width of the stack pointer that pushes use. */
+  get stackSize(): CodeSize {
+    if (this.mode64) return 64;
+    return this.segAttributes[SS] & 0x4000 ? 32 : 16;
+  }
+}
+
+/** A system instruction's meaning. RIP already points past the instruction; a Fault puts it back. */
+export type SystemInstruction = (cpu: Cpu, instruction: Instruction) => void;

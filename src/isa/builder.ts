@@ -1,0 +1,184 @@
+/**
+ * The language in which instructions' meanings are written.
+ *
+ * A semantic is a function over a {@link Builder}; what a {@link Value} is depends on the builder: an
+ * expression in a WebAssembly handler, a JIT local, a value with its taint. Nothing here executes.
+ *
+ * Rules for semantics:
+ * - Every access that may fault comes before the first change of architectural state, so that a fault finds
+ *   the state of the instruction's start. A read-modify-write uses {@link Builder.readForWrite}; several stores are
+ *   preceded by {@link Builder.probeWrite}. `setRip` comes last.
+ * - Static facts ({@link Form}) may steer which operations are emitted (TypeScript `if`); run-time values may not
+ *   (use `when`, `select`, `loop`).
+ * - Operations work modulo 2^width on operands of equal width. Booleans are of width 1.
+ */
+import type { CodeSize, OperandWidth } from './instruction.ts';
+import type { Mnemonic } from './mnemonics.ts';
+
+export type Width = 1 | 8 | 16 | 32 | 64;
+
+/** A value of known width at run time. Opaque: only the builder that made it looks inside. */
+export interface Value {
+  readonly width: Width;
+}
+
+/** A value that may be assigned again, for `when` and `loop`. Reads are by use. */
+export interface Variable extends Value {
+  readonly assignable: true;
+}
+
+/** How an operand is reached; its registers, displacement and immediate are run-time data of the decoded instruction. */
+export interface OperandForm {
+  readonly kind: 'register' | 'memory' | 'immediate' | 'relative';
+  /** 0 for memory of no one size and for relative targets. */
+  readonly width: OperandWidth | 0;
+}
+
+/** What is fixed when a handler is made. One handler serves every instruction of the same form. */
+export interface Form {
+  readonly mnemonic: Mnemonic;
+  readonly operandSize: OperandWidth;
+  readonly addressSize: CodeSize;
+  readonly codeSize: CodeSize;
+  /** Width of the stack pointer: 64 in 64-bit mode, else by SS.B. */
+  readonly stackSize: CodeSize;
+  readonly operands: readonly OperandForm[];
+  readonly condition: number;
+  readonly repeat: '' | 'rep' | 'repne';
+  /** The effective segment's base must be added and its limits checked: all of legacy mode; FS/GS in 64-bit mode. */
+  readonly segmented: boolean;
+}
+
+/** A segment to access memory through: that of the memory operand (or string source), or a fixed one. */
+export type SegmentReference = 'operand' | 'es' | 'ss' | 'ds';
+
+export type StatusFlag = 'cf' | 'pf' | 'af' | 'zf' | 'sf' | 'of';
+
+/**
+ * New values of status flags; what is absent keeps its value. `result` gives SF, ZF, PF. `carries` is the
+ * vector of the carries (or borrows) out of each bit: its top bit is CF, top two bits XORed OF, bit 3 AF.
+ * Single flags override these.
+ */
+export interface FlagEffect {
+  readonly result?: Value;
+  readonly carries?: Value;
+  readonly cf?: Value;
+  readonly pf?: Value;
+  readonly af?: Value;
+  readonly zf?: Value;
+  readonly sf?: Value;
+  readonly of?: Value;
+}
+
+export interface Builder {
+  readonly form: Form;
+
+  constant(width: Width, value: bigint | number): Value;
+
+  add(x: Value, y: Value): Value;
+  sub(x: Value, y: Value): Value;
+  /** Low half of the product. */
+  mul(x: Value, y: Value): Value;
+  /** High half of the unsigned or signed product; widths 8..64. */
+  mulHighUnsigned(x: Value, y: Value): Value;
+  mulHighSigned(x: Value, y: Value): Value;
+  /**
+   * (high:low) / divisor, unsigned, widths 8..64. `fits` (width 1) is 0 when the divisor is zero or the quotient
+   * exceeds the width; the other two are then meaningless.
+   */
+  divideUnsigned(high: Value, low: Value, divisor: Value): { quotient: Value; remainder: Value; fits: Value };
+  and(x: Value, y: Value): Value;
+  or(x: Value, y: Value): Value;
+  xor(x: Value, y: Value): Value;
+  not(x: Value): Value;
+  neg(x: Value): Value;
+  /**
+   * Shifts by `count` (any width), which must be below 32 for widths up to 32 and below 64 for width 64. Bits
+   * moved past the width vanish; `sar` fills with the sign.
+   */
+  shl(x: Value, count: Value): Value;
+  shr(x: Value, count: Value): Value;
+  sar(x: Value, count: Value): Value;
+  /** Rotates; `count` must be below the width. */
+  rotl(x: Value, count: Value): Value;
+  rotr(x: Value, count: Value): Value;
+  /** Count of leading or trailing zeros (the width for zero) and of ones, at the value's width. */
+  countLeadingZeros(x: Value): Value;
+  countTrailingZeros(x: Value): Value;
+  countOnes(x: Value): Value;
+
+  eq(x: Value, y: Value): Value;
+  ne(x: Value, y: Value): Value;
+  ltUnsigned(x: Value, y: Value): Value;
+  leUnsigned(x: Value, y: Value): Value;
+  ltSigned(x: Value, y: Value): Value;
+  leSigned(x: Value, y: Value): Value;
+  select(condition: Value, whenTrue: Value, whenFalse: Value): Value;
+
+  zeroExtend(x: Value, width: Width): Value;
+  signExtend(x: Value, width: Width): Value;
+  /** Low `width` bits. */
+  truncate(x: Value, width: Width): Value;
+
+  /** A general-purpose register's low `width` bits (by number; 8 means bits 7:0). */
+  getRegister(index: number, width: OperandWidth): Value;
+  /** Writes it: 32 bits clear bits 63:32, 8 and 16 keep the rest. */
+  setRegister(index: number, value: Value): void;
+  /** AH (RAX bits 15:8). */
+  getAh(): Value;
+  setAh(value: Value): void;
+
+  /** Operand `n` at its own width (immediates as extended by the decoder). Memory is read, and may fault. */
+  read(n: number): Value;
+  /** As `read`, but memory is checked for writing first; must be followed by `write(n)` on every path that completes. */
+  readForWrite(n: number): Value;
+  /** Writes operand `n` (register, or memory, which may fault unless `readForWrite(n)` went before). */
+  write(n: number, value: Value): void;
+  /** The offset of memory operand `n` in its segment, at the address size. */
+  effectiveAddress(n: number): Value;
+  /** Displacement of relative operand `n`, sign-extended, width 64. */
+  relative(n: number): Value;
+
+  /** Memory at `offset` (any width, zero-extended) in a segment; may fault (#GP, #SS, #PF, #AC). */
+  load(segment: SegmentReference, offset: Value, width: OperandWidth): Value;
+  store(segment: SegmentReference, offset: Value, value: Value): void;
+  /** Reads for writing; finish with `commit`. */
+  loadForWrite(
+    segment: SegmentReference,
+    offset: Value,
+    width: OperandWidth,
+  ): { readonly value: Value; commit(value: Value): void };
+  /** Faults as a store of `width` bits there would. */
+  probeWrite(segment: SegmentReference, offset: Value, width: OperandWidth): void;
+
+  /** One flag, width 1. */
+  getFlag(flag: StatusFlag | 'df'): Value;
+  setFlags(effect: FlagEffect): void;
+  setDirectionFlag(value: Value): void;
+  /** Condition 0..15 (SDM vol. 2 B.1.4.7), width 1. */
+  condition(code: number): Value;
+
+  /** Address of the next instruction, width 64. */
+  nextRip(): Value;
+  /** #GP(0) if `target` (width 64) lies beyond CS.limit or, in 64-bit mode, is not canonical. */
+  checkTarget(target: Value): void;
+  /** Continues at `target` (width 64, already truncated to the operand size and checked). Ends the instruction. */
+  setRip(target: Value): void;
+  /** Runs this same instruction again (a further iteration of a repeated string instruction). Ends the instruction. */
+  again(): void;
+  /** Raises exception `vector`, a fault, and ends the instruction. */
+  fault(vector: number, errorCode?: number): void;
+
+  variable(initial: Value): Variable;
+  assign(variable: Variable, value: Value): void;
+  /** Run-time choice; the branches may assign variables, change state, fault or end the instruction. */
+  when(condition: Value, then: () => void, otherwise?: () => void): void;
+  /** Repeats `body` while `condition()` holds; evaluated before each turn. */
+  loop(condition: () => Value, body: () => void): void;
+
+  /** The instruction's meaning is in arch: calls it by mnemonic with the decoded instruction. Ends the instruction. */
+  system(): void;
+}
+
+/** The meaning of one mnemonic. */
+export type Semantic = (b: Builder) => void;
