@@ -1,0 +1,193 @@
+/**
+ * Memory as arch code reaches it: by linear address, or by offset in a segment.
+ *
+ * SDM vol. 3A 3.4 (logical to linear), 5.3 (limit checks), 5.4 (type checks), 6.15 "Interrupt 17" (alignment);
+ * vol. 1 3.3.7.1 (canonical addresses).
+ */
+import { AC as AC_FLAG } from '../isa/flags.ts';
+import { FS, GS, type SegmentNumber, SS } from '../isa/state.ts';
+import type { Cpu } from './cpu.ts';
+import { AC, Fault, GP, SS as STACK_FAULT } from './fault.ts';
+import { type PageAccess, pageAccess, translate } from './paging.ts';
+
+/** How an access is judged by paging (SDM vol. 3A 4.6, "Determination of access mode"). */
+export interface Access {
+  /** A user-mode access: made at CPL 3, and not implicit. */
+  readonly user: boolean;
+  /** Made by the processor itself, to a system structure: SMAP holds whatever RFLAGS.AC says. */
+  readonly implicit: boolean;
+}
+
+/** Sizes of accesses in bytes. */
+export type AccessSize = 1 | 2 | 4 | 8;
+
+/** Implicit supervisor-mode access: descriptor tables, IDT, TSS. */
+export const SYSTEM: Access = { user: false, implicit: true };
+
+const EXPLICIT_SUPERVISOR: Access = { user: false, implicit: false };
+const USER: Access = { user: true, implicit: false };
+
+/** An explicit access by an instruction at `cpl`. */
+export function atCpl(cpl: number): Access {
+  return cpl === 3 ? USER : EXPLICIT_SUPERVISOR;
+}
+
+/** Bits 63:47 of `linear` are all alike: it is canonical for 48-bit linear addresses. */
+export function isCanonical(linear: bigint): boolean {
+  const top = linear >> 47n;
+  return top === 0n || top === 0x1ffffn;
+}
+
+const CR0_AM = 1n << 18n;
+
+/** #AC is armed for accesses of CPL 3 (SDM vol. 3A 6.15, "Interrupt 17"). */
+export function alignmentChecked(cpu: Cpu): boolean {
+  return cpu.cpl === 3 && (cpu.flagsRest & AC_FLAG) !== 0n && (cpu.cr0 & CR0_AM) !== 0n;
+}
+
+/**
+ * Both physical parts of an access. `second` is the physical address of the second page's first byte where the
+ * access crosses into it, else -1; `split` is the number of bytes in the first page.
+ */
+let second = -1;
+let split = 0;
+
+function locate(
+  cpu: Cpu,
+  linear: bigint,
+  size: AccessSize,
+  access: Access,
+  stack: boolean,
+  mode: PageAccess,
+): number {
+  const last = BigInt(size - 1);
+  let address: bigint;
+  if (cpu.longMode) {
+    address = linear & 0xffff_ffff_ffff_ffffn;
+    if (!isCanonical(address) || !isCanonical((address + last) & 0xffff_ffff_ffff_ffffn))
+      throw new Fault(stack ? STACK_FAULT : GP, 0);
+  } else {
+    address = linear & 0xffff_ffffn;
+  }
+  const offset = Number(address & 0xfffn);
+  if (size > 1 && (offset & (size - 1)) !== 0 && access.user && alignmentChecked(cpu)) throw new Fault(AC, 0);
+  const first = translate(cpu, address, mode);
+  if (offset + size <= 0x1000) {
+    second = -1;
+    return first;
+  }
+  split = 0x1000 - offset;
+  const next = address + BigInt(split);
+  second = translate(cpu, cpu.longMode ? next & 0xffff_ffff_ffff_ffffn : next & 0xffff_ffffn, mode);
+  return first;
+}
+
+/**
+ * Reads `size` bytes at `linear`, which wraps to 32 bits outside long mode. In long mode a non-canonical address
+ * raises #GP(0), or #SS(0) where `stack`. Raises #PF, and #AC where armed.
+ */
+export function readLinear(
+  cpu: Cpu,
+  linear: bigint,
+  size: AccessSize,
+  access: Access,
+  stack = false,
+): bigint {
+  const mode = pageAccess(access.user, access.implicit, false, false);
+  const physical = locate(cpu, linear, size, access, stack, mode);
+  if (second < 0) return cpu.bus.read(physical, size);
+  const rest = second;
+  let value = 0n;
+  for (let i = size - 1; i >= 0; i--) {
+    const at = i < split ? physical + i : rest + i - split;
+    value = (value << 8n) | cpu.bus.read(at, 1);
+  }
+  return value;
+}
+
+/** Writes the low `size` bytes of `value` at `linear`; faults as {@link readLinear}, before a byte is written. */
+export function writeLinear(
+  cpu: Cpu,
+  linear: bigint,
+  size: AccessSize,
+  value: bigint,
+  access: Access,
+  stack = false,
+): void {
+  const mode = pageAccess(access.user, access.implicit, true, false);
+  const physical = locate(cpu, linear, size, access, stack, mode);
+  const bits = BigInt.asUintN(size * 8, value);
+  if (second < 0) {
+    cpu.bus.write(physical, size, bits);
+    return;
+  }
+  const rest = second;
+  for (let i = 0; i < size; i++) {
+    const at = i < split ? physical + i : rest + i - split;
+    cpu.bus.write(at, 1, (bits >> BigInt(8 * i)) & 0xffn);
+  }
+}
+
+/** Faults as a write there would; sets accessed and dirty flags, writes nothing. */
+export function probeWrite(cpu: Cpu, linear: bigint, size: AccessSize, access: Access, stack = false): void {
+  locate(cpu, linear, size, access, stack, pageAccess(access.user, access.implicit, true, false));
+}
+
+/**
+ * The linear address of `size` bytes at `offset` in segment `segment`, checked. Outside 64-bit mode the offset is of
+ * 32 bits and must lie in the range that the segment's type and limit permit; #SS(0) for SS, else #GP(0).
+ */
+export function segmentToLinear(
+  cpu: Cpu,
+  segment: SegmentNumber,
+  offset: bigint,
+  size: number,
+  write: boolean,
+): bigint {
+  if (cpu.mode64) {
+    if (segment === FS || segment === GS) return (cpu.segBase[segment] + offset) & 0xffff_ffff_ffff_ffffn;
+    return offset & 0xffff_ffff_ffff_ffffn;
+  }
+  const low = write ? cpu.segWriteLow[segment] : cpu.segReadLow[segment];
+  const high = write ? cpu.segWriteHigh[segment] : cpu.segReadHigh[segment];
+  const first = Number(offset & 0xffff_ffffn);
+  if (first < low || first + size - 1 > high) throw new Fault(segment === SS ? STACK_FAULT : GP, 0);
+  return (cpu.segBase[segment] + BigInt(first)) & 0xffff_ffffn;
+}
+
+/** Reads through a segment register, by default as an instruction at the current CPL. */
+export function readSegment(
+  cpu: Cpu,
+  segment: SegmentNumber,
+  offset: bigint,
+  size: AccessSize,
+  access: Access = atCpl(cpu.cpl),
+): bigint {
+  const linear = segmentToLinear(cpu, segment, offset, size, false);
+  return readLinear(cpu, linear, size, access, segment === SS);
+}
+
+/** Writes through a segment register, by default as an instruction at the current CPL. */
+export function writeSegment(
+  cpu: Cpu,
+  segment: SegmentNumber,
+  offset: bigint,
+  size: AccessSize,
+  value: bigint,
+  access: Access = atCpl(cpu.cpl),
+): void {
+  const linear = segmentToLinear(cpu, segment, offset, size, true);
+  writeLinear(cpu, linear, size, value, access, segment === SS);
+}
+
+/** Faults as {@link writeSegment} there would. */
+export function probeSegmentWrite(
+  cpu: Cpu,
+  segment: SegmentNumber,
+  offset: bigint,
+  size: AccessSize,
+  access: Access = atCpl(cpu.cpl),
+): void {
+  const linear = segmentToLinear(cpu, segment, offset, size, true);
+  probeWrite(cpu, linear, size, access, segment === SS);
+}
