@@ -136,6 +136,8 @@ export interface Builder {
   write(n: number, value: Value): void;
   /** The offset of memory operand `n` in its segment, at the address size. */
   effectiveAddress(n: number): Value;
+  /** The linear address of memory operand `n`: its offset plus the segment's base; width 64. No checks. */
+  linear(n: number): Value;
   /** Displacement of relative operand `n`, sign-extended, width 64. */
   relative(n: number): Value;
 

@@ -1,0 +1,24 @@
+/** NOP PAUSE ENDBR, fences, prefetches, CLFLUSH, UD (SDM vol. 2): nothing visible to do, or only a fault. */
+import type { Semantic } from '../builder.ts';
+
+const INVALID_OPCODE = 6;
+
+/** A memory operand of NOP or PREFETCH is not accessed. */
+const nothing: Semantic = () => {};
+
+/** CLFLUSH and its kin are checked as the load of a byte. */
+const clflush: Semantic = (b) => {
+  b.load('operand', b.effectiveAddress(0), 8);
+};
+
+const ud: Semantic = (b) => b.fault(INVALID_OPCODE);
+
+export const miscellaneous = {
+  nop: nothing,
+  pause: nothing,
+  endbr: nothing,
+  fence: nothing,
+  prefetch: nothing,
+  clflush,
+  ud,
+};
