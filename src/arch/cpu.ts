@@ -2,6 +2,7 @@
 import type { CodeSize, Instruction } from '../isa/instruction.ts';
 import { CS, SS, State } from '../isa/state.ts';
 import type { Bus, InterruptController } from './bus.ts';
+import { Tlb } from './tlb.ts';
 
 /** What arch needs of the engine that runs the processor's code. */
 export interface EngineControl {
@@ -34,18 +35,27 @@ export class Cpu extends State {
   /** Set by the engine when it is attached. */
   engine: EngineControl = { flushTranslations() {}, flushPage() {}, endRun() {} };
   hooks: CpuHooks = {};
+  readonly tlb: Tlb;
+  /** Logical processors in the machine, as CPUID reports them. Set by the machine. */
+  cpuCount = 1;
 
+  /**
+   * @param address of the processor's state, `layout.state(index)`.
+   * @param archAddress of arch's own tables, `layout.arch(index)`: `ARCH_BYTES` zero bytes.
+   */
   constructor(
     memory: WebAssembly.Memory,
     address: number,
     index: number,
     bus: Bus,
     interrupts: InterruptController,
+    archAddress: number,
   ) {
     super(memory, address);
     this.index = index;
     this.bus = bus;
     this.interrupts = interrupts;
+    this.tlb = new Tlb(memory, archAddress, () => this.engine);
   }
 
   /** IA32_EFER.LMA: long mode is active. */

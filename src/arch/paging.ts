@@ -1,9 +1,33 @@
-/** Paging: linear to physical addresses. SDM vol. 3A chapter 4. */
+/**
+ * Paging: linear to physical addresses. SDM vol. 3A chapter 4.
+ *
+ * 32-bit paging (4.3, with PSE and PSE-36), PAE paging (4.4) and 4-level paging (4.5); access rights (4.6),
+ * page-fault exceptions (4.7), accessed and dirty flags (4.8), caching of translations (4.10).
+ *
+ * Physical addresses have MAXPHYADDR = 40 bits and are JavaScript numbers.
+ */
+import { AC } from '../isa/flags.ts';
+import type { Bus } from './bus.ts';
 import type { Cpu } from './cpu.ts';
+import { Fault, gp, PF } from './fault.ts';
+import {
+  type PageShift,
+  TLB_DIRTY,
+  TLB_GLOBAL,
+  TLB_HALF,
+  TLB_NO_EXECUTE,
+  TLB_USER,
+  TLB_WRITABLE,
+} from './tlb.ts';
+
+/** Bits of a physical address, as CPUID.80000008H:EAX[7:0] reports. */
+export const MAXPHYADDR = 40;
 
 /** An access as paging judges it (SDM vol. 3A 4.6). */
 export interface PageAccess {
+  /** User-mode: made at CPL 3, and not implicit. */
   readonly user: boolean;
+  /** To a system structure, by the processor itself: RFLAGS.AC does not lift SMAP. */
   readonly implicit: boolean;
   readonly write: boolean;
   readonly fetch: boolean;
@@ -21,13 +45,276 @@ export function pageAccess(user: boolean, implicit: boolean, write: boolean, fet
   return accesses[(user ? 1 : 0) | (implicit ? 2 : 0) | (write ? 4 : 0) | (fetch ? 8 : 0)];
 }
 
-const CR0_PG = 1n << 31n;
+const CR0_WP = 1 << 16;
+const CR0_PG = 1 << 31;
+const CR4_PSE = 1 << 4;
+const CR4_PAE = 1 << 5;
+const CR4_PGE = 1 << 7;
+const CR4_PCIDE = 1 << 17;
+const CR4_SMEP = 1 << 20;
+const CR4_SMAP = 1 << 21;
+const EFER_LMA = 1 << 10;
+const EFER_NXE = 1 << 11;
+
+/** Bits of the low dword of a paging-structure entry (SDM vol. 3A tables 4-5 to 4-20). */
+const PRESENT = 1 << 0;
+const WRITABLE = 1 << 1;
+const USER = 1 << 2;
+const ACCESSED = 1 << 5;
+const DIRTY = 1 << 6;
+const PAGE_SIZE = 1 << 7;
+const GLOBAL = 1 << 8;
+/** Bit 63, in the high dword. */
+const NO_EXECUTE = 1 << 31;
+
+/** Reserved bits of the high dword: 51:MAXPHYADDR in 4-level paging, 62:MAXPHYADDR in PAE paging. */
+const RESERVED_LONG = 0x000f_ff00;
+const RESERVED_PAE = 0x7fff_ff00;
+/** Reserved bits of the low dword of entries that map a page of 1 GByte, 2 MBytes and 4 MBytes. */
+const RESERVED_1G = 0x3fff_e000;
+const RESERVED_2M = 0x001f_e000;
+const RESERVED_4M = 0x0020_0000;
+
+/** Bits of a page-fault error code (SDM vol. 3A figure 4-12). */
+const ERROR_PRESENT = 1;
+const ERROR_WRITE = 2;
+const ERROR_USER = 4;
+const ERROR_RESERVED = 8;
+const ERROR_FETCH = 16;
+
+/** Outcome of a walk. */
+const MAPPED = 0;
+const NOT_PRESENT = 1;
+const RESERVED = 2;
+
+/** What the latest walk found: the page's physical address and size, its rights as TLB flags, and its leaf entry. */
+let frame = 0;
+let shift: PageShift = 12;
+let rights = 0;
+let leafAddress = 0;
+let leafLow = 0;
+
+/** The high dword of the entry that `readEntry` read last. */
+let entryHigh = 0;
+
+/** Reads a paging-structure entry of 8 bytes: gives its low dword, and the high one in `entryHigh`. */
+function readEntry(cpu: Cpu, address: number): number {
+  const at = cpu.bus.ramOffset(address);
+  if (at >= 0) {
+    const memory = cpu.tlb.memory;
+    entryHigh = memory[(at >>> 2) + 1];
+    return memory[at >>> 2];
+  }
+  const value = cpu.bus.read(address, 8);
+  entryHigh = Number(value >> 32n);
+  return Number(value & 0xffff_ffffn);
+}
+
+function setFlags(bus: Bus, address: number, low: number, flags: number): void {
+  if ((low & flags) !== flags) bus.write(address, 4, BigInt((low | flags) >>> 0));
+}
 
 /**
- * The physical address of `linear` for `access`. Raises #PF with CR2 set.
+ * Walks the paging structures for `linear` (bits 47:0).
+ * @param mark set the accessed flags of the entries that refer to another paging structure, as they are used.
+ */
+function walk(cpu: Cpu, linear: number, mark: boolean): number {
+  const cr4 = Number(cpu.cr4 & 0xffff_ffffn);
+  const efer = Number(cpu.efer & 0xffff_ffffn);
+  if (efer & EFER_LMA) {
+    const root = Number(cpu.cr3 & 0xff_ffff_f000n);
+    return walkWide(cpu, linear, 4, root, cr4, efer, RESERVED_LONG, mark);
+  }
+  if (cr4 & CR4_PAE) {
+    const pdpte = cpu.pdpte[Math.floor(linear / 0x4000_0000) & 3];
+    if ((pdpte & 1n) === 0n) return NOT_PRESENT;
+    return walkWide(cpu, linear, 2, Number(pdpte & 0xff_ffff_f000n), cr4, efer, RESERVED_PAE, mark);
+  }
+  return walk32(cpu, linear, cr4, mark);
+}
+
+/** 4-level paging from level 4 (the PML4), and PAE paging from level 2 (the page directory). */
+function walkWide(
+  cpu: Cpu,
+  linear: number,
+  levels: number,
+  root: number,
+  cr4: number,
+  efer: number,
+  reserved: number,
+  mark: boolean,
+): number {
+  const reservedHigh = efer & EFER_NXE ? reserved : reserved | NO_EXECUTE;
+  let table = root;
+  let allowed = WRITABLE | USER;
+  let forbidden = 0;
+  for (let level = levels; ; level--) {
+    const position = 12 + 9 * (level - 1);
+    const address = table + (Math.floor(linear / 2 ** position) & 0x1ff) * 8;
+    const low = readEntry(cpu, address);
+    const high = entryHigh;
+    if ((low & PRESENT) === 0) return NOT_PRESENT;
+    if (high & reservedHigh) return RESERVED;
+    allowed &= low;
+    forbidden |= high & NO_EXECUTE;
+    const target = (high & 0xff) * 0x1_0000_0000 + ((low & 0xffff_f000) >>> 0);
+    if (level === 1 || low & PAGE_SIZE) {
+      if (level === 4) return RESERVED;
+      if (level === 3 && low & RESERVED_1G) return RESERVED;
+      if (level === 2 && low & RESERVED_2M) return RESERVED;
+      shift = position as PageShift;
+      frame = target - (target % 2 ** position);
+      leafAddress = address;
+      leafLow = low;
+      rights =
+        (allowed & USER ? TLB_USER : 0) |
+        (allowed & WRITABLE ? TLB_WRITABLE : 0) |
+        (forbidden ? TLB_NO_EXECUTE : 0) |
+        (low & DIRTY ? TLB_DIRTY : 0) |
+        (low & GLOBAL && cr4 & CR4_PGE ? TLB_GLOBAL : 0);
+      return MAPPED;
+    }
+    if (mark) setFlags(cpu.bus, address, low, ACCESSED);
+    table = target;
+  }
+}
+
+/** 32-bit paging (SDM vol. 3A 4.3). */
+function walk32(cpu: Cpu, linear: number, cr4: number, mark: boolean): number {
+  const directory = Number(cpu.cr3 & 0xffff_f000n);
+  const pdeAddress = directory + (linear >>> 22) * 4;
+  const pde = Number(cpu.bus.read(pdeAddress, 4));
+  if ((pde & PRESENT) === 0) return NOT_PRESENT;
+  let allowed = pde & (WRITABLE | USER);
+  if (pde & PAGE_SIZE && cr4 & CR4_PSE) {
+    if (pde & RESERVED_4M) return RESERVED;
+    leafAddress = pdeAddress;
+    leafLow = pde;
+    shift = 21;
+    frame = ((pde >>> 13) & 0xff) * 0x1_0000_0000 + ((pde & 0xffc0_0000) >>> 0) + (linear & 0x20_0000);
+    rights = TLB_HALF;
+  } else {
+    if (mark) setFlags(cpu.bus, pdeAddress, pde, ACCESSED);
+    leafAddress = ((pde & 0xffff_f000) >>> 0) + ((linear >>> 12) & 0x3ff) * 4;
+    leafLow = Number(cpu.bus.read(leafAddress, 4));
+    if ((leafLow & PRESENT) === 0) return NOT_PRESENT;
+    allowed &= leafLow;
+    shift = 12;
+    frame = (leafLow & 0xffff_f000) >>> 0;
+    rights = 0;
+  }
+  if (allowed & USER) rights |= TLB_USER;
+  if (allowed & WRITABLE) rights |= TLB_WRITABLE;
+  if (leafLow & DIRTY) rights |= TLB_DIRTY;
+  if (leafLow & GLOBAL && cr4 & CR4_PGE) rights |= TLB_GLOBAL;
+  return MAPPED;
+}
+
+/** Access rights (SDM vol. 3A 4.6.1) by a page's rights as TLB flags. */
+function permits(cpu: Cpu, flags: number, access: PageAccess): boolean {
+  if (access.fetch && flags & TLB_NO_EXECUTE) return false;
+  if (access.user) {
+    if ((flags & TLB_USER) === 0) return false;
+    return !access.write || (flags & TLB_WRITABLE) !== 0;
+  }
+  if (flags & TLB_USER) {
+    const cr4 = Number(cpu.cr4 & 0xffff_ffffn);
+    if (access.fetch) {
+      if (cr4 & CR4_SMEP) return false;
+    } else if (cr4 & CR4_SMAP && (access.implicit || (cpu.flagsRest & AC) === 0n)) return false;
+  }
+  if (access.write && (flags & TLB_WRITABLE) === 0) return (Number(cpu.cr0 & 0xffff_ffffn) & CR0_WP) === 0;
+  return true;
+}
+
+/** The current process-context identifier: CR3[11:0] where CR4.PCIDE, else 0 (SDM vol. 3A 4.10.1). */
+export function currentPcid(cpu: Cpu): number {
+  if ((Number(cpu.cr4 & 0xffff_ffffn) & CR4_PCIDE) === 0) return 0;
+  return Number(cpu.cr3 & 0xfffn);
+}
+
+/** Bits 47:0 of a linear address, as the TLB takes it. */
+export function linearNumber(linear: bigint): number {
+  return Number(BigInt.asUintN(48, linear));
+}
+
+/**
+ * The physical address of `linear` for `access`, by the TLB where it holds a translation that permits it, else by
+ * the paging structures. Sets accessed and dirty flags. Raises #PF with CR2 set.
  * @param linear canonical in long mode, below 2^32 outside it.
  */
-export function translate(cpu: Cpu, linear: bigint, _access: PageAccess): number {
-  if ((cpu.cr0 & CR0_PG) === 0n) return Number(linear);
-  throw new Error('paging is not there yet');
+export function translate(cpu: Cpu, linear: bigint, access: PageAccess): number {
+  if ((Number(cpu.cr0 & 0xffff_ffffn) & CR0_PG) === 0) return Number(linear);
+  const at = linearNumber(linear);
+  const pcid = currentPcid(cpu);
+  const tlb = cpu.tlb;
+  const found = tlb.find(at, pcid);
+  if (found >= 0) {
+    const flags = tlb.flags(found);
+    if ((!access.write || flags & TLB_DIRTY) && permits(cpu, flags, access)) return tlb.physical(found, at);
+  }
+  const outcome = walk(cpu, at, true);
+  if (outcome !== MAPPED || !permits(cpu, rights, access)) throw pageFault(cpu, linear, outcome, access);
+  if (access.write) rights |= TLB_DIRTY;
+  setFlags(cpu.bus, leafAddress, leafLow, access.write ? ACCESSED | DIRTY : ACCESSED);
+  tlb.insert(at, pcid, shift, frame, rights);
+  return frame + (at % 2 ** shift);
+}
+
+/** A page fault also drops the TLB's entries for its page, which may be stale (SDM vol. 3A 4.10.4.1). */
+function pageFault(cpu: Cpu, linear: bigint, outcome: number, access: PageAccess): Fault {
+  cpu.tlb.invalidatePage(linearNumber(linear), currentPcid(cpu), true);
+  cpu.cr2 = linear;
+  let code = outcome === NOT_PRESENT ? 0 : ERROR_PRESENT;
+  if (outcome === RESERVED) code |= ERROR_RESERVED;
+  if (access.write) code |= ERROR_WRITE;
+  if (access.user) code |= ERROR_USER;
+  if (access.fetch) {
+    const cr4 = Number(cpu.cr4 & 0xffff_ffffn);
+    const noExecute = cr4 & CR4_PAE && Number(cpu.efer & 0xffff_ffffn) & EFER_NXE;
+    if (cr4 & CR4_SMEP || noExecute) code |= ERROR_FETCH;
+  }
+  return new Fault(PF, code);
+}
+
+/** A page as the paging structures in memory map it now. */
+export interface PageView {
+  readonly physical: number;
+  /** Bytes of the page: 4 KiB, 2 MiB or 1 GiB (a 4-MByte page counts as two of 2 MBytes). */
+  readonly size: number;
+  readonly user: boolean;
+  readonly writable: boolean;
+  readonly executable: boolean;
+}
+
+/**
+ * How the paging structures map `linear`, or null where they do not: for debuggers and checkers. Neither reads nor
+ * fills the TLB, and sets no flags.
+ */
+export function inspectPage(cpu: Cpu, linear: bigint): PageView | null {
+  const at = linearNumber(linear);
+  if ((Number(cpu.cr0 & 0xffff_ffffn) & CR0_PG) === 0)
+    return { physical: Number(linear), size: 0x1000, user: true, writable: true, executable: true };
+  if (walk(cpu, at, false) !== MAPPED) return null;
+  return {
+    physical: frame + (at % 2 ** shift),
+    size: 2 ** shift,
+    user: (rights & TLB_USER) !== 0,
+    writable: (rights & TLB_WRITABLE) !== 0,
+    executable: (rights & TLB_NO_EXECUTE) === 0,
+  };
+}
+
+/** PDPTE bits that must be 0 where P is 1: 2:1, 8:5 and 63:MAXPHYADDR (SDM vol. 3A table 4-8). */
+const PDPTE_RESERVED = 0xffff_ff00_0000_01e6n;
+
+/**
+ * Loads the page-directory-pointer-table registers of PAE paging from the table at CR3 `cr3` (SDM vol. 3A 4.4.1).
+ * Raises #GP(0), having changed nothing, if a present entry has a reserved bit set.
+ */
+export function loadPdptes(cpu: Cpu, cr3: bigint): void {
+  const table = Number(cr3 & 0xffff_ffe0n);
+  const entries = [0, 1, 2, 3].map((i) => cpu.bus.read(table + i * 8, 8));
+  for (const entry of entries) if (entry & 1n && entry & PDPTE_RESERVED) throw gp();
+  for (const [i, entry] of entries.entries()) cpu.pdpte[i] = entry;
 }
