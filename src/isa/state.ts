@@ -149,6 +149,8 @@ export const declarations = {
   remaining: { type: 'i32' },
   /** Identifies what decoded code depends on (code size, stack width, paging generation, CPL). */
   context: { type: 'u32' },
+  /** Linear base of code in the current mode: CS.base, or 0 in 64-bit mode. */
+  codeBase: { type: 'u64' },
   /** Addresses in WebAssembly memory of the fast TLBs for reads and writes in the current context. */
   tlbRead: { type: 'u32' },
   tlbWrite: { type: 'u32' },

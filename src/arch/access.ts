@@ -1,0 +1,124 @@
+/**
+ * The slow path of the interpreter's memory accesses: what its fast TLB does not have. Pages are translated and entered
+ * in the fast TLB; accesses across pages, to devices, to pages with decoded code and to pages with data breakpoints are
+ * carried out here every time.
+ */
+import { ACCESS_SIZE, ACCESS_STACK, ACCESS_WRITE } from '../engine/interpreter/handler-builder.ts';
+import type { Interpreter } from '../engine/interpreter/interpreter.ts';
+import { offsetOf } from '../isa/state.ts';
+import type { Cpu } from './cpu.ts';
+import { dataBreakpointsOnPage, matchDataBreakpoint } from './debug.ts';
+import { AC, Fault, GP, SS as STACK_FAULT } from './fault.ts';
+import {
+  type AccessSize,
+  alignmentChecked,
+  atCpl,
+  isCanonical,
+  probeWrite,
+  readLinear,
+  writeLinear,
+} from './linear.ts';
+import { pageAccess, translate } from './paging.ts';
+
+const BOUNCE = offsetOf('bounce');
+
+/** The checks before translation; returns the address in its mode's width. */
+function checked(cpu: Cpu, linear: bigint, size: number, stack: boolean): bigint {
+  if (!cpu.longMode) return linear & 0xffff_ffffn;
+  const address = BigInt.asUintN(64, linear);
+  if (!isCanonical(address) || !isCanonical(BigInt.asUintN(64, address + BigInt(size - 1)))) {
+    throw new Fault(stack ? STACK_FAULT : GP, 0);
+  }
+  return address;
+}
+
+function crossesPage(address: bigint, size: number): boolean {
+  return Number(address & 0xfffn) + size > 0x1000;
+}
+
+/** Leaves a value where generated code finds it; such an access is completed by {@link slowStore}. */
+function bounce(cpu: Cpu, value: bigint): number {
+  cpu.bounce[0] = value;
+  return cpu.address + BOUNCE;
+}
+
+/**
+ * Slow path of a read, or of the read of a read-modify-write (ACCESS_WRITE).
+ * @returns the WebAssembly address of the bytes; the processor's bounce area where they are a copy
+ */
+export function slowLoad(cpu: Cpu, interpreter: Interpreter, linear: bigint, flags: number): number {
+  const size = (flags & ACCESS_SIZE) as AccessSize;
+  const write = (flags & ACCESS_WRITE) !== 0;
+  const stack = (flags & ACCESS_STACK) !== 0;
+  const address = checked(cpu, linear, size, stack);
+  const watched = watchedAccess(cpu, address, size);
+  const { bus } = cpu;
+  let host: number;
+  if (crossesPage(address, size)) {
+    const access = atCpl(cpu.cpl);
+    if (write) probeWrite(cpu, address, size, access, stack);
+    host = bounce(cpu, readLinear(cpu, address, size, access, stack));
+  } else {
+    const aligned = alignmentChecked(cpu);
+    if (aligned && (address & BigInt(size - 1)) !== 0n) throw new Fault(AC, 0);
+    const physical = translate(cpu, address, pageAccess(cpu.cpl === 3, false, write, false));
+    host = bus.ramOffset(physical);
+    if (host < 0 || (write && bus.code.hasCode(physical))) {
+      host = bounce(cpu, bus.read(physical, size));
+    } else {
+      if (write) bus.willWrite(physical);
+      if (!watched && !aligned) {
+        interpreter.fillTranslation(write ? cpu.tlbWrite : cpu.tlbRead, address, host - (host & 0xfff));
+      }
+    }
+  }
+  if (watched) matchDataBreakpoint(cpu, address, size, write);
+  return host;
+}
+
+/** Slow path of a write. */
+export function slowStore(
+  cpu: Cpu,
+  interpreter: Interpreter,
+  linear: bigint,
+  flags: number,
+  value: bigint,
+): void {
+  const size = (flags & ACCESS_SIZE) as AccessSize;
+  const stack = (flags & ACCESS_STACK) !== 0;
+  const address = checked(cpu, linear, size, stack);
+  const watched = watchedAccess(cpu, address, size);
+  const { bus } = cpu;
+  const bits = BigInt.asUintN(size * 8, value);
+  if (crossesPage(address, size)) {
+    writeLinear(cpu, address, size, bits, atCpl(cpu.cpl), stack);
+  } else {
+    const aligned = alignmentChecked(cpu);
+    if (aligned && (address & BigInt(size - 1)) !== 0n) throw new Fault(AC, 0);
+    const physical = translate(cpu, address, pageAccess(cpu.cpl === 3, false, true, false));
+    bus.write(physical, size, bits);
+    const host = bus.ramOffset(physical);
+    if (host >= 0 && !watched && !aligned && !bus.code.hasCode(physical)) {
+      bus.willWrite(physical);
+      interpreter.fillTranslation(cpu.tlbWrite, address, host - (host & 0xfff));
+    }
+  }
+  if (watched) matchDataBreakpoint(cpu, address, size, true);
+}
+
+/** Faults as a write would. */
+export function slowProbe(cpu: Cpu, linear: bigint, flags: number): void {
+  const size = (flags & ACCESS_SIZE) as AccessSize;
+  const stack = (flags & ACCESS_STACK) !== 0;
+  probeWrite(cpu, checked(cpu, linear, size, stack), size, atCpl(cpu.cpl), stack);
+}
+
+const DR7_ENABLES = 0xffn;
+
+function watchedAccess(cpu: Cpu, address: bigint, size: number): boolean {
+  if ((cpu.dr[7] & DR7_ENABLES) === 0n) return false;
+  return (
+    dataBreakpointsOnPage(cpu, address & ~0xfffn) ||
+    (crossesPage(address, size) && dataBreakpointsOnPage(cpu, (address + BigInt(size)) & ~0xfffn))
+  );
+}

@@ -1,0 +1,278 @@
+/**
+ * The instruction cycle: events at instruction boundaries, then instructions, then faults.
+ *
+ * SDM vol. 3A 6.9 (priority among simultaneous exceptions and interrupts), 6.5 (faults, traps, aborts).
+ */
+import { Interpreter } from '../engine/interpreter/interpreter.ts';
+import { EXIT, FAULT, JUMP, UNIMPLEMENTED } from '../engine/interpreter/op.ts';
+import type { Layout } from '../engine/layout.ts';
+import { TF } from '../isa/flags.ts';
+import type { Instruction } from '../isa/instruction.ts';
+import type { SystemMnemonic } from '../isa/mnemonics.ts';
+import { CS, HALTED, RUNNING, SHADOW_NONE } from '../isa/state.ts';
+import { slowLoad, slowProbe, slowStore } from './access.ts';
+import { serviceBoundary } from './boundary.ts';
+import type { Bus } from './bus.ts';
+import type { Cpu } from './cpu.ts';
+import { afterInstruction, instructionBreakpoint, singleStepNeeded } from './debug.ts';
+import { DB, Fault, GP, gp, UnimplementedInstruction } from './fault.ts';
+import { instructions } from './instructions.ts';
+import { deliverFault } from './interrupts.ts';
+import { isCanonical } from './linear.ts';
+import { updateContext } from './mode.ts';
+import { pageAccess, translate } from './paging.ts';
+
+/** Why a run ended. */
+export type RunEnd =
+  /** The budget is used up, or a device asked for attention. */
+  | 'budget'
+  /** The processor halted, or waits for a start-up IPI, or is shut down: no instruction can run. */
+  | 'halted'
+  | 'waiting'
+  /** A `deliver` hook asked to stop. */
+  | 'hook';
+
+/** The processors of one machine, with the interpreter that runs them. */
+export class Execution {
+  readonly interpreter: Interpreter;
+  private readonly cpus: readonly Cpu[];
+  /** The processor that is running, or undefined. */
+  private current: Cpu | undefined;
+  /** Instructions granted to the interpreter since `instructions` was last brought up to date. */
+  private granted = 0;
+  private yielded = false;
+  /** Limit and base of CS for which each processor's cached code is valid, where the segment has a limit. */
+  private readonly codeLimits: { base: bigint; limit: number }[];
+
+  /** Attaches to the processors and to `bus`. */
+  constructor(memory: WebAssembly.Memory, layout: Layout, cpus: readonly Cpu[], bus: Bus) {
+    this.cpus = cpus;
+    this.codeLimits = cpus.map(() => ({ base: -1n, limit: -1 }));
+    this.interpreter = new Interpreter(memory, layout, {
+      load: (cpu, linear, access) => {
+        const host = this.guarded(cpu, () => slowLoad(cpus[cpu], this.interpreter, linear, access));
+        return host ?? 0;
+      },
+      store: (cpu, linear, access, value) =>
+        this.guarded(cpu, () => {
+          slowStore(cpus[cpu], this.interpreter, linear, access, value);
+          return 1;
+        }) ?? 0,
+      probe: (cpu, linear, access) =>
+        this.guarded(cpu, () => {
+          slowProbe(cpus[cpu], linear, access);
+          return 1;
+        }) ?? 0,
+      system: (cpu, instruction) => this.system(cpus[cpu], instruction),
+      fetch: (cpu, linear) =>
+        translate(cpus[cpu], linear, pageAccess(cpus[cpu].cpl === 3, false, false, true)),
+      codeAddress: (cpu) => codeAddress(cpus[cpu]),
+      codeLimit: (cpu) => BigInt(codeLimit(cpus[cpu])),
+      limitFault: () => gp(0),
+      ramOffset: (physical) => bus.ramOffset(physical),
+      readByte: (physical) => Number(bus.read(physical, 1)),
+    });
+    bus.code = {
+      hasCode: (physical) => this.interpreter.hasCode(physical),
+      written: (physical, size) => {
+        if (this.interpreter.written(physical, size)) this.endRun();
+      },
+    };
+    for (const cpu of cpus) {
+      cpu.engine = {
+        flushTranslations: () => this.interpreter.flushTranslations(cpu.index),
+        flushPage: (linear) => this.interpreter.flushPage(cpu.index, linear),
+        endRun: () => {
+          this.yielded = true;
+          this.endRun();
+        },
+      };
+    }
+  }
+
+  /** Brings the running processor's `instructions` up to date. */
+  private count(cpu: Cpu): void {
+    const done = this.granted - cpu.remaining;
+    cpu.instructions += BigInt(done);
+    this.granted = cpu.remaining;
+  }
+
+  /** The interpreter returns after the instruction in progress. */
+  private endRun(): void {
+    const cpu = this.current;
+    if (!cpu) return;
+    this.count(cpu);
+    cpu.remaining = 0;
+    this.granted = 0;
+  }
+
+  /** Runs `action`; a Fault that it throws is left in the state, and the result is then undefined. */
+  private guarded<T>(number: number, action: () => T): T | undefined {
+    const cpu = this.cpus[number];
+    this.count(cpu);
+    try {
+      return action();
+    } catch (fault) {
+      if (!(fault instanceof Fault)) throw fault;
+      cpu.faultVector = fault.vector;
+      cpu.faultHasError = fault.errorCode === undefined ? 0 : 1;
+      cpu.faultError = fault.errorCode ?? 0;
+      return undefined;
+    }
+  }
+
+  private system(cpu: Cpu, instruction: Instruction): number {
+    const done = this.guarded(cpu.index, () => {
+      instructions[instruction.mnemonic as SystemMnemonic](cpu, instruction);
+      return true;
+    });
+    this.updateContext(cpu);
+    if (!done) return FAULT;
+    return this.quiet(cpu) ? JUMP : EXIT;
+  }
+
+  /** Nothing can happen at the coming boundary: the interpreter may go on by itself. */
+  private quiet(cpu: Cpu): boolean {
+    return (
+      cpu.activity === RUNNING &&
+      cpu.shadow === SHADOW_NONE &&
+      cpu.pendingDebug === 0 &&
+      !cpu.nmiPending &&
+      !cpu.machineCheckPending &&
+      !cpu.initPending &&
+      !singleStepNeeded(cpu) &&
+      ((cpu.flagsRest & 0x200n) === 0n || !cpu.interrupts.pending())
+    );
+  }
+
+  /** To be called whenever something outside this class has changed the processor's mode, segments or flags. */
+  updateContext(cpu: Cpu): void {
+    const known = this.codeLimits[cpu.index];
+    if (!cpu.mode64) {
+      const limit = codeLimit(cpu);
+      const base = cpu.codeBase;
+      if (limit !== known.limit || base !== known.base) {
+        // Cached code was checked against another limit.
+        if (limit !== 0xffff_ffff || known.limit !== 0xffff_ffff) this.interpreter.newGeneration();
+        known.limit = limit;
+        known.base = base;
+      }
+    }
+    updateContext(cpu, this.interpreter);
+  }
+
+  /**
+   * Runs `cpu` for up to `budget` instructions; an event that is delivered counts as one, so that a processor that
+   * faults without end still uses up its time. Throws TripleFault and UnimplementedInstruction.
+   */
+  run(cpu: Cpu, budget: number): RunEnd {
+    this.current = cpu;
+    this.yielded = false;
+    const end = cpu.instructions + BigInt(budget);
+    this.updateContext(cpu);
+    try {
+      for (;;) {
+        if (cpu.instructions >= end || this.yielded) return 'budget';
+        if (serviceBoundary(cpu)) {
+          cpu.instructions++;
+          this.updateContext(cpu);
+          if (cpu.stopRequested) return stopped(cpu);
+          continue;
+        }
+        if (cpu.stopRequested) return stopped(cpu);
+        if (cpu.activity !== RUNNING) return cpu.activity === HALTED ? 'halted' : 'waiting';
+        const left = Number(end - cpu.instructions);
+        if (singleStepNeeded(cpu)) this.step(cpu);
+        else this.execute(cpu, Math.min(left, 0x7fff_ffff));
+        if (cpu.stopRequested) return stopped(cpu);
+      }
+    } finally {
+      this.current = undefined;
+    }
+  }
+
+  /** One instruction, with what debugging and interrupt shadows ask for around it. */
+  private step(cpu: Cpu): void {
+    if (instructionBreakpoint(cpu)) {
+      this.deliver(cpu, new Fault(DB));
+      return;
+    }
+    const traps = (cpu.flagsRest & TF) !== 0n;
+    const shadow = cpu.shadow;
+    cpu.shadow = SHADOW_NONE;
+    if (this.execute(cpu, 1, shadow)) {
+      afterInstruction(cpu, traps);
+      this.updateContext(cpu);
+    }
+  }
+
+  /**
+   * Runs up to `budget` instructions and delivers the fault that may end them.
+   * @param shadow what `shadow` was before, for a fault to restore
+   * @returns whether the last instruction completed
+   */
+  private execute(cpu: Cpu, budget: number, shadow: number = SHADOW_NONE): boolean {
+    cpu.remaining = budget;
+    this.granted = budget;
+    let status: number;
+    try {
+      status = this.interpreter.run(cpu.index);
+    } catch (fault) {
+      this.count(cpu);
+      if (!(fault instanceof Fault)) throw fault;
+      cpu.shadow = shadow;
+      this.deliver(cpu, fault);
+      return false;
+    }
+    this.count(cpu);
+    if (status === FAULT) {
+      this.deliver(cpu, new Fault(cpu.faultVector, cpu.faultHasError ? cpu.faultError : undefined));
+      return false;
+    }
+    if (status === UNIMPLEMENTED) throw new UnimplementedInstruction(cpu.rip, this.codeBytes(cpu));
+    return true;
+  }
+
+  private deliver(cpu: Cpu, fault: Fault): void {
+    deliverFault(cpu, fault);
+    cpu.instructions++;
+    this.updateContext(cpu);
+  }
+
+  /** The bytes at RIP, as far as they can be read. */
+  private codeBytes(cpu: Cpu): Uint8Array {
+    const length = this.interpreter.stoppedBy?.length ?? 1;
+    const bytes: number[] = [];
+    for (let i = 0; i < length; i++) {
+      const physical = translate(
+        cpu,
+        codeAddress(cpu) + BigInt(i),
+        pageAccess(cpu.cpl === 3, false, false, true),
+      );
+      bytes.push(Number(cpu.bus.read(physical, 1)));
+    }
+    return new Uint8Array(bytes);
+  }
+}
+
+function stopped(cpu: Cpu): RunEnd {
+  cpu.stopRequested = false;
+  return 'hook';
+}
+
+/** Highest offset that may be fetched through CS. */
+function codeLimit(cpu: Cpu): number {
+  return cpu.segLimit[CS];
+}
+
+/** The linear address of RIP; #GP(0) when it lies beyond CS.limit or is not canonical. */
+function codeAddress(cpu: Cpu): bigint {
+  if (cpu.mode64) {
+    if (!isCanonical(cpu.rip)) throw new Fault(GP, 0);
+    return cpu.rip;
+  }
+  // EIP wraps from the end of a 4-GiB segment to its start.
+  if (cpu.segLimit[CS] === 0xffff_ffff) cpu.rip &= 0xffff_ffffn;
+  if (cpu.rip > BigInt(codeLimit(cpu))) throw new Fault(GP, 0);
+  return (cpu.codeBase + cpu.rip) & 0xffff_ffffn;
+}

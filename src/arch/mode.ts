@@ -1,0 +1,47 @@
+/**
+ * What the engine must know of the processor's mode: the context of decoded code and which fast TLB to use.
+ * Derived anew after every system instruction and every delivery, so that nothing else need think of it.
+ */
+import {
+  CONTEXT_CODE_32,
+  CONTEXT_CODE_64,
+  CONTEXT_LIMITED,
+  CONTEXT_STACK_32,
+  CONTEXT_USER,
+  type Interpreter,
+} from '../engine/interpreter/interpreter.ts';
+import { AC } from '../isa/flags.ts';
+import { CS, SS } from '../isa/state.ts';
+import type { Cpu } from './cpu.ts';
+import { ATTRIBUTE_DB } from './descriptors.ts';
+import { alignmentChecked } from './linear.ts';
+
+/** Contexts with fast TLBs of their own (engine/layout.ts). */
+const TLB_USER = 0;
+const TLB_SUPERVISOR = 1;
+const TLB_SUPERVISOR_AC = 2;
+const TLB_NONE = 3;
+
+const CR4_SMAP = 1n << 21n;
+
+/** Sets `context`, `codeBase`, `tlbRead` and `tlbWrite` from the architectural state. */
+export function updateContext(cpu: Cpu, interpreter: Interpreter): void {
+  let bits = cpu.cpl === 3 ? CONTEXT_USER : 0;
+  if (cpu.mode64) {
+    bits |= CONTEXT_CODE_64;
+    cpu.codeBase = 0n;
+  } else {
+    if (cpu.segAttributes[CS] & ATTRIBUTE_DB) bits |= CONTEXT_CODE_32;
+    if (cpu.segAttributes[SS] & ATTRIBUTE_DB) bits |= CONTEXT_STACK_32;
+    if (cpu.segLimit[CS] !== 0xffff_ffff) bits |= CONTEXT_LIMITED;
+    cpu.codeBase = cpu.segBase[CS];
+  }
+  cpu.context = (interpreter.generation | bits) >>> 0;
+
+  let tlb = TLB_SUPERVISOR;
+  if (alignmentChecked(cpu)) tlb = TLB_NONE;
+  else if (cpu.cpl === 3) tlb = TLB_USER;
+  else if ((cpu.cr4 & CR4_SMAP) !== 0n && (cpu.flagsRest & AC) !== 0n) tlb = TLB_SUPERVISOR_AC;
+  cpu.tlbRead = interpreter.layout.fastTlb(cpu.index, tlb, false);
+  cpu.tlbWrite = interpreter.layout.fastTlb(cpu.index, tlb, true);
+}

@@ -1,0 +1,930 @@
+/**
+ * The interpreter's builder: turns a semantic into the body of a WebAssembly handler.
+ *
+ * A handler is a function (state address, op address) -> status. Values of width 1 to 32 are i32 locals,
+ * zero-extended; values of width 64 are i64 locals. Every operation is emitted where it is called, so that the order
+ * of effects is the order of the text.
+ */
+import type {
+  Builder,
+  FlagEffect,
+  SegmentReference,
+  StatusFlag,
+  Value,
+  Variable,
+  Width,
+} from '../../isa/builder.ts';
+import type { OperandWidth } from '../../isa/instruction.ts';
+import { CS, DS, ES, type FieldName, offsetOf, RAX, type SegmentNumber, SS } from '../../isa/state.ts';
+import { FAST_TLB_ENTRIES } from '../layout.ts';
+import { type Code, I32, I64, Memory, Op, type ValueType } from '../wasm/code.ts';
+import type { HandlerForm } from './handler-form.ts';
+import {
+  AGAIN,
+  FAULT,
+  JUMP,
+  OP_BASE,
+  OP_DISPLACEMENT,
+  OP_IMMEDIATE,
+  OP_IMMEDIATE_2,
+  OP_INDEX,
+  OP_REGISTER,
+  OP_SCALE,
+  OP_SEGMENT,
+  OP_SEGMENT_BASE,
+} from './op.ts';
+
+/** Parameters of a handler. */
+const CPU = 0;
+const OP = 1;
+
+/** Bits of the `access` argument of the slow paths: size in bytes, write intent, stack segment. */
+export const ACCESS_SIZE = 0x0f;
+export const ACCESS_WRITE = 0x10;
+export const ACCESS_STACK = 0x20;
+
+/** Function indices of the imports of a handler module, in this order. */
+export const IMPORTS = {
+  /** (cpu, linear, access) -> host address, or 0 after recording a fault. */
+  load: 0,
+  /** (cpu, linear, access, value) -> 1, or 0 after recording a fault. */
+  store: 1,
+  /** (cpu, linear, access) -> 1, or 0 after recording a fault. */
+  probe: 2,
+  /** (cpu, op) -> status. */
+  system: 3,
+  /** (cpu, high, low, divisor) -> quotient; the remainder and whether it fits go to `bounce`. */
+  divide: 4,
+  /** (cpu, op) -> status; for what the machine does not have. */
+  unimplemented: 5,
+} as const;
+
+const GP = 13;
+const STACK_FAULT = 12;
+const PAGE_MASK = -0x1000n;
+
+interface WasmValue extends Value {
+  readonly local: number;
+}
+
+function typeOf(width: Width): ValueType {
+  return width === 64 ? I64 : I32;
+}
+
+function localOf(value: Value): number {
+  return (value as WasmValue).local;
+}
+
+/** A memory access that has been checked and translated for writing. */
+interface Translated {
+  readonly host: number;
+  readonly linear: number;
+  readonly access: number;
+}
+
+export class HandlerBuilder implements Builder {
+  readonly form: HandlerForm;
+  private readonly code: Code;
+  private readonly translated = new Map<number, Translated>();
+
+  constructor(form: HandlerForm, code: Code) {
+    this.form = form;
+    this.code = code;
+  }
+
+  private fresh(width: Width): WasmValue {
+    return { width, local: this.code.local(typeOf(width)) };
+  }
+
+  /** Takes the value on top of the stack. */
+  private take(width: Width): WasmValue {
+    const value = this.fresh(width);
+    this.code.set(value.local);
+    return value;
+  }
+
+  private push(value: Value): Code {
+    return this.code.get(localOf(value));
+  }
+
+  /** Clears the bits of the i32 on the stack above an 8- or 16-bit width. */
+  private wrap(width: Width): void {
+    if (width === 8) this.code.i32(0xff).op(Op.i32And);
+    else if (width === 16) this.code.i32(0xffff).op(Op.i32And);
+    else if (width === 1) this.code.i32(1).op(Op.i32And);
+  }
+
+  private binary(x: Value, y: Value, op32: number, op64: number, wraps: boolean): Value {
+    if (x.width !== y.width)
+      throw new Error(`${this.form.mnemonic}: operands of widths ${x.width} and ${y.width}`);
+    this.push(x);
+    this.push(y).op(x.width === 64 ? op64 : op32);
+    if (wraps) this.wrap(x.width);
+    return this.take(x.width);
+  }
+
+  /** The value sign-extended to its WebAssembly type, on the stack. */
+  private pushSigned(x: Value): Code {
+    this.push(x);
+    if (x.width === 8) this.code.op(Op.i32Extend8S);
+    else if (x.width === 16) this.code.op(Op.i32Extend16S);
+    return this.code;
+  }
+
+  /** The value zero-extended to an i64, on the stack. */
+  private push64(x: Value): Code {
+    this.push(x);
+    if (x.width !== 64) this.code.op(Op.i64ExtendI32U);
+    return this.code;
+  }
+
+  constant(width: Width, value: bigint | number): Value {
+    const bits = BigInt.asUintN(width, BigInt(value));
+    if (width === 64) this.code.i64(bits);
+    else this.code.i32(Number(bits));
+    return this.take(width);
+  }
+
+  add(x: Value, y: Value): Value {
+    return this.binary(x, y, Op.i32Add, Op.i64Add, true);
+  }
+  sub(x: Value, y: Value): Value {
+    return this.binary(x, y, Op.i32Sub, Op.i64Sub, true);
+  }
+  mul(x: Value, y: Value): Value {
+    return this.binary(x, y, Op.i32Mul, Op.i64Mul, true);
+  }
+  and(x: Value, y: Value): Value {
+    return this.binary(x, y, Op.i32And, Op.i64And, false);
+  }
+  or(x: Value, y: Value): Value {
+    return this.binary(x, y, Op.i32Or, Op.i64Or, false);
+  }
+  xor(x: Value, y: Value): Value {
+    return this.binary(x, y, Op.i32Xor, Op.i64Xor, false);
+  }
+  not(x: Value): Value {
+    this.push(x);
+    if (x.width === 64) this.code.i64(-1n).op(Op.i64Xor);
+    else this.code.i32(-1).op(Op.i32Xor);
+    this.wrap(x.width);
+    return this.take(x.width);
+  }
+  neg(x: Value): Value {
+    if (x.width === 64) this.code.i64(0n);
+    else this.code.i32(0);
+    this.push(x).op(x.width === 64 ? Op.i64Sub : Op.i32Sub);
+    this.wrap(x.width);
+    return this.take(x.width);
+  }
+
+  mulHighUnsigned(x: Value, y: Value): Value {
+    const width = x.width;
+    if (width === 64) return this.mulHigh64(x, y);
+    this.push64(x);
+    this.push64(y).op(Op.i64Mul).i64(BigInt(width)).op(Op.i64ShrU).op(Op.i32WrapI64);
+    return this.take(width);
+  }
+
+  mulHighSigned(x: Value, y: Value): Value {
+    const width = x.width;
+    if (width === 64) {
+      // signed high = unsigned high - (x < 0 ? y : 0) - (y < 0 ? x : 0)
+      const high = this.mulHigh64(x, y);
+      this.push(high);
+      this.push(x).i64(63n).op(Op.i64ShrS);
+      this.push(y).op(Op.i64And).op(Op.i64Sub);
+      this.push(y).i64(63n).op(Op.i64ShrS);
+      this.push(x).op(Op.i64And).op(Op.i64Sub);
+      return this.take(64);
+    }
+    this.pushSigned(x).op(Op.i64ExtendI32S);
+    this.pushSigned(y).op(Op.i64ExtendI32S).op(Op.i64Mul).i64(BigInt(width)).op(Op.i64ShrU).op(Op.i32WrapI64);
+    this.wrap(width);
+    return this.take(width);
+  }
+
+  /** High half of a 64x64-bit product from four 32x32-bit ones. */
+  private mulHigh64(x: Value, y: Value): Value {
+    const part = (value: Value, high: boolean) => {
+      this.push(value);
+      if (high) this.code.i64(32n).op(Op.i64ShrU);
+      else this.code.i64(0xffffffffn).op(Op.i64And);
+      return this.take(64);
+    };
+    const [xl, xh, yl, yh] = [part(x, false), part(x, true), part(y, false), part(y, true)];
+    const cross = this.add(this.mul(xh, yl), part(this.mul(xl, yl), true));
+    const other = this.add(this.mul(xl, yh), part(cross, false));
+    return this.add(this.add(this.mul(xh, yh), part(cross, true)), part(other, true));
+  }
+
+  divideUnsigned(
+    high: Value,
+    low: Value,
+    divisor: Value,
+  ): { quotient: Value; remainder: Value; fits: Value } {
+    const width = low.width;
+    const fits = this.ltUnsigned(high, divisor);
+    const quotient = this.fresh(width);
+    const remainder = this.fresh(width);
+    const { code } = this;
+    if (width === 64) {
+      this.push(fits).if();
+      this.push(high).op(Op.i64Eqz).if();
+      this.push(low);
+      this.push(divisor).op(Op.i64DivU).set(quotient.local);
+      this.push(low);
+      this.push(divisor).op(Op.i64RemU).set(remainder.local);
+      code.op(Op.else).get(CPU);
+      this.push(high);
+      this.push(low);
+      this.push(divisor).call(IMPORTS.divide).set(quotient.local);
+      code.get(CPU).memory(Memory.i64Load, offsetOf('bounce')).set(remainder.local);
+      code.op(Op.end).op(Op.end);
+      return { quotient, remainder, fits };
+    }
+    const dividend = code.local(I64);
+    this.push64(high).i64(BigInt(width)).op(Op.i64Shl);
+    this.push64(low).op(Op.i64Or).set(dividend);
+    this.push(fits).if();
+    code.get(dividend);
+    this.push64(divisor).op(Op.i64DivU).op(Op.i32WrapI64).set(quotient.local);
+    code.get(dividend);
+    this.push64(divisor).op(Op.i64RemU).op(Op.i32WrapI64).set(remainder.local);
+    code.op(Op.end);
+    return { quotient, remainder, fits };
+  }
+
+  /** The shift count on the stack in the type that a shift of `width` wants. */
+  private pushCount(count: Value, width: Width): Code {
+    this.push(count);
+    if (width === 64 && count.width !== 64) this.code.op(Op.i64ExtendI32U);
+    if (width !== 64 && count.width === 64) this.code.op(Op.i32WrapI64);
+    return this.code;
+  }
+
+  shl(x: Value, count: Value): Value {
+    this.push(x);
+    this.pushCount(count, x.width).op(x.width === 64 ? Op.i64Shl : Op.i32Shl);
+    this.wrap(x.width);
+    return this.take(x.width);
+  }
+  shr(x: Value, count: Value): Value {
+    this.push(x);
+    this.pushCount(count, x.width).op(x.width === 64 ? Op.i64ShrU : Op.i32ShrU);
+    return this.take(x.width);
+  }
+  sar(x: Value, count: Value): Value {
+    this.pushSigned(x);
+    this.pushCount(count, x.width).op(x.width === 64 ? Op.i64ShrS : Op.i32ShrS);
+    this.wrap(x.width);
+    return this.take(x.width);
+  }
+  rotl(x: Value, count: Value): Value {
+    return this.rotate(x, count, true);
+  }
+  rotr(x: Value, count: Value): Value {
+    return this.rotate(x, count, false);
+  }
+  private rotate(x: Value, count: Value, left: boolean): Value {
+    const { code } = this;
+    if (x.width === 64 || x.width === 32) {
+      const op = x.width === 64 ? (left ? Op.i64Rotl : Op.i64Rotr) : left ? Op.i32Rotl : Op.i32Rotr;
+      this.push(x);
+      this.pushCount(count, x.width).op(op);
+      return this.take(x.width);
+    }
+    this.push(x);
+    this.pushCount(count, x.width).op(left ? Op.i32Shl : Op.i32ShrU);
+    this.push(x);
+    code.i32(x.width);
+    this.pushCount(count, x.width).op(Op.i32Sub);
+    code.op(left ? Op.i32ShrU : Op.i32Shl).op(Op.i32Or);
+    this.wrap(x.width);
+    return this.take(x.width);
+  }
+
+  countLeadingZeros(x: Value): Value {
+    this.push(x).op(x.width === 64 ? Op.i64Clz : Op.i32Clz);
+    if (x.width < 32) this.code.i32(32 - x.width).op(Op.i32Sub);
+    return this.take(x.width);
+  }
+  countTrailingZeros(x: Value): Value {
+    this.push(x);
+    if (x.width < 32) this.code.i32(1 << x.width).op(Op.i32Or);
+    this.code.op(x.width === 64 ? Op.i64Ctz : Op.i32Ctz);
+    return this.take(x.width);
+  }
+  countOnes(x: Value): Value {
+    this.push(x).op(x.width === 64 ? Op.i64Popcnt : Op.i32Popcnt);
+    return this.take(x.width);
+  }
+
+  private compare(x: Value, y: Value, op32: number, op64: number, isSigned: boolean): Value {
+    if (x.width !== y.width)
+      throw new Error(`${this.form.mnemonic}: comparing widths ${x.width} and ${y.width}`);
+    if (isSigned) {
+      this.pushSigned(x);
+      this.pushSigned(y);
+    } else {
+      this.push(x);
+      this.push(y);
+    }
+    this.code.op(x.width === 64 ? op64 : op32);
+    return this.take(1);
+  }
+  eq(x: Value, y: Value): Value {
+    return this.compare(x, y, Op.i32Eq, Op.i64Eq, false);
+  }
+  ne(x: Value, y: Value): Value {
+    return this.compare(x, y, Op.i32Ne, Op.i64Ne, false);
+  }
+  ltUnsigned(x: Value, y: Value): Value {
+    return this.compare(x, y, Op.i32LtU, Op.i64LtU, false);
+  }
+  leUnsigned(x: Value, y: Value): Value {
+    return this.compare(x, y, Op.i32LeU, Op.i64LeU, false);
+  }
+  ltSigned(x: Value, y: Value): Value {
+    return this.compare(x, y, Op.i32LtS, Op.i64LtS, true);
+  }
+  leSigned(x: Value, y: Value): Value {
+    return this.compare(x, y, Op.i32LeS, Op.i64LeS, true);
+  }
+
+  select(condition: Value, whenTrue: Value, whenFalse: Value): Value {
+    this.push(whenTrue);
+    this.push(whenFalse);
+    this.push(condition).op(Op.select);
+    return this.take(whenTrue.width);
+  }
+
+  zeroExtend(x: Value, width: Width): Value {
+    if (width === x.width) return x;
+    this.push(x);
+    if (width === 64) this.code.op(Op.i64ExtendI32U);
+    return this.take(width);
+  }
+  signExtend(x: Value, width: Width): Value {
+    if (width === x.width) return x;
+    if (x.width === 1) {
+      this.code.i32(0);
+      this.push(x).op(Op.i32Sub);
+    } else {
+      this.pushSigned(x);
+    }
+    if (width === 64) this.code.op(Op.i64ExtendI32S);
+    else this.wrap(width);
+    return this.take(width);
+  }
+  truncate(x: Value, width: Width): Value {
+    if (width === x.width) return x;
+    this.push(x);
+    if (x.width === 64) this.code.op(Op.i32WrapI64);
+    this.wrap(width);
+    return this.take(width);
+  }
+
+  private loadState(field: FieldName, width: Width, index = 0): Value {
+    this.code.get(CPU).memory(loadOpcode(width), offsetOf(field, index));
+    return this.take(width);
+  }
+
+  getRegister(index: number, width: OperandWidth): Value {
+    return this.loadState('gpr', width, index);
+  }
+  setRegister(index: number, value: Value): void {
+    this.code.get(CPU);
+    this.storeRegister(value, offsetOf('gpr', index));
+  }
+  getAh(): Value {
+    this.code.get(CPU).memory(Memory.i32Load8U, offsetOf('gpr', RAX) + 1);
+    return this.take(8);
+  }
+  setAh(value: Value): void {
+    this.code.get(CPU);
+    this.push(value).memory(Memory.i32Store8, offsetOf('gpr', RAX) + 1);
+  }
+
+  /** Stores a register value at the address on the stack: 32 bits are zero-extended to 64. */
+  private storeRegister(value: Value, offset: number): void {
+    if (value.width >= 32) this.push64(value).memory(Memory.i64Store, offset);
+    else this.push(value).memory(value.width === 16 ? Memory.i32Store16 : Memory.i32Store8, offset);
+  }
+
+  /** Address of register operand `n`, on the stack. */
+  private pushRegisterAddress(n: number): Code {
+    return this.code
+      .get(CPU)
+      .get(OP)
+      .memory(Memory.i32Load, OP_REGISTER + 4 * n)
+      .op(Op.i32Add);
+  }
+
+  private operandWidth(n: number): OperandWidth {
+    const { width } = this.form.operands[n];
+    if (width === 0) throw new Error(`${this.form.mnemonic}: operand ${n} has no width`);
+    return width;
+  }
+
+  read(n: number): Value {
+    const { kind } = this.form.operands[n];
+    const width = this.operandWidth(n);
+    switch (kind) {
+      case 'register':
+        this.pushRegisterAddress(n).memory(loadOpcode(width), 0);
+        return this.take(width);
+      case 'immediate': {
+        const second = this.form.operands.findIndex((operand) => operand.kind === 'immediate') !== n;
+        this.code.get(OP);
+        if (second) this.code.memory(Memory.i32Load, OP_IMMEDIATE_2);
+        else this.code.memory(loadOpcode(width), OP_IMMEDIATE);
+        return this.take(width);
+      }
+      case 'memory':
+        return this.load('operand', this.effectiveAddress(n), width);
+      case 'relative':
+        throw new Error(`${this.form.mnemonic}: a relative operand is read by relative()`);
+    }
+  }
+
+  readForWrite(n: number): Value {
+    if (this.form.operands[n].kind !== 'memory') return this.read(n);
+    const width = this.operandWidth(n);
+    const translated = this.translateForWrite('operand', this.effectiveAddress(n), width);
+    this.translated.set(n, translated);
+    this.code.get(translated.host).memory(loadOpcode(width), 0);
+    return this.take(width);
+  }
+
+  write(n: number, value: Value): void {
+    if (this.form.operands[n].kind === 'register') {
+      this.pushRegisterAddress(n);
+      this.storeRegister(value, 0);
+      return;
+    }
+    const translated = this.translated.get(n);
+    if (translated) this.commit(translated, value);
+    else this.store('operand', this.effectiveAddress(n), value);
+  }
+
+  effectiveAddress(_n: number): Value {
+    const { addressSize, addressForm, codeSize } = this.form;
+    const { code } = this;
+    const wide = addressSize === 64;
+    const register = (field: number) =>
+      code
+        .get(CPU)
+        .get(OP)
+        .memory(Memory.i32Load, field)
+        .op(Op.i32Add)
+        .memory(wide ? Memory.i64Load : Memory.i32Load, 0);
+    const add = wide ? Op.i64Add : Op.i32Add;
+    if (addressForm === 'rip') code.get(CPU).memory(wide ? Memory.i64Load : Memory.i32Load, offsetOf('rip'));
+    else register(OP_BASE);
+    if (addressForm === 'indexed') {
+      register(OP_INDEX).get(OP);
+      if (wide) code.memory(Memory.i64Load32U, OP_SCALE).op(Op.i64Shl).op(add);
+      else code.memory(Memory.i32Load, OP_SCALE).op(Op.i32Shl).op(add);
+    }
+    code
+      .get(OP)
+      .memory(wide ? Memory.i64Load : Memory.i32Load, OP_DISPLACEMENT)
+      .op(add);
+    if (addressSize === 16) this.wrap(16);
+    if (codeSize === 64 && addressSize === 16)
+      throw new Error('16-bit addresses do not exist in 64-bit code');
+    return this.take(addressSize);
+  }
+
+  linear(n: number): Value {
+    const { code, form } = this;
+    this.push64(this.effectiveAddress(n));
+    if (form.codeSize !== 64 || form.segmented) {
+      code.get(CPU).get(OP).memory(Memory.i32Load, OP_SEGMENT_BASE).op(Op.i32Add).memory(Memory.i64Load, 0);
+      code.op(Op.i64Add);
+    }
+    return this.take(64);
+  }
+
+  relative(_n: number): Value {
+    this.code.get(OP).memory(Memory.i64Load, OP_IMMEDIATE);
+    return this.take(64);
+  }
+
+  private returnStatus(status: number): void {
+    this.code.i32(status).op(Op.return);
+  }
+
+  /** The linear address of an access, checked against the segment where there is something to check; a local. */
+  private linearAddress(segment: SegmentReference, offset: Value, bytes: number, write: boolean): number {
+    const { code, form } = this;
+    const linear = code.local(I64);
+    if (form.codeSize === 64) {
+      this.push64(offset);
+      if (segment === 'operand' && form.segmented) {
+        code.get(CPU).get(OP).memory(Memory.i32Load, OP_SEGMENT_BASE).op(Op.i32Add).memory(Memory.i64Load, 0);
+        code.op(Op.i64Add);
+      }
+      code.set(linear);
+      return linear;
+    }
+    const fixed: SegmentNumber | undefined =
+      segment === 'es' ? ES : segment === 'ss' ? SS : segment === 'ds' ? DS : undefined;
+    const low = offsetOf(write ? 'segWriteLow' : 'segReadLow', fixed ?? 0);
+    const high = offsetOf(write ? 'segWriteHigh' : 'segReadHigh', fixed ?? 0);
+    const element = code.local(I32);
+    code.get(CPU);
+    if (fixed === undefined) code.get(OP).memory(Memory.i32Load, OP_SEGMENT).op(Op.i32Add);
+    code.set(element);
+    // Outside the segment: offset < low, or offset + bytes - 1 > high.
+    this.push64(offset).get(element).memory(Memory.i64Load32U, low).op(Op.i64LtU);
+    this.push64(offset)
+      .i64(BigInt(bytes - 1))
+      .op(Op.i64Add);
+    code.get(element).memory(Memory.i64Load32U, high).op(Op.i64GtU).op(Op.i32Or).if();
+    if (fixed !== undefined) {
+      this.fault(fixed === SS ? STACK_FAULT : GP, 0);
+    } else {
+      code
+        .get(OP)
+        .memory(Memory.i32Load, OP_SEGMENT)
+        .i32(SS * 4)
+        .op(Op.i32Eq)
+        .if();
+      this.fault(STACK_FAULT, 0);
+      code.op(Op.end);
+      this.fault(GP, 0);
+    }
+    code.op(Op.end);
+    this.push64(offset);
+    if (fixed !== undefined) code.get(CPU).memory(Memory.i64Load, offsetOf('segBase', fixed));
+    else
+      code.get(CPU).get(OP).memory(Memory.i32Load, OP_SEGMENT_BASE).op(Op.i32Add).memory(Memory.i64Load, 0);
+    code.op(Op.i64Add).i64(0xffffffffn).op(Op.i64And).set(linear);
+    return linear;
+  }
+
+  /** The `access` argument of the slow paths, on the stack. */
+  private pushAccess(segment: SegmentReference, access: number): Code {
+    const { code } = this;
+    if (segment !== 'operand') return code.i32(access | (segment === 'ss' ? ACCESS_STACK : 0));
+    return code
+      .get(OP)
+      .memory(Memory.i32Load, OP_SEGMENT)
+      .i32(SS * 4)
+      .op(Op.i32Eq)
+      .i32(5)
+      .op(Op.i32Shl)
+      .i32(access)
+      .op(Op.i32Or);
+  }
+
+  /** Whether the fast TLB has the access: leaves the comparison on the stack and the entry's address in a local. */
+  private lookUp(linear: number, bytes: number, write: boolean): number {
+    const { code } = this;
+    const entry = code.local(I32);
+    code.get(CPU).memory(Memory.i32Load, offsetOf(write ? 'tlbWrite' : 'tlbRead'));
+    code.get(linear).op(Op.i32WrapI64).i32(8).op(Op.i32ShrU);
+    code
+      .i32((FAST_TLB_ENTRIES - 1) * 16)
+      .op(Op.i32And)
+      .op(Op.i32Add)
+      .set(entry);
+    code.get(entry).memory(Memory.i64Load, 0);
+    code.get(linear);
+    if (bytes > 1) code.i64(BigInt(bytes - 1)).op(Op.i64Add);
+    code.i64(PAGE_MASK).op(Op.i64And).op(Op.i64Eq);
+    return entry;
+  }
+
+  /** Host address of an access: by the fast TLB, else by the slow path; a local. Returns FAULT from the handler. */
+  private translate(segment: SegmentReference, linear: number, bytes: number, write: boolean): number {
+    const { code } = this;
+    const host = code.local(I32);
+    const entry = this.lookUp(linear, bytes, write);
+    code.if(I32);
+    code.get(linear).op(Op.i32WrapI64).get(entry).memory(Memory.i32Load, 8).op(Op.i32Add);
+    code.op(Op.else);
+    code.get(CPU).get(linear);
+    this.pushAccess(segment, bytes | (write ? ACCESS_WRITE : 0));
+    code.call(IMPORTS.load).tee(host).op(Op.i32Eqz).if();
+    this.returnStatus(FAULT);
+    code.op(Op.end).get(host).op(Op.end).set(host);
+    return host;
+  }
+
+  private translateForWrite(segment: SegmentReference, offset: Value, width: OperandWidth): Translated {
+    const bytes = width / 8;
+    const linear = this.linearAddress(segment, offset, bytes, true);
+    // A segment that may be written may be read, but for none; pages likewise.
+    const host = this.translate(segment, linear, bytes, true);
+    const access = this.code.local(I32);
+    this.pushAccess(segment, bytes).set(access);
+    return { host, linear, access };
+  }
+
+  /** Writes through a translation: straight to RAM, or by the slow path when it went through the bounce area. */
+  private commit({ host, linear, access }: Translated, value: Value): void {
+    const { code } = this;
+    code.get(host).get(CPU).i32(offsetOf('bounce')).op(Op.i32Add).op(Op.i32Eq).if();
+    code.get(CPU).get(linear).get(access);
+    this.push64(value).call(IMPORTS.store).op(Op.drop);
+    code.op(Op.else).get(host);
+    this.push(value).memory(storeOpcode(value.width), 0);
+    code.op(Op.end);
+  }
+
+  load(segment: SegmentReference, offset: Value, width: OperandWidth): Value {
+    const linear = this.linearAddress(segment, offset, width / 8, false);
+    const host = this.translate(segment, linear, width / 8, false);
+    this.code.get(host).memory(loadOpcode(width), 0);
+    return this.take(width);
+  }
+
+  store(segment: SegmentReference, offset: Value, value: Value): void {
+    const { code } = this;
+    const bytes = value.width / 8;
+    const linear = this.linearAddress(segment, offset, bytes, true);
+    const entry = this.lookUp(linear, bytes, true);
+    code.if();
+    code.get(linear).op(Op.i32WrapI64).get(entry).memory(Memory.i32Load, 8).op(Op.i32Add);
+    this.push(value).memory(storeOpcode(value.width), 0);
+    code.op(Op.else);
+    code.get(CPU).get(linear);
+    this.pushAccess(segment, bytes);
+    this.push64(value).call(IMPORTS.store).op(Op.i32Eqz).if();
+    this.returnStatus(FAULT);
+    code.op(Op.end).op(Op.end);
+  }
+
+  loadForWrite(
+    segment: SegmentReference,
+    offset: Value,
+    width: OperandWidth,
+  ): { readonly value: Value; commit(value: Value): void } {
+    const translated = this.translateForWrite(segment, offset, width);
+    this.code.get(translated.host).memory(loadOpcode(width), 0);
+    const value = this.take(width);
+    return { value, commit: (result) => this.commit(translated, result) };
+  }
+
+  probeWrite(segment: SegmentReference, offset: Value, width: OperandWidth): void {
+    const { code } = this;
+    const bytes = width / 8;
+    const linear = this.linearAddress(segment, offset, bytes, true);
+    this.lookUp(linear, bytes, true);
+    code.op(Op.i32Eqz).if();
+    code.get(CPU).get(linear);
+    this.pushAccess(segment, bytes).call(IMPORTS.probe).op(Op.i32Eqz).if();
+    this.returnStatus(FAULT);
+    code.op(Op.end).op(Op.end);
+  }
+
+  private pushFlagsCarry(): Code {
+    return this.code.get(CPU).memory(Memory.i64Load, offsetOf('flagsCarry'));
+  }
+
+  getFlag(flag: StatusFlag | 'df'): Value {
+    const { code } = this;
+    switch (flag) {
+      case 'cf':
+        this.pushFlagsCarry().i64(63n).op(Op.i64ShrU).op(Op.i32WrapI64);
+        break;
+      case 'of': {
+        const carry = this.loadState('flagsCarry', 64);
+        this.push(carry);
+        this.push(carry).i64(1n).op(Op.i64Shl).op(Op.i64Xor).i64(63n).op(Op.i64ShrU).op(Op.i32WrapI64);
+        break;
+      }
+      case 'af':
+        this.pushFlagsCarry().op(Op.i32WrapI64).i32(3).op(Op.i32ShrU).i32(1).op(Op.i32And);
+        break;
+      case 'zf':
+        code.get(CPU).memory(Memory.i64Load, offsetOf('flagsZero')).op(Op.i64Eqz);
+        break;
+      case 'sf':
+        code.get(CPU).memory(Memory.i64Load, offsetOf('flagsSign')).i64(63n).op(Op.i64ShrU).op(Op.i32WrapI64);
+        break;
+      case 'pf':
+        code.get(CPU).memory(Memory.i32Load8U, offsetOf('flagsSign')).op(Op.i32Popcnt);
+        code.i32(1).op(Op.i32And).i32(1).op(Op.i32Xor);
+        break;
+      case 'df':
+        code
+          .get(CPU)
+          .memory(Memory.i32Load, offsetOf('flagsRest'))
+          .i32(10)
+          .op(Op.i32ShrU)
+          .i32(1)
+          .op(Op.i32And);
+        break;
+    }
+    return this.take(1);
+  }
+
+  setFlags(effect: FlagEffect): void {
+    const { code } = this;
+    const { result, carries } = effect;
+    // Everything is computed before anything is stored: flags given may derive from flags replaced.
+    const zero = code.local(I64);
+    const sign = code.local(I64);
+    const carry = code.local(I64);
+    const setsZero = result !== undefined || effect.zf !== undefined;
+    const setsSign = result !== undefined || effect.sf !== undefined || effect.pf !== undefined;
+    if (result) {
+      this.pushSigned(result);
+      if (result.width !== 64) code.op(Op.i64ExtendI32S);
+      code.set(sign);
+    }
+    if (effect.zf) this.push(effect.zf).op(Op.i32Eqz).op(Op.i64ExtendI32U).set(zero);
+    else if (result) code.get(sign).set(zero);
+    if (effect.sf || effect.pf) {
+      const flag = (given: Value | undefined, name: 'sf' | 'pf') => {
+        if (given) return given;
+        if (!result) return this.getFlag(name);
+        if (name === 'sf') code.get(sign).i64(63n).op(Op.i64ShrU).op(Op.i32WrapI64);
+        else {
+          code.get(sign).op(Op.i32WrapI64).i32(0xff).op(Op.i32And).op(Op.i32Popcnt);
+          code.i32(1).op(Op.i32And).i32(1).op(Op.i32Xor);
+        }
+        return this.take(1);
+      };
+      const sf = flag(effect.sf, 'sf');
+      const pf = flag(effect.pf, 'pf');
+      this.push64(sf).i64(63n).op(Op.i64Shl);
+      this.push(pf).op(Op.i32Eqz).op(Op.i64ExtendI32U).op(Op.i64Or).set(sign);
+    }
+    const single = effect.cf ?? effect.of ?? effect.af;
+    const setsCarry = carries !== undefined || single !== undefined;
+    if (carries) {
+      if (carries.width === 64) this.push(carries).set(carry);
+      else {
+        this.push64(carries)
+          .i64(BigInt(64 - carries.width))
+          .op(Op.i64Shl);
+        this.push(carries).i32(8).op(Op.i32And).op(Op.i64ExtendI32U).op(Op.i64Or).set(carry);
+      }
+    }
+    if (single !== undefined) {
+      if (!carries) this.pushFlagsCarry().set(carry);
+      const bit = (given: Value | undefined, name: 'cf' | 'of' | 'af') => {
+        if (given) return given;
+        code.get(carry);
+        if (name === 'of') code.get(carry).i64(1n).op(Op.i64Shl).op(Op.i64Xor);
+        code
+          .i64(name === 'af' ? 3n : 63n)
+          .op(Op.i64ShrU)
+          .op(Op.i32WrapI64)
+          .i32(1)
+          .op(Op.i32And);
+        return this.take(1);
+      };
+      const cf = bit(effect.cf, 'cf');
+      const of = bit(effect.of, 'of');
+      const af = bit(effect.af, 'af');
+      this.push64(cf).i64(63n).op(Op.i64Shl);
+      this.push(cf);
+      this.push(of).op(Op.i32Xor).op(Op.i64ExtendI32U).i64(62n).op(Op.i64Shl).op(Op.i64Or);
+      this.push64(af).i64(3n).op(Op.i64Shl).op(Op.i64Or).set(carry);
+    }
+    if (setsZero) code.get(CPU).get(zero).memory(Memory.i64Store, offsetOf('flagsZero'));
+    if (setsSign) code.get(CPU).get(sign).memory(Memory.i64Store, offsetOf('flagsSign'));
+    if (setsCarry) code.get(CPU).get(carry).memory(Memory.i64Store, offsetOf('flagsCarry'));
+  }
+
+  setDirectionFlag(value: Value): void {
+    const { code } = this;
+    code.get(CPU).get(CPU).memory(Memory.i32Load, offsetOf('flagsRest')).i32(~0x400).op(Op.i32And);
+    this.push(value).i32(10).op(Op.i32Shl).op(Op.i32Or).memory(Memory.i32Store, offsetOf('flagsRest'));
+  }
+
+  condition(number: number): Value {
+    const flags = (): Value => {
+      switch (number >> 1) {
+        case 0:
+          return this.getFlag('of');
+        case 1:
+          return this.getFlag('cf');
+        case 2:
+          return this.getFlag('zf');
+        case 3:
+          return this.or(this.getFlag('cf'), this.getFlag('zf'));
+        case 4:
+          return this.getFlag('sf');
+        case 5:
+          return this.getFlag('pf');
+        case 6:
+          return this.xor(this.getFlag('sf'), this.getFlag('of'));
+        default:
+          return this.or(this.xor(this.getFlag('sf'), this.getFlag('of')), this.getFlag('zf'));
+      }
+    };
+    const value = flags();
+    return number & 1 ? this.not(value) : value;
+  }
+
+  nextRip(): Value {
+    return this.loadState('rip', 64);
+  }
+
+  checkTarget(target: Value): void {
+    const { code } = this;
+    if (this.form.codeSize === 64) {
+      this.push(target).i64(16n).op(Op.i64Shl).i64(16n).op(Op.i64ShrS);
+      this.push(target).op(Op.i64Ne).if();
+    } else {
+      this.push(target).get(CPU).memory(Memory.i64Load32U, offsetOf('segLimit', CS)).op(Op.i64GtU).if();
+    }
+    this.fault(GP, 0);
+    code.op(Op.end);
+  }
+
+  setRip(target: Value): void {
+    this.code.get(CPU);
+    this.push(target).memory(Memory.i64Store, offsetOf('rip'));
+    this.returnStatus(JUMP);
+  }
+
+  again(): void {
+    this.returnStatus(AGAIN);
+  }
+
+  fault(vector: number, errorCode?: number): void {
+    const { code } = this;
+    code.get(CPU).i32(vector).memory(Memory.i32Store, offsetOf('faultVector'));
+    code
+      .get(CPU)
+      .i32(errorCode === undefined ? 0 : 1)
+      .memory(Memory.i32Store, offsetOf('faultHasError'));
+    code
+      .get(CPU)
+      .i32(errorCode ?? 0)
+      .memory(Memory.i32Store, offsetOf('faultError'));
+    this.returnStatus(FAULT);
+  }
+
+  variable(initial: Value): Variable {
+    const variable: WasmValue & Variable = { ...this.fresh(initial.width), assignable: true };
+    this.push(initial).set(variable.local);
+    return variable;
+  }
+  assign(variable: Variable, value: Value): void {
+    if (variable.width !== value.width) {
+      throw new Error(`${this.form.mnemonic}: assigning width ${value.width} to width ${variable.width}`);
+    }
+    this.push(value).set(localOf(variable));
+  }
+
+  when(condition: Value, then: () => void, otherwise?: () => void): void {
+    this.push(condition).if();
+    then();
+    if (otherwise) {
+      this.code.op(Op.else);
+      otherwise();
+    }
+    this.code.op(Op.end);
+  }
+
+  loop(condition: () => Value, body: () => void): void {
+    this.code.block().loop();
+    this.push(condition()).op(Op.i32Eqz).branchIf(1);
+    body();
+    this.code.branch(0).op(Op.end).op(Op.end);
+  }
+
+  system(): void {
+    this.code.get(CPU).get(OP).call(IMPORTS.system).op(Op.return);
+  }
+
+  /** For instructions that the machine does not have. */
+  unimplemented(): void {
+    this.code.get(CPU).get(OP).call(IMPORTS.unimplemented).op(Op.return);
+  }
+}
+
+function loadOpcode(width: Width): number {
+  switch (width) {
+    case 64:
+      return Memory.i64Load;
+    case 32:
+      return Memory.i32Load;
+    case 16:
+      return Memory.i32Load16U;
+    default:
+      return Memory.i32Load8U;
+  }
+}
+
+function storeOpcode(width: Width): number {
+  switch (width) {
+    case 64:
+      return Memory.i64Store;
+    case 32:
+      return Memory.i32Store;
+    case 16:
+      return Memory.i32Store16;
+    default:
+      return Memory.i32Store8;
+  }
+}

@@ -1,0 +1,374 @@
+/**
+ * The interpreter of one machine: decoded-instruction cache, jump caches, fast TLBs and the dispatch loop.
+ *
+ * What a processor is (paging, segments, exceptions) it knows only through {@link Callbacks}, which arch provides.
+ */
+import { decode } from '../../isa/decode/decode.ts';
+import type { CodeSize, Instruction } from '../../isa/instruction.ts';
+import { systemMnemonics } from '../../isa/mnemonics.ts';
+import { offsetOf, STATE_SIZE } from '../../isa/state.ts';
+import {
+  FAST_TLB_CONTEXTS,
+  FAST_TLB_ENTRIES,
+  FAST_TLB_ENTRY,
+  JUMP_CACHE_ENTRIES,
+  JUMP_CACHE_ENTRY,
+  type Layout,
+  OP_COUNT,
+  OP_SIZE,
+} from '../layout.ts';
+import { dispatchModule, END_HANDLER, JUMP_CONTEXT, JUMP_LINEAR, JUMP_OP, jumpSlot } from './dispatch.ts';
+import { formKey, formOf } from './handler-form.ts';
+import { Handlers, SYSTEM_KEY, UNIMPLEMENTED_KEY } from './handlers.ts';
+import { MISS, OP_HANDLER, OP_LENGTH, UNIMPLEMENTED, writeOp } from './op.ts';
+
+/** What the engine asks of arch and machine; `cpu` is a processor's number. */
+export interface Callbacks {
+  /** Slow path of a read (or of a read for writing: ACCESS_WRITE); host address, or 0 with a fault recorded. */
+  load(cpu: number, linear: bigint, access: number): number;
+  /** Slow path of a write; 1, or 0 with a fault recorded. */
+  store(cpu: number, linear: bigint, access: number, value: bigint): number;
+  /** Checks that a write would not fault; 1, or 0 with a fault recorded. */
+  probe(cpu: number, linear: bigint, access: number): number;
+  /** Runs a system instruction: a status of op.ts. */
+  system(cpu: number, instruction: Instruction): number;
+  /** Physical address of the code byte at linear address `linear`; throws a fault. */
+  fetch(cpu: number, linear: bigint): number;
+  /** Linear address of code offset RIP; throws a fault when it lies outside the code segment or is not canonical. */
+  codeAddress(cpu: number): bigint;
+  /** Highest code offset that may be fetched, for segments with a limit. */
+  codeLimit(cpu: number): bigint;
+  /** The fault to throw for a fetch beyond that. */
+  limitFault(): object;
+  /** Offset in WebAssembly memory of RAM at a physical address, or -1. */
+  ramOffset(physical: number): number;
+  /** A byte of physical memory that is not RAM. */
+  readByte(physical: number): number;
+}
+
+/** Bits of a context below its generation: what decoded code depends on, and CPL. */
+export const CONTEXT_CODE_32 = 1;
+export const CONTEXT_CODE_64 = 2;
+export const CONTEXT_STACK_32 = 4;
+export const CONTEXT_USER = 8;
+/** CS has a limit below 4 GiB outside 64-bit mode. */
+export const CONTEXT_LIMITED = 16;
+const CONTEXT_BITS = 5;
+/** The bits that the decoding of an instruction depends on. */
+const DECODE_BITS = CONTEXT_CODE_32 | CONTEXT_CODE_64 | CONTEXT_STACK_32;
+
+const PAGE_SIZE = 4096;
+const BLOCK_INSTRUCTIONS = 64;
+/** No tag of a translation equals this, as tags are page-aligned. */
+const INVALID_TAG = 1n;
+
+const system: ReadonlySet<string> = new Set(systemMnemonics);
+/** Instructions after which nothing is decoded ahead: what follows need not be code, or need not be reached. */
+const ends: ReadonlySet<string> = new Set([
+  ...systemMnemonics,
+  'jmp',
+  'call',
+  'ret',
+  'ud',
+  'invalid',
+  'toolong',
+  'unimplemented',
+]);
+
+/** Decoded instructions that start at one address: the first op, and how many bytes of code they cover. */
+interface Block {
+  readonly op: number;
+  readonly bytes: number;
+}
+
+/** A page of RAM with decoded code: its blocks by offset and decode bits, and which of its bytes are decoded. */
+interface CodePage {
+  readonly blocks: Map<number, Block>;
+  readonly covered: Uint8Array;
+}
+
+const dispatchers = new Map<string, WebAssembly.Module>();
+
+export class Interpreter {
+  readonly layout: Layout;
+  private readonly callbacks: Callbacks;
+  private readonly view: DataView;
+  private readonly bytes: Uint8Array;
+  private readonly words: BigUint64Array;
+  private readonly handlers: Handlers;
+  private readonly dispatch: (cpu: number, op: number) => number;
+  private readonly instructions: (Instruction | undefined)[] = [];
+  private readonly pages = new Map<number, CodePage>();
+  private nextOp: number;
+  private generationNumber = 1;
+  /** The instruction that stopped the last run with UNIMPLEMENTED. */
+  stoppedBy: Instruction | undefined;
+
+  constructor(memory: WebAssembly.Memory, layout: Layout, callbacks: Callbacks) {
+    this.layout = layout;
+    this.callbacks = callbacks;
+    this.view = new DataView(memory.buffer);
+    this.bytes = new Uint8Array(memory.buffer);
+    this.words = new BigUint64Array(memory.buffer, 0, layout.ram / 8);
+    this.nextOp = this.firstOp();
+
+    const cpuOf = (address: number) => (address - layout.state(0)) / STATE_SIZE;
+    const bounce = offsetOf('bounce');
+    this.handlers = new Handlers({
+      m: memory,
+      load: (cpu: number, linear: bigint, access: number) => callbacks.load(cpuOf(cpu), linear, access),
+      store: (cpu: number, linear: bigint, access: number, value: bigint) =>
+        callbacks.store(cpuOf(cpu), linear, access, value),
+      probe: (cpu: number, linear: bigint, access: number) => callbacks.probe(cpuOf(cpu), linear, access),
+      system: (cpu: number, op: number) => callbacks.system(cpuOf(cpu), this.instructionAt(op)),
+      unimplemented: (_cpu: number, op: number) => {
+        this.stoppedBy = this.instructionAt(op);
+        return UNIMPLEMENTED;
+      },
+      divide: (cpu: number, high: bigint, low: bigint, divisor: bigint) => {
+        const dividend = (BigInt.asUintN(64, high) << 64n) | BigInt.asUintN(64, low);
+        const by = BigInt.asUintN(64, divisor);
+        this.words[(cpu + bounce) / 8] = dividend % by;
+        return BigInt.asIntN(64, dividend / by);
+      },
+    });
+    let module = dispatchers.get(`${layout.cpus}`);
+    if (!module) {
+      module = new WebAssembly.Module(dispatchModule(layout));
+      dispatchers.set(`${layout.cpus}`, module);
+    }
+    const instance = this.handlers.instantiate(module);
+    this.dispatch = instance.exports.run as (cpu: number, op: number) => number;
+    for (let cpu = 0; cpu < layout.cpus; cpu++) this.flushTranslations(cpu);
+  }
+
+  /** Ops below this are scratch: two a processor, for an instruction that is not kept. */
+  private firstOp(): number {
+    return this.layout.ops + this.layout.cpus * 2 * OP_SIZE;
+  }
+
+  private instructionAt(op: number): Instruction {
+    const instruction = this.instructions[(op - this.layout.ops) / OP_SIZE];
+    if (!instruction) throw new Error(`no instruction was decoded at op ${op}`);
+    return instruction;
+  }
+
+  /** Part of a processor's context that changes whenever decoded code or translations may have become stale. */
+  get generation(): number {
+    return (this.generationNumber << CONTEXT_BITS) >>> 0;
+  }
+
+  /** Where code was found before holds no longer. */
+  newGeneration(): void {
+    this.generationNumber++;
+    if (this.generationNumber >= 1 << (32 - CONTEXT_BITS)) {
+      // A new round: entries of the last one must not be mistaken for current.
+      this.generationNumber = 1;
+      const start = this.layout.jumpCache(0);
+      this.bytes.fill(0, start, start + this.layout.cpus * JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY);
+    }
+    for (let cpu = 0; cpu < this.layout.cpus; cpu++) {
+      const at = this.layout.state(cpu) + offsetOf('context');
+      const context = this.view.getUint32(at, true);
+      this.view.setUint32(at, ((context & ((1 << CONTEXT_BITS) - 1)) | this.generation) >>> 0, true);
+    }
+  }
+
+  /** Forgets a processor's fast translations, and where it found its code. */
+  flushTranslations(cpu: number): void {
+    const start = this.layout.fastTlb(cpu, 0, false) / 8;
+    this.words.fill(
+      INVALID_TAG,
+      start,
+      start + (FAST_TLB_CONTEXTS * 2 * FAST_TLB_ENTRIES * FAST_TLB_ENTRY) / 8,
+    );
+    this.newGeneration();
+  }
+
+  /** Forgets one page's. */
+  flushPage(cpu: number, linear: bigint): void {
+    const slot = Number((linear >> 12n) & BigInt(FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY;
+    for (let context = 0; context < FAST_TLB_CONTEXTS; context++) {
+      this.words[(this.layout.fastTlb(cpu, context, false) + slot) / 8] = INVALID_TAG;
+      this.words[(this.layout.fastTlb(cpu, context, true) + slot) / 8] = INVALID_TAG;
+    }
+    this.newGeneration();
+  }
+
+  /** Forgets every processor's fast translations for writing, so that the next write of each page is seen. */
+  flushWrites(): void {
+    for (let cpu = 0; cpu < this.layout.cpus; cpu++) {
+      for (let context = 0; context < FAST_TLB_CONTEXTS; context++) {
+        const start = this.layout.fastTlb(cpu, context, true) / 8;
+        this.words.fill(INVALID_TAG, start, start + (FAST_TLB_ENTRIES * FAST_TLB_ENTRY) / 8);
+      }
+    }
+  }
+
+  /**
+   * Makes a fast translation of the page at `linear` to RAM at WebAssembly address `host` (page-aligned both).
+   * @param tlb `tlbRead` or `tlbWrite` of the processor
+   */
+  fillTranslation(tlb: number, linear: bigint, host: number): void {
+    const slot = Number((linear >> 12n) & BigInt(FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY;
+    const page = BigInt.asUintN(64, linear & ~0xfffn);
+    this.words[(tlb + slot) / 8] = page;
+    this.view.setUint32(tlb + slot + 8, (host - Number(page & 0xffffffffn)) >>> 0, true);
+  }
+
+  /** Forgets all decoded code and all translations of every processor. */
+  flushAll(): void {
+    this.pages.clear();
+    this.nextOp = this.firstOp();
+    for (let cpu = 0; cpu < this.layout.cpus; cpu++) this.flushTranslations(cpu);
+  }
+
+  /** Whether decoded code stands in the page of physical address `physical`. */
+  hasCode(physical: number): boolean {
+    return this.pages.has(Math.floor(physical / PAGE_SIZE));
+  }
+
+  /**
+   * RAM changed at [physical, physical + size), within one page.
+   * @returns whether decoded code was dropped
+   */
+  written(physical: number, size: number): boolean {
+    const number = Math.floor(physical / PAGE_SIZE);
+    const page = this.pages.get(number);
+    if (!page) return false;
+    const offset = physical % PAGE_SIZE;
+    let hit = false;
+    for (let i = offset; i < offset + size; i++) if (page.covered[i]) hit = true;
+    if (!hit) return false;
+    this.pages.delete(number);
+    this.newGeneration();
+    return true;
+  }
+
+  /**
+   * Runs processor `cpu` from its RIP for up to `remaining` instructions (its state field).
+   * @returns a status of op.ts other than NEXT, JUMP, AGAIN and MISS. Throws what `fetch` and `codeAddress` throw.
+   */
+  run(cpu: number): number {
+    const state = this.layout.state(cpu);
+    let status = this.dispatch(state, 0);
+    while (status === MISS) status = this.dispatch(state, this.find(cpu, state));
+    return status;
+  }
+
+  /** The op for the processor's RIP, decoding it if need be. */
+  private find(cpu: number, state: number): number {
+    const linear = this.callbacks.codeAddress(cpu);
+    const physical = this.callbacks.fetch(cpu, linear);
+    const context = this.view.getUint32(state + offsetOf('context'), true);
+    const block = this.block(cpu, linear, physical, context);
+    if (context & CONTEXT_LIMITED) {
+      const rip = this.view.getBigUint64(state + offsetOf('rip'), true);
+      if (rip + BigInt(block.bytes - 1) > this.callbacks.codeLimit(cpu)) {
+        return this.single(cpu, linear, physical, context);
+      }
+    }
+    if (block.op >= this.firstOp()) {
+      const at = this.layout.jumpCache(cpu) + jumpSlot(linear) * JUMP_CACHE_ENTRY;
+      this.view.setBigUint64(at + JUMP_LINEAR, linear, true);
+      // Decoding may have begun a new generation.
+      this.view.setUint32(at + JUMP_CONTEXT, this.view.getUint32(state + offsetOf('context'), true), true);
+      this.view.setUint32(at + JUMP_OP, block.op, true);
+    }
+    return block.op;
+  }
+
+  private block(cpu: number, linear: bigint, physical: number, context: number): Block {
+    const offset = physical % PAGE_SIZE;
+    const number = (physical - offset) / PAGE_SIZE;
+    const key = offset * (DECODE_BITS + 1) + (context & DECODE_BITS);
+    const known = this.pages.get(number)?.blocks.get(key);
+    if (known) return known;
+    const host = this.callbacks.ramOffset(physical);
+    if (host < 0) return { op: this.single(cpu, linear, physical, context), bytes: 0 };
+
+    const { codeSize, stackSize } = sizesOf(context);
+    const end = host - offset + PAGE_SIZE;
+    const decoded: Instruction[] = [];
+    let at = host;
+    while (decoded.length < BLOCK_INSTRUCTIONS) {
+      const instruction = decode(this.bytes, at, end, codeSize);
+      if (!instruction) break;
+      decoded.push(instruction);
+      at += instruction.length;
+      if (ends.has(instruction.mnemonic)) break;
+    }
+    if (decoded.length === 0) return { op: this.single(cpu, linear, physical, context), bytes: 0 };
+
+    if (this.nextOp + (decoded.length + 1) * OP_SIZE > this.layout.ops + OP_COUNT * OP_SIZE) this.flushAll();
+    const first = this.nextOp;
+    for (const instruction of decoded) {
+      this.put(this.nextOp, instruction, stackSize);
+      this.nextOp += OP_SIZE;
+    }
+    this.putEnd(this.nextOp);
+    this.nextOp += OP_SIZE;
+    this.handlers.install();
+
+    let page = this.pages.get(number);
+    if (!page) {
+      page = { blocks: new Map(), covered: new Uint8Array(PAGE_SIZE) };
+      this.pages.set(number, page);
+      // Writes to the page must be seen from now on.
+      this.flushWrites();
+    }
+    const block = { op: first, bytes: at - host };
+    page.blocks.set(key, block);
+    page.covered.fill(1, offset, offset + block.bytes);
+    return block;
+  }
+
+  /** Decodes one instruction that is not kept: it crosses a page, or is not in RAM, or nears the segment's limit. */
+  private single(cpu: number, linear: bigint, physical: number, context: number): number {
+    const { codeSize, stackSize } = sizesOf(context);
+    const bytes = new Uint8Array(15);
+    const state = this.layout.state(cpu);
+    const rip = this.view.getBigUint64(state + offsetOf('rip'), true);
+    const limit = context & CONTEXT_LIMITED ? this.callbacks.codeLimit(cpu) : -1n;
+    let at = physical;
+    let instruction: Instruction | null = null;
+    for (let count = 0; count < 15 && !instruction; count++) {
+      if (count > 0 && limit >= 0n && rip + BigInt(count) > limit) throw this.callbacks.limitFault();
+      const next = linear + BigInt(count);
+      if (count > 0 && (next & 0xfffn) === 0n) {
+        at = this.callbacks.fetch(cpu, codeSize === 64 ? BigInt.asUintN(64, next) : next & 0xffffffffn);
+      }
+      const host = this.callbacks.ramOffset(at);
+      bytes[count] = host < 0 ? this.callbacks.readByte(at) : this.bytes[host];
+      at++;
+      instruction = decode(bytes, 0, count + 1, codeSize);
+    }
+    if (!instruction) throw new Error('the decoder wants more than 15 bytes');
+    const op = this.layout.ops + cpu * 2 * OP_SIZE;
+    this.put(op, instruction, stackSize);
+    this.putEnd(op + OP_SIZE);
+    this.handlers.install();
+    return op;
+  }
+
+  private put(op: number, instruction: Instruction, stackSize: CodeSize): void {
+    const form = () => formOf(instruction, stackSize);
+    const handler = system.has(instruction.mnemonic)
+      ? this.handlers.index(SYSTEM_KEY, () => formOf({ ...instruction, operands: [] }, stackSize))
+      : instruction.mnemonic === 'unimplemented'
+        ? this.handlers.index(UNIMPLEMENTED_KEY, () => formOf({ ...instruction, operands: [] }, stackSize))
+        : this.handlers.index(formKey(form()), form);
+    writeOp(this.view, op, instruction, handler);
+    this.instructions[(op - this.layout.ops) / OP_SIZE] = instruction;
+  }
+
+  private putEnd(op: number): void {
+    this.view.setUint32(op + OP_HANDLER, END_HANDLER, true);
+    this.view.setUint32(op + OP_LENGTH, 0, true);
+  }
+}
+
+function sizesOf(context: number): { codeSize: CodeSize; stackSize: CodeSize } {
+  if (context & CONTEXT_CODE_64) return { codeSize: 64, stackSize: 64 };
+  return { codeSize: context & CONTEXT_CODE_32 ? 32 : 16, stackSize: context & CONTEXT_STACK_32 ? 32 : 16 };
+}

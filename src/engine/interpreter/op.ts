@@ -1,0 +1,82 @@
+/**
+ * A decoded instruction as generated code reads it: OP_SIZE bytes in the arena (engine/layout.ts), and the
+ * statuses that a handler returns.
+ */
+import type { Instruction, MemoryOperand, Operand } from '../../isa/instruction.ts';
+import { offsetOf } from '../../isa/state.ts';
+
+/** Byte offsets of the fields of an op. Register fields hold offsets in the processor's state. */
+export const OP_HANDLER = 0;
+export const OP_LENGTH = 4;
+/** Three register operands, four bytes each. */
+export const OP_REGISTER = 8;
+export const OP_BASE = 20;
+export const OP_INDEX = 24;
+export const OP_SCALE = 28;
+/** Number of the effective segment times 4: the offset of its element in the 32-bit segment arrays. */
+export const OP_SEGMENT = 32;
+/** Offset in the state of the base to add in 64-bit mode and legacy mode alike. */
+export const OP_SEGMENT_BASE = 36;
+export const OP_DISPLACEMENT = 40;
+export const OP_IMMEDIATE = 48;
+/** A second immediate (ENTER), 32 bits. */
+export const OP_IMMEDIATE_2 = 56;
+
+/** What a handler returns. */
+export const NEXT = 0;
+/** RIP was set: look up where to go on. */
+export const JUMP = 1;
+/** The same instruction again. */
+export const AGAIN = 2;
+/** A fault is recorded in the state; nothing else has changed. */
+export const FAULT = 3;
+/** The instruction is complete; the instruction cycle must look at events before the next. */
+export const EXIT = 4;
+/** The machine does not have this instruction. */
+export const UNIMPLEMENTED = 5;
+/** From the dispatch loop: no decoded code known for RIP; and: the budget is used up. */
+export const MISS = 6;
+export const BUDGET = 7;
+
+const GPR = offsetOf('gpr');
+const ZERO = offsetOf('zero');
+const SEGMENT_BASE = offsetOf('segBase');
+
+export function memoryOperand(instruction: Instruction): MemoryOperand | undefined {
+  return instruction.operands.find((operand): operand is MemoryOperand => operand.kind === 'memory');
+}
+
+/**
+ * Writes the run-time data of `instruction` into the op at `at` of `view`.
+ * @param handler table index of its handler
+ */
+export function writeOp(view: DataView, at: number, instruction: Instruction, handler: number): void {
+  view.setUint32(at + OP_HANDLER, handler, true);
+  view.setUint32(at + OP_LENGTH, instruction.length, true);
+  view.setUint32(at + OP_SEGMENT, instruction.segment * 4, true);
+  view.setUint32(at + OP_SEGMENT_BASE, SEGMENT_BASE + instruction.segment * 8, true);
+  let immediates = 0;
+  for (let n = 0; n < instruction.operands.length; n++) {
+    const operand: Operand = instruction.operands[n];
+    switch (operand.kind) {
+      case 'register':
+        view.setUint32(at + OP_REGISTER + 4 * n, GPR + operand.index * 8 + (operand.high ? 1 : 0), true);
+        break;
+      case 'memory':
+        view.setUint32(at + OP_BASE, operand.base < 0 ? ZERO : GPR + operand.base * 8, true);
+        view.setUint32(at + OP_INDEX, operand.index < 0 ? ZERO : GPR + operand.index * 8, true);
+        view.setUint32(at + OP_SCALE, operand.scale, true);
+        view.setBigInt64(at + OP_DISPLACEMENT, BigInt.asIntN(64, operand.displacement), true);
+        break;
+      case 'immediate':
+        if (immediates++ === 0) view.setBigUint64(at + OP_IMMEDIATE, BigInt.asUintN(64, operand.value), true);
+        else view.setUint32(at + OP_IMMEDIATE_2, Number(operand.value), true);
+        break;
+      case 'relative':
+        view.setBigInt64(at + OP_IMMEDIATE, operand.displacement, true);
+        break;
+      default:
+        break;
+    }
+  }
+}
