@@ -1,0 +1,212 @@
+/**
+ * The instruction decoder: bytes and code size to {@link Instruction}. SDM vol. 2A chapter 2, vol. 2D appendix A.
+ *
+ * What the tables leave to this file: prefixes select the column; LOCK is legal only before instructions that may be
+ * locked and have a memory destination (vol. 2A "LOCK"); an instruction longer than 15 bytes is `toolong`.
+ *
+ * What the rest may rely on, beyond isa/instruction.ts (for operands, see one-byte.ts):
+ * - `repeat` is `repne` only of CMPS and SCAS; F2 before the other string instructions repeats as F3 does.
+ * - NOP, PREFETCHh and UD0/UD1 with a ModR/M byte have no operands: they access no memory. CLFLUSH, CLFLUSHOPT and
+ *   CLWB have the byte, which they access as a load does.
+ * - IN and OUT have AL, AX or EAX first or last, and an immediate of width 8 or DX; far CALL and JMP an operand of
+ *   kind `far`, or memory of width 0, its format by `operandSize`.
+ * - `operandSize` is 64 for LGDT, LIDT, SGDT and SIDT in 64-bit mode, that of IRET and far RET is 32 there by default.
+ */
+import type { CodeSize, Instruction, Operand, OperandWidth } from '../instruction.ts';
+import type { Mnemonic } from '../mnemonics.ts';
+import { Cursor, MAXIMUM_LENGTH } from './cursor.ts';
+import { readAddress, readModrm } from './modrm.ts';
+import { type Cell, type Opcode, REGISTER_MEMBERS } from './notation.ts';
+import { oneByteMap } from './one-byte.ts';
+import { operand, operationWidth, segmentOf } from './operands.ts';
+import { readPrefixes, setSizes } from './prefixes.ts';
+import { threeByte3AMap } from './three-byte-3a.ts';
+import { threeByte38Map } from './three-byte-38.ts';
+import { twoByteMap } from './two-byte.ts';
+import { evexMaps, vexMaps } from './vex.ts';
+
+const cursor = new Cursor();
+const noOperands: readonly Operand[] = Object.freeze([]);
+
+/** XCHG r8, rAX: opcode 90 with REX.B is no NOP. */
+const exchangeWithR8 = oneByteMap[0x91];
+
+/** How the opcode was encoded. */
+const LEGACY = 0;
+const VEX = 1;
+const EVEX = 2;
+
+/**
+ * Decodes the instruction at bytes[start] for a code segment of `codeSize`; bytes up to `end` (exclusive) may be read.
+ * null: they end before the instruction does (never with 15 bytes).
+ */
+export function decode(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  codeSize: CodeSize,
+): Instruction | null {
+  const c = cursor;
+  c.begin(bytes, start, end, codeSize);
+
+  let opcode = readPrefixes(c);
+  let map: readonly Cell[] | undefined = oneByteMap;
+  let encoding = LEGACY;
+  let column: number = c.column();
+  if (opcode === 0x0f) {
+    opcode = c.byte();
+    map = twoByteMap;
+    if (opcode === 0x38 || opcode === 0x3a) {
+      map = opcode === 0x38 ? threeByte38Map : threeByte3AMap;
+      opcode = c.byte();
+    }
+  } else if (
+    (opcode === 0xc4 || opcode === 0xc5 || opcode === 0x62) &&
+    // LES, LDS and BOUND have no register form: mod 11b makes it VEX or EVEX.
+    (c.mode64 || c.peek() >= 0xc0)
+  ) {
+    // REX, 66, F2, F3 and LOCK before VEX or EVEX are #UD (SDM vol. 2A 2.3.2, 2.3.4).
+    const allowed = c.rex === 0 && column === 0 && !c.operandPrefix && !c.lock;
+    if (opcode === 0x62) {
+      encoding = EVEX;
+      map = readEvex(c);
+    } else {
+      encoding = VEX;
+      map = readVex(c, opcode);
+    }
+    column = c.simdPrefix;
+    opcode = c.byte();
+    if (!allowed) map = undefined;
+  }
+  if (map === undefined) return finish(c, 'invalid');
+
+  const mode = c.mode64 ? (c.wide ? 8 : 4) : 0;
+  const slot = mode + column;
+  let entry = map[opcode][slot];
+  if (opcode === 0x90 && c.extendBase !== 0 && map === oneByteMap) entry = exchangeWithR8[slot];
+  if (entry === null) return finish(c, 'invalid');
+
+  if (entry.modrm) {
+    readModrm(c);
+    if (entry.forceRegister) c.mod = 3;
+    if (c.mod !== 3) readAddress(c);
+    if (entry.members !== null) {
+      const member: number = c.mod === 3 ? REGISTER_MEMBERS + (c.modrm & 0x3f) : c.reg;
+      entry = entry.members[member][slot];
+      if (entry === null) return finish(c, 'invalid');
+    }
+    if (c.mod === 3 ? entry.memoryOnly : entry.registerOnly) return finish(c, 'invalid');
+  }
+  return instruction(c, entry, opcode, encoding);
+}
+
+/** The rest of an instruction whose meaning is found: its operands, and the checks that need them. */
+function instruction(c: Cursor, entry: Opcode, opcode: number, encoding: number): Instruction | null {
+  c.position += entry.skip;
+  const width = operationWidth(c, entry.width);
+  let valid = true;
+  let operands = noOperands;
+  const rules = entry.operands;
+  if (rules.length !== 0) {
+    const list: Operand[] = [];
+    for (let i = 0; i < rules.length; i++) {
+      const value = operand(c, rules[i], width, opcode);
+      if (value === null) valid = false;
+      else list.push(value);
+    }
+    operands = list;
+  }
+
+  // MOV to CS is #UD.
+  if (entry.mnemonic === 'movsreg' && c.reg === 1) valid = false;
+  if (c.lock && !(entry.lockable && operands[0].kind === 'memory')) valid = false;
+  if (encoding === VEX && entry.mnemonic !== 'unimplemented') {
+    // The general-purpose instructions are VEX.L0; vvvv that is not used must be 1111b.
+    if (c.vectorLength !== 0 || (!entry.usesVvvv && c.vvvv !== 0)) valid = false;
+  }
+  if (!valid) return finish(c, 'invalid');
+
+  let repeat: '' | 'rep' | 'repne' = '';
+  if (entry.repeat !== '' && c.repeatPrefix !== 0) {
+    repeat = entry.repeat === 'repe' && c.repeatPrefix === 0xf2 ? 'repne' : 'rep';
+  }
+  return finish(c, entry.mnemonic, width, operands, entry.conditional ? opcode & 15 : 0, repeat);
+}
+
+/** Makes the instruction, unless the bytes that were read were not all there. */
+function finish(
+  c: Cursor,
+  mnemonic: Mnemonic,
+  operandSize: OperandWidth = c.operandSize,
+  operands: readonly Operand[] = noOperands,
+  condition = 0,
+  repeat: '' | 'rep' | 'repne' = '',
+): Instruction | null {
+  let length = c.position - c.start;
+  if (c.position > c.limit) {
+    if (c.limit - c.start < MAXIMUM_LENGTH) return null;
+    mnemonic = 'toolong';
+    length = MAXIMUM_LENGTH;
+    operands = noOperands;
+  }
+  let segment = segmentOf(c, -1);
+  for (let i = 0; i < operands.length; i++) {
+    const one = operands[i];
+    if (one.kind === 'memory') segment = one.segment;
+  }
+  return {
+    mnemonic,
+    length,
+    codeSize: c.codeSize,
+    operandSize,
+    addressSize: c.addressSize,
+    operands,
+    condition,
+    repeat,
+    lock: c.lock,
+    segment,
+  };
+}
+
+/** Reads the rest of a VEX prefix (SDM vol. 2A 2.3.5); undefined: a reserved map. */
+function readVex(c: Cursor, first: number): readonly Cell[] | undefined {
+  let map = 1;
+  let last = c.byte();
+  c.extendReg = last & 0x80 ? 0 : 8;
+  if (first === 0xc4) {
+    map = last & 0x1f;
+    c.extendIndex = last & 0x40 ? 0 : 8;
+    c.extendBase = last & 0x20 ? 0 : 8;
+    last = c.byte();
+    c.wide = c.mode64 && (last & 0x80) !== 0;
+  }
+  readVectorFields(c, last);
+  c.vectorLength = (last >> 2) & 1;
+  return vexMaps[map];
+}
+
+/** Reads the rest of an EVEX prefix (SDM vol. 2A 2.7.1); undefined: a reserved map or reserved bits. */
+function readEvex(c: Cursor): readonly Cell[] | undefined {
+  const first = c.byte();
+  c.extendIndex = first & 0x40 ? 0 : 8;
+  c.extendBase = first & 0x20 ? 0 : 8;
+  const second = c.byte();
+  c.wide = c.mode64 && (second & 0x80) !== 0;
+  readVectorFields(c, second);
+  c.byte();
+  return (first & 8) === 0 && (second & 4) !== 0 ? evexMaps[first & 7] : undefined;
+}
+
+/** vvvv and pp, which VEX and EVEX have in the same place; and the sizes. */
+function readVectorFields(c: Cursor, byte: number): void {
+  c.simdPrefix = byte & 3;
+  c.vvvv = (~byte >> 3) & 15;
+  if (!c.mode64) {
+    // Only the eight registers there are: B is ignored, as is the top bit of vvvv; R and X are 1, else it were no VEX.
+    c.extendBase = 0;
+    c.extendReg = 0;
+    c.extendIndex = 0;
+    c.vvvv &= 7;
+  }
+  setSizes(c);
+}

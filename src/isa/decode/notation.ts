@@ -1,0 +1,335 @@
+/**
+ * The notation of the opcode tables, after SDM vol. 2D appendix A.2, and its translation at module load into what
+ * the decoder looks up.
+ *
+ * A cell is a list of variants separated by ` | `. A variant is
+ *
+ *     [mode] [prefixes] mnemonic [operands] [attributes]      or      [mode] [prefixes] grpN [operands] [attributes]
+ *
+ * - mode: `i64` (invalid in 64-bit mode), `o64` (only there), `W0`, `W1` (by REX.W or VEX.W; W1 only in 64-bit mode).
+ * - prefixes: the mandatory prefixes with which the variant stands: `NP` (none), `66`, `F3`, `F2`, or `NFx` for
+ *   `NP 66`. Without any, the variant stands for those that no other variant of the cell claims.
+ * - mnemonic: of isa/mnemonics.ts; `*` is `unimplemented`.
+ * - operands: comma-separated, an addressing method and a type as in A.2.1 and A.2.2 (see below).
+ * - attributes: the operation's width where it is not that of the first operand: `b` `w` `v` `z` `y` `n` `f64` `d64`;
+ *   `lock` (may be locked when its destination is memory); `rep`, `repe` (string instructions); `modrm` (has a ModR/M
+ *   byte though none of the operands needs it); `reg` (mod is taken as 11b).
+ *
+ * Members of a group that name no operands take those of the group, and its attributes always.
+ */
+import type { Mnemonic } from '../mnemonics.ts';
+import { integerMnemonics, otherMnemonics, systemMnemonics } from '../mnemonics.ts';
+import { CS, DS, ES, FS, GS, SS } from '../state.ts';
+
+/** Widths: of operands (A.2.2) and of operations. */
+export const NO_WIDTH = 0;
+/** b, w, d, q: 8, 16, 32, 64 bits. */
+export const BYTE = 1;
+export const WORD = 2;
+export const DOUBLEWORD = 3;
+export const QUADWORD = 4;
+/** v: the operand size. */
+export const OPERAND = 5;
+/** z: 16 bits for an operand size of 16, else 32. */
+export const UP_TO_32 = 6;
+/** y: 64 bits with REX.W or VEX.W in 64-bit mode, else 32; 66 has no effect. */
+export const AT_LEAST_32 = 7;
+/** n: 64 bits in 64-bit mode, else 32 (control and debug registers, INVPCID). */
+export const NATIVE = 8;
+/** f64: 64 bits in 64-bit mode, else the operand size. */
+export const FORCED_64 = 9;
+/** d64: in 64-bit mode 64 bits, 16 with 66; else the operand size. */
+export const DEFAULT_64 = 10;
+export type WidthRule = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
+
+/** Addressing methods (A.2.1). */
+/** E: general register or memory by mod and rm. `Rv/Mw` is E with a width each. */
+export const E = 0;
+/** G: general register by reg. */
+export const G = 1;
+/** I: immediate of the operand's width (z: 16 or 32 bits, sign-extended to the operation's width). */
+export const I = 2;
+/** sI: 8-bit immediate, sign-extended to the operation's width. */
+export const SIGNED_I = 3;
+/** J: displacement relative to the next instruction. */
+export const J = 4;
+/** M: memory only. */
+export const M = 5;
+/** R: general register by rm only. */
+export const R = 6;
+/** O: memory by an offset in the instruction. */
+export const O = 7;
+/** S, C, D: segment, control, debug register by reg. */
+export const S = 8;
+export const C = 9;
+export const D = 10;
+/** A: far pointer in the instruction. */
+export const A = 11;
+/** B: general register by VEX.vvvv. */
+export const B = 12;
+/** Z: general register by the low three bits of the opcode. */
+export const Z = 13;
+/** A general register that the opcode implies: AL, rAX, eAX, CL, DX. */
+export const FIXED = 14;
+/** A segment register that the opcode implies. */
+export const FIXED_SEGMENT = 15;
+/** The immediate 1 that the opcode implies. */
+export const ONE = 16;
+
+export interface OperandRule {
+  readonly method: number;
+  /** Width as a register, and as memory. */
+  readonly width: WidthRule;
+  readonly memoryWidth: WidthRule;
+  /** Register number of FIXED and FIXED_SEGMENT. */
+  readonly number: number;
+}
+
+/** Indices into {@link Opcode.members}. */
+export const REGISTER_MEMBERS = 8;
+const MEMBERS = REGISTER_MEMBERS + 64;
+
+/** One column of one cell: an instruction, or a group that ModR/M chooses from. */
+export interface Opcode {
+  readonly mnemonic: Mnemonic;
+  readonly operands: readonly OperandRule[];
+  readonly width: WidthRule;
+  readonly modrm: boolean;
+  readonly memoryOnly: boolean;
+  readonly registerOnly: boolean;
+  /** mod is ignored and taken as 11b. */
+  readonly forceRegister: boolean;
+  readonly lockable: boolean;
+  readonly repeat: '' | 'rep' | 'repe';
+  /** Low four bits of the opcode are the condition. */
+  readonly conditional: boolean;
+  readonly usesVvvv: boolean;
+  /** Bytes of immediates to pass over, of instructions that are not implemented. */
+  readonly skip: number;
+  /** Of a group: cells for memory by reg (0..7), and for registers by reg and rm (8..71). */
+  readonly members: readonly Cell[] | null;
+}
+
+/**
+ * A cell by column: mandatory prefix (none, 66, F3, F2) + 4 times (0 outside 64-bit mode, 1 in it, 2 in it with
+ * REX.W or VEX.W). null: no such instruction.
+ */
+export type Cell = readonly (Opcode | null)[];
+
+/** A group as it stands in groups.ts, by reg: one row, or one for memory and one for registers, there also by rm. */
+export type GroupText =
+  | readonly string[]
+  | { readonly memory: readonly string[]; readonly register: readonly (string | readonly string[])[] };
+
+const operandWidths: Readonly<Record<string, WidthRule>> = {
+  '': NO_WIDTH,
+  b: BYTE,
+  w: WORD,
+  d: DOUBLEWORD,
+  q: QUADWORD,
+  v: OPERAND,
+  z: UP_TO_32,
+  y: AT_LEAST_32,
+  n: NATIVE,
+};
+const operationWidths: Readonly<Record<string, WidthRule>> = {
+  ...operandWidths,
+  f64: FORCED_64,
+  d64: DEFAULT_64,
+};
+const methods: Readonly<Record<string, number>> = { E, G, I, sI: SIGNED_I, J, M, R, O, S, C, D, A, B, Z };
+const fixed: Readonly<Record<string, OperandRule>> = {
+  AL: { method: FIXED, width: BYTE, memoryWidth: NO_WIDTH, number: 0 },
+  rAX: { method: FIXED, width: OPERAND, memoryWidth: NO_WIDTH, number: 0 },
+  eAX: { method: FIXED, width: UP_TO_32, memoryWidth: NO_WIDTH, number: 0 },
+  CL: { method: FIXED, width: BYTE, memoryWidth: NO_WIDTH, number: 1 },
+  DX: { method: FIXED, width: WORD, memoryWidth: NO_WIDTH, number: 2 },
+  ES: { method: FIXED_SEGMENT, width: NO_WIDTH, memoryWidth: NO_WIDTH, number: ES },
+  CS: { method: FIXED_SEGMENT, width: NO_WIDTH, memoryWidth: NO_WIDTH, number: CS },
+  SS: { method: FIXED_SEGMENT, width: NO_WIDTH, memoryWidth: NO_WIDTH, number: SS },
+  DS: { method: FIXED_SEGMENT, width: NO_WIDTH, memoryWidth: NO_WIDTH, number: DS },
+  FS: { method: FIXED_SEGMENT, width: NO_WIDTH, memoryWidth: NO_WIDTH, number: FS },
+  GS: { method: FIXED_SEGMENT, width: NO_WIDTH, memoryWidth: NO_WIDTH, number: GS },
+  '1': { method: ONE, width: BYTE, memoryWidth: NO_WIDTH, number: 0 },
+  'Rv/Mw': { method: E, width: OPERAND, memoryWidth: WORD, number: 0 },
+};
+const mnemonics: ReadonlySet<string> = new Set<string>([
+  ...integerMnemonics,
+  ...systemMnemonics,
+  ...otherMnemonics,
+]);
+const columns: Readonly<Record<string, number>> = { NP: 1, '66': 2, F3: 4, F2: 8, NFx: 3 };
+/** Thirds of a cell (bits: outside 64-bit mode, 64-bit mode, 64-bit mode with W) by mode tag. */
+const modes: Readonly<Record<string, number>> = { i64: 1, o64: 6, W0: 3, W1: 4 };
+const conditional: ReadonlySet<string> = new Set(['jcc', 'setcc', 'cmovcc']);
+
+function fail(message: string, text: string): never {
+  throw new Error(`opcode table: ${message} in "${text}"`);
+}
+
+function parseOperand(text: string): OperandRule {
+  const known = fixed[text];
+  if (known !== undefined) return known;
+  const [, letters, type] = /^(s?[A-Z])([a-z]?)$/.exec(text) ?? fail('operand', text);
+  const method = methods[letters] ?? fail('addressing method', text);
+  const width = operandWidths[type] ?? fail('operand type', text);
+  return { method, width, memoryWidth: width, number: 0 };
+}
+
+/** The width of the operation by its first operand. */
+function widthOf(operands: readonly OperandRule[]): WidthRule {
+  const width = operands.length === 0 ? NO_WIDTH : operands[0].width;
+  return width === NO_WIDTH ? OPERAND : width;
+}
+
+const takesModrm: ReadonlySet<number> = new Set([E, G, M, R, S, C, D]);
+
+function parseBody(
+  words: readonly string[],
+  text: string,
+  groups: Readonly<Record<string, GroupText>>,
+  inheritedOperands: string,
+  inheritedAttributes: readonly string[],
+): Opcode {
+  const [name, ...rest] = words;
+  const hasOperands = rest.length > 0 && /[A-Z]/.test(rest[0]);
+  const operandText = hasOperands ? rest[0] : inheritedOperands;
+  const attributes = [...inheritedAttributes, ...(hasOperands ? rest.slice(1) : rest)];
+
+  let members: Cell[] | null = null;
+  if (name.startsWith('grp')) {
+    const group = groups[name.slice(3)] ?? fail('group', text);
+    members = parseGroup(group, groups, operandText, attributes);
+  }
+  const unimplemented = name === '*';
+  const mnemonic = unimplemented || members !== null ? 'unimplemented' : name;
+  if (!mnemonics.has(mnemonic)) fail('mnemonic', text);
+
+  const operandNames = operandText === '' ? [] : operandText.split(',');
+  let modrm = members !== null;
+  let memoryOnly = false;
+  let registerOnly = false;
+  let skip = 0;
+  let operands: OperandRule[] = [];
+  if (unimplemented) {
+    for (const operand of operandNames) {
+      if (operand === 'Ib') skip++;
+      else {
+        modrm = true;
+        if (operand === 'M') memoryOnly = true;
+        else if (operand === 'U') registerOnly = true;
+        else if (operand !== 'W') fail('operand', text);
+      }
+    }
+  } else if (members === null) {
+    operands = operandNames.map(parseOperand);
+    for (const { method } of operands) {
+      if (takesModrm.has(method)) modrm = true;
+      if (method === M) memoryOnly = true;
+      if (method === R) registerOnly = true;
+    }
+  }
+
+  let width = widthOf(operands);
+  let lockable = false;
+  let repeat: '' | 'rep' | 'repe' = '';
+  let forceRegister = false;
+  for (const attribute of attributes) {
+    if (attribute === 'lock') lockable = true;
+    else if (attribute === 'rep' || attribute === 'repe') repeat = attribute;
+    else if (attribute === 'modrm') modrm = true;
+    else if (attribute === 'reg') forceRegister = true;
+    else width = operationWidths[attribute] ?? fail(`attribute ${attribute}`, text);
+  }
+  return {
+    mnemonic: mnemonic as Mnemonic,
+    operands,
+    width,
+    modrm,
+    memoryOnly,
+    registerOnly,
+    forceRegister,
+    lockable,
+    repeat,
+    conditional: conditional.has(mnemonic),
+    usesVvvv: operands.some(({ method }) => method === B),
+    skip,
+    members,
+  };
+}
+
+/** Translates one cell; see the notation above. An empty text is a cell without instructions. */
+export function parseCell(
+  text: string,
+  groups: Readonly<Record<string, GroupText>> = {},
+  inheritedOperands = '',
+  inheritedAttributes: readonly string[] = [],
+): Cell {
+  const cell: (Opcode | null)[] = new Array(12).fill(null);
+  if (text === '') return cell;
+  const claimed = new Array<boolean>(12).fill(false);
+  // Variants that name their prefixes go first, so that the others take what is left.
+  const variants = text.split(' | ').map((variant) => {
+    const words = variant.split(' ');
+    let mode = 7;
+    let prefixes = 0;
+    for (;;) {
+      const word = words[0];
+      if (modes[word] !== undefined) mode = modes[word];
+      else if (columns[word] !== undefined) prefixes |= columns[word];
+      else break;
+      words.shift();
+    }
+    return { words, mode, prefixes };
+  });
+  variants.sort((x, y) => Number(x.prefixes === 0) - Number(y.prefixes === 0));
+  for (const { words, mode, prefixes } of variants) {
+    const opcode = parseBody(words, text, groups, inheritedOperands, inheritedAttributes);
+    for (let column = 0; column < 12; column++) {
+      if ((mode & (1 << (column >> 2))) === 0) continue;
+      if (prefixes !== 0 && (prefixes & (1 << (column & 3))) === 0) continue;
+      if (claimed[column]) {
+        if (prefixes !== 0) fail('two variants for a column', text);
+        continue;
+      }
+      cell[column] = opcode;
+      claimed[column] = true;
+    }
+  }
+  return cell;
+}
+
+function parseGroup(
+  group: GroupText,
+  groups: Readonly<Record<string, GroupText>>,
+  operands: string,
+  attributes: readonly string[],
+): Cell[] {
+  const memory = 'memory' in group ? group.memory : group;
+  const register = 'memory' in group ? group.register : group;
+  const members: Cell[] = new Array(MEMBERS);
+  for (let reg = 0; reg < 8; reg++) {
+    members[reg] = parseCell(memory[reg] ?? '', groups, operands, attributes);
+    const entry = register[reg] ?? '';
+    const whole = typeof entry === 'string' ? parseCell(entry, groups, operands, attributes) : null;
+    for (let rm = 0; rm < 8; rm++) {
+      members[REGISTER_MEMBERS + reg * 8 + rm] =
+        whole ?? parseCell((entry as readonly string[])[rm] ?? '', groups, operands, attributes);
+    }
+  }
+  return members;
+}
+
+/** Translates an opcode map of 256 cells. */
+export function parseMap(
+  cells: readonly string[],
+  groups: Readonly<Record<string, GroupText>>,
+): readonly Cell[] {
+  if (cells.length !== 256) throw new Error(`opcode table: ${cells.length} cells`);
+  return cells.map((text) => parseCell(text, groups));
+}
+
+/** The same text for several cells in a row. */
+export function times(count: number, text: string): string[] {
+  return new Array<string>(count).fill(text);
+}
