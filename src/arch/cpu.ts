@@ -35,6 +35,8 @@ export class Cpu extends State {
   /** Set by the engine when it is attached. */
   engine: EngineControl = { flushTranslations() {}, flushPage() {}, endRun() {} };
   hooks: CpuHooks = {};
+  /** A hook asked to stop the run, with its event undelivered; the instruction cycle clears this. */
+  stopRequested = false;
   readonly tlb: Tlb;
   /** Logical processors in the machine, as CPUID reports them. Set by the machine. */
   cpuCount = 1;
