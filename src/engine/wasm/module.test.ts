@@ -49,7 +49,10 @@ describe('LEB128 (WebAssembly Core 5.2.2)', () => {
         const b = new Code(0);
         b.i32(narrow);
         writer.export('narrow', writer.define(writer.type([], [I32]), b));
-        const { wide: getWide, narrow: getNarrow } = instantiate(writer).exports as Record<string, () => unknown>;
+        const { wide: getWide, narrow: getNarrow } = instantiate(writer).exports as Record<
+          string,
+          () => unknown
+        >;
         expect(getWide()).toBe(wide);
         expect(getNarrow()).toBe(narrow);
       }),
