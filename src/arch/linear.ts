@@ -78,7 +78,9 @@ function locate(
   }
   split = 0x1000 - offset;
   const next = address + BigInt(split);
-  second = translate(cpu, cpu.longMode ? next & 0xffff_ffff_ffff_ffffn : next & 0xffff_ffffn, mode);
+  // Compatibility mode makes 32-bit linear addresses: what runs past 4 GiB goes on at 0.
+  const narrow = !cpu.longMode || (next === 0x1_0000_0000n && !access.implicit && !cpu.mode64) ? 32 : 64;
+  second = translate(cpu, BigInt.asUintN(narrow, next), mode);
   return first;
 }
 
@@ -136,6 +138,9 @@ export function probeWrite(cpu: Cpu, linear: bigint, size: AccessSize, access: A
 /**
  * The linear address of `size` bytes at `offset` in segment `segment`, checked. Outside 64-bit mode the offset is of
  * 32 bits and must lie in the range that the segment's type and limit permit; #SS(0) for SS, else #GP(0).
+ *
+ * An access that runs past offset 2^32 - 1 goes on at linear address 0 if the segment is flat (base 0, limit 4 GiB),
+ * and faults otherwise: SDM vol. 3A 5.3 leaves this open, Intel processors (Cascade Lake and later) do so.
  */
 export function segmentToLinear(
   cpu: Cpu,
@@ -151,7 +156,10 @@ export function segmentToLinear(
   const low = write ? cpu.segWriteLow[segment] : cpu.segReadLow[segment];
   const high = write ? cpu.segWriteHigh[segment] : cpu.segReadHigh[segment];
   const first = Number(offset & 0xffff_ffffn);
-  if (first < low || first + size - 1 > high) throw new Fault(segment === SS ? STACK_FAULT : GP, 0);
+  if (first < low || first + size - 1 > high) {
+    const flat = low === 0 && high === 0xffff_ffff && cpu.segBase[segment] === 0n;
+    if (!flat) throw new Fault(segment === SS ? STACK_FAULT : GP, 0);
+  }
   return (cpu.segBase[segment] + BigInt(first)) & 0xffff_ffffn;
 }
 

@@ -1,0 +1,111 @@
+/**
+ * The system instructions that change or read the machine's state, by mnemonic; those that transfer control are in
+ * control-transfer.ts. SDM vol. 3A 2.8 (summary), 5.9 (privileged instructions).
+ */
+import { AC } from '../isa/flags.ts';
+import type { SystemMnemonic } from '../isa/mnemonics.ts';
+import { HALTED } from '../isa/state.ts';
+import { clts, lmsw, movFromControl, movToControl, requireCpl0, smsw } from './control-registers.ts';
+import type { Cpu, SystemInstruction } from './cpu.ts';
+import { cpuid } from './cpuid.ts';
+import { xgetbv, xsetbv } from './extended-state.ts';
+import { ud } from './fault.ts';
+import { invalidateCaches, invlpg, invpcid } from './invalidation.ts';
+import { input, inputString, output, outputString } from './io.ts';
+import { rdmsr, rdpid, rdpmc, rdtsc, rdtscp, wrmsr } from './msr.ts';
+import { random } from './random.ts';
+import {
+  lds,
+  les,
+  lfs,
+  lgs,
+  lss,
+  movFromSegment,
+  movToSegment,
+  popSegment,
+  pushSegment,
+  rdfsbase,
+  rdgsbase,
+  wrfsbase,
+  wrgsbase,
+} from './segment-instructions.ts';
+import { arpl, lar, lsl, verr, verw } from './selector-checks.ts';
+import { lgdt, lidt, lldt, ltr, sgdt, sidt, sldt, str } from './system-tables.ts';
+
+/** HLT: the processor sleeps until an interrupt that gets through, NMI, INIT or RESET. */
+const hlt: SystemInstruction = (cpu) => {
+  requireCpl0(cpu);
+  cpu.activity = HALTED;
+  cpu.engine.endRun();
+};
+
+/** CLAC and STAC raise #UD above CPL 0. */
+function setAlignmentCheck(cpu: Cpu, set: boolean): void {
+  if (cpu.cpl !== 0) throw ud();
+  cpu.flagsRest = set ? cpu.flagsRest | AC : cpu.flagsRest & ~AC;
+}
+
+/** Instructions that CPUID does not report, and RSM outside system-management mode. */
+const notReported: SystemInstruction = () => {
+  throw ud();
+};
+
+export const systemInstructions = {
+  movsreg: movToSegment,
+  movfromsreg: movFromSegment,
+  pushsreg: pushSegment,
+  popsreg: popSegment,
+  lds,
+  les,
+  lfs,
+  lgs,
+  lss,
+  lgdt,
+  lidt,
+  sgdt,
+  sidt,
+  lldt,
+  ltr,
+  sldt,
+  str,
+  lar,
+  lsl,
+  verr,
+  verw,
+  arpl,
+  movcr: movToControl,
+  movfromcr: movFromControl,
+  lmsw,
+  smsw,
+  clts,
+  invlpg,
+  invpcid,
+  invd: invalidateCaches,
+  wbinvd: invalidateCaches,
+  rdmsr,
+  wrmsr,
+  rdtsc,
+  rdtscp,
+  rdpmc,
+  rdpid,
+  cpuid,
+  xgetbv,
+  xsetbv,
+  rdrand: random,
+  rdseed: random,
+  in: input,
+  out: output,
+  inss: inputString,
+  outss: outputString,
+  hlt,
+  clac: (cpu) => setAlignmentCheck(cpu, false),
+  stac: (cpu) => setAlignmentCheck(cpu, true),
+  rdfsbase,
+  rdgsbase,
+  wrfsbase,
+  wrgsbase,
+  monitor: notReported,
+  mwait: notReported,
+  rsm: notReported,
+  vmcall: notReported,
+} satisfies Partial<Record<SystemMnemonic, SystemInstruction>>;
