@@ -44,6 +44,8 @@ export class Cursor {
   extendBase = 0;
   /** VEX.vvvv as a register number (0 for 1111b); 0 without VEX. */
   vvvv = 0;
+  /** VEX.vvvv is 1111b, as it must be where no operand is in it. */
+  vvvvUnused = true;
   /** VEX.pp as a column, and VEX.L. */
   simdPrefix = 0;
   vectorLength = 0;
@@ -81,6 +83,7 @@ export class Cursor {
     this.extendIndex = 0;
     this.extendBase = 0;
     this.vvvv = 0;
+    this.vvvvUnused = true;
     this.mod = 0;
   }
 

@@ -20,16 +20,28 @@ import { type Cell, type Opcode, REGISTER_MEMBERS } from './notation.ts';
 import { oneByteMap } from './one-byte.ts';
 import { operand, operationWidth, segmentOf } from './operands.ts';
 import { readPrefixes, setSizes } from './prefixes.ts';
-import { threeByte3AMap } from './three-byte-3a.ts';
-import { threeByte38Map } from './three-byte-38.ts';
+import { reserved3AMap, threeByte3AMap } from './three-byte-3a.ts';
+import { reserved38Map, threeByte38Map } from './three-byte-38.ts';
 import { twoByteMap } from './two-byte.ts';
 import { evexMaps, vexMaps } from './vex.ts';
 
 const cursor = new Cursor();
 const noOperands: readonly Operand[] = Object.freeze([]);
 
-/** XCHG r8, rAX: opcode 90 with REX.B is no NOP. */
+/** XCHG r8, rAX: opcode 90 with REX.B is no NOP; but PAUSE stays what it is. */
 const exchangeWithR8 = oneByteMap[0x91];
+
+/** What 0F 38 to 0F 3F lead to. */
+const threeByteMaps: readonly (readonly Cell[])[] = [
+  threeByte38Map,
+  reserved38Map,
+  threeByte3AMap,
+  reserved3AMap,
+  reserved38Map,
+  reserved38Map,
+  reserved3AMap,
+  reserved3AMap,
+];
 
 /** How the opcode was encoded. */
 const LEGACY = 0;
@@ -50,14 +62,15 @@ export function decode(
   c.begin(bytes, start, end, codeSize);
 
   let opcode = readPrefixes(c);
-  let map: readonly Cell[] | undefined = oneByteMap;
+  let map: readonly Cell[] = oneByteMap;
   let encoding = LEGACY;
+  let valid = true;
   let column: number = c.column();
   if (opcode === 0x0f) {
     opcode = c.byte();
     map = twoByteMap;
-    if (opcode === 0x38 || opcode === 0x3a) {
-      map = opcode === 0x38 ? threeByte38Map : threeByte3AMap;
+    if (opcode >= 0x38 && opcode <= 0x3f) {
+      map = threeByteMaps[opcode - 0x38];
       opcode = c.byte();
     }
   } else if (
@@ -66,7 +79,7 @@ export function decode(
     (c.mode64 || c.peek() >= 0xc0)
   ) {
     // REX, 66, F2, F3 and LOCK before VEX or EVEX are #UD (SDM vol. 2A 2.3.2, 2.3.4).
-    const allowed = c.rex === 0 && column === 0 && !c.operandPrefix && !c.lock;
+    valid = c.rex === 0 && column === 0 && !c.operandPrefix && !c.lock;
     if (opcode === 0x62) {
       encoding = EVEX;
       map = readEvex(c);
@@ -76,15 +89,14 @@ export function decode(
     }
     column = c.simdPrefix;
     opcode = c.byte();
-    if (!allowed) map = undefined;
   }
-  if (map === undefined) return finish(c, 'invalid');
 
   const mode = c.mode64 ? (c.wide ? 8 : 4) : 0;
   const slot = mode + column;
   let entry = map[opcode][slot];
-  if (opcode === 0x90 && c.extendBase !== 0 && map === oneByteMap) entry = exchangeWithR8[slot];
-  if (entry === null) return finish(c, 'invalid');
+  if (entry.mnemonic === 'nop' && c.extendBase !== 0 && map === oneByteMap) {
+    entry = exchangeWithR8[slot];
+  }
 
   if (entry.modrm) {
     readModrm(c);
@@ -93,18 +105,27 @@ export function decode(
     if (entry.members !== null) {
       const member: number = c.mod === 3 ? REGISTER_MEMBERS + (c.modrm & 0x3f) : c.reg;
       entry = entry.members[member][slot];
-      if (entry === null) return finish(c, 'invalid');
     }
-    if (c.mod === 3 ? entry.memoryOnly : entry.registerOnly) return finish(c, 'invalid');
   }
-  return instruction(c, entry, opcode, encoding);
+  return instruction(c, entry, opcode, encoding, valid);
 }
 
 /** The rest of an instruction whose meaning is found: its operands, and the checks that need them. */
-function instruction(c: Cursor, entry: Opcode, opcode: number, encoding: number): Instruction | null {
+function instruction(
+  c: Cursor,
+  entry: Opcode,
+  opcode: number,
+  encoding: number,
+  valid: boolean,
+): Instruction | null {
   c.position += entry.skip;
   const width = operationWidth(c, entry.width);
-  let valid = true;
+  if (
+    entry.mnemonic === 'invalid' ||
+    (entry.modrm && (c.mod === 3 ? entry.memoryOnly : entry.registerOnly))
+  ) {
+    valid = false;
+  }
   let operands = noOperands;
   const rules = entry.operands;
   if (rules.length !== 0) {
@@ -122,7 +143,7 @@ function instruction(c: Cursor, entry: Opcode, opcode: number, encoding: number)
   if (c.lock && !(entry.lockable && operands[0].kind === 'memory')) valid = false;
   if (encoding === VEX && entry.mnemonic !== 'unimplemented') {
     // The general-purpose instructions are VEX.L0; vvvv that is not used must be 1111b.
-    if (c.vectorLength !== 0 || (!entry.usesVvvv && c.vvvv !== 0)) valid = false;
+    if (c.vectorLength !== 0 || !(entry.usesVvvv || c.vvvvUnused)) valid = false;
   }
   if (!valid) return finish(c, 'invalid');
 
@@ -169,7 +190,7 @@ function finish(
 }
 
 /** Reads the rest of a VEX prefix (SDM vol. 2A 2.3.5); undefined: a reserved map. */
-function readVex(c: Cursor, first: number): readonly Cell[] | undefined {
+function readVex(c: Cursor, first: number): readonly Cell[] {
   let map = 1;
   let last = c.byte();
   c.extendReg = last & 0x80 ? 0 : 8;
@@ -182,11 +203,11 @@ function readVex(c: Cursor, first: number): readonly Cell[] | undefined {
   }
   readVectorFields(c, last);
   c.vectorLength = (last >> 2) & 1;
-  return vexMaps[map];
+  return vexMaps[map] ?? reserved38Map;
 }
 
 /** Reads the rest of an EVEX prefix (SDM vol. 2A 2.7.1); undefined: a reserved map or reserved bits. */
-function readEvex(c: Cursor): readonly Cell[] | undefined {
+function readEvex(c: Cursor): readonly Cell[] {
   const first = c.byte();
   c.extendIndex = first & 0x40 ? 0 : 8;
   c.extendBase = first & 0x20 ? 0 : 8;
@@ -194,15 +215,17 @@ function readEvex(c: Cursor): readonly Cell[] | undefined {
   c.wide = c.mode64 && (second & 0x80) !== 0;
   readVectorFields(c, second);
   c.byte();
-  return (first & 8) === 0 && (second & 4) !== 0 ? evexMaps[first & 7] : undefined;
+  return ((first & 8) === 0 && (second & 4) !== 0 ? evexMaps[first & 7] : undefined) ?? reserved38Map;
 }
 
 /** vvvv and pp, which VEX and EVEX have in the same place; and the sizes. */
 function readVectorFields(c: Cursor, byte: number): void {
   c.simdPrefix = byte & 3;
   c.vvvv = (~byte >> 3) & 15;
+  c.vvvvUnused = c.vvvv === 0;
   if (!c.mode64) {
-    // Only the eight registers there are: B is ignored, as is the top bit of vvvv; R and X are 1, else it were no VEX.
+    // Only the eight registers there are: B is ignored, as is the top bit of vvvv as a register; R and X are 1, else it
+    // were no VEX.
     c.extendBase = 0;
     c.extendReg = 0;
     c.extendIndex = 0;

@@ -54,9 +54,9 @@ export const groups: Readonly<Record<string, GroupText>> = {
     memory: ['mov', '', '', '', '', '', '', ''],
     register: ['mov', '', '', '', '', '', '', ''],
   },
-  '12': { memory: [], register: ['', '', 'NP 66 * U,Ib', '', 'NP 66 * U,Ib', '', 'NP 66 * U,Ib', ''] },
-  '13': { memory: [], register: ['', '', 'NP 66 * U,Ib', '', 'NP 66 * U,Ib', '', 'NP 66 * U,Ib', ''] },
-  '14': { memory: [], register: ['', '', 'NP 66 * U,Ib', '66 * U,Ib', '', '', 'NP 66 * U,Ib', '66 * U,Ib'] },
+  '12': ['', '', 'NP 66 *', '', 'NP 66 *', '', 'NP 66 *', ''],
+  '13': ['', '', 'NP 66 *', '', 'NP 66 *', '', 'NP 66 *', ''],
+  '14': ['', '', 'NP 66 *', '66 *', '', '', 'NP 66 *', '66 *'],
   '15': {
     memory: ['NP * M', 'NP * M', 'NP * M', 'NP * M', 'NP * M', 'NP * M', 'NP * M | 66 clflush Mb', 'NFx clflush Mb'],
     register: [
@@ -64,6 +64,8 @@ export const groups: Readonly<Record<string, GroupText>> = {
       '', 'NP fence', 'NP fence', 'NP fence',
     ],
   },
+  // 0F 0D.
+  P: { memory: times(8, 'prefetch'), register: times(8, 'nop') },
   // Hints that need no support to be valid: PREFETCHh and reserved NOPs.
   '16': { memory: [...times(4, 'prefetch'), ...times(4, 'nop')], register: times(8, 'nop') },
   // 0F 1E: reserved NOPs; ENDBR32 and ENDBR64 are such where CET is not reported.

@@ -9,13 +9,18 @@
  * - mode: `i64` (invalid in 64-bit mode), `o64` (only there), `W0`, `W1` (by REX.W or VEX.W; W1 only in 64-bit mode).
  * - prefixes: the mandatory prefixes with which the variant stands: `NP` (none), `66`, `F3`, `F2`, or `NFx` for
  *   `NP 66`. Without any, the variant stands for those that no other variant of the cell claims.
- * - mnemonic: of isa/mnemonics.ts; `*` is `unimplemented`.
+ * - mnemonic: of isa/mnemonics.ts; `*` is `unimplemented`. Of these, and of `invalid`, the operands only tell the length:
+ *   `W` (ModR/M), `M` (ModR/M, memory), `U` (ModR/M, register), `Ib`.
  * - operands: comma-separated, an addressing method and a type as in A.2.1 and A.2.2 (see below).
  * - attributes: the operation's width where it is not that of the first operand: `b` `w` `v` `z` `y` `n` `f64` `d64`;
  *   `lock` (may be locked when its destination is memory); `rep`, `repe` (string instructions); `modrm` (has a ModR/M
  *   byte though none of the operands needs it); `reg` (mod is taken as 11b).
  *
  * Members of a group that name no operands take those of the group, and its attributes always.
+ *
+ * Columns that no variant takes are #UD. The processor finds the length of an instruction before it finds that there
+ * is no such instruction, and finds it by the opcode alone: so they are `invalid` with the operands of the other
+ * columns (or of the group). This tells on a page boundary, where a page fault on the rest goes before #UD.
  */
 import type { Mnemonic } from '../mnemonics.ts';
 import { integerMnemonics, otherMnemonics, systemMnemonics } from '../mnemonics.ts';
@@ -104,7 +109,7 @@ export interface Opcode {
   /** Low four bits of the opcode are the condition. */
   readonly conditional: boolean;
   readonly usesVvvv: boolean;
-  /** Bytes of immediates to pass over, of instructions that are not implemented. */
+  /** Bytes of immediates to pass over, where the operands are not told. */
   readonly skip: number;
   /** Of a group: cells for memory by reg (0..7), and for registers by reg and rm (8..71). */
   readonly members: readonly Cell[] | null;
@@ -112,9 +117,9 @@ export interface Opcode {
 
 /**
  * A cell by column: mandatory prefix (none, 66, F3, F2) + 4 times (0 outside 64-bit mode, 1 in it, 2 in it with
- * REX.W or VEX.W). null: no such instruction.
+ * REX.W or VEX.W).
  */
-export type Cell = readonly (Opcode | null)[];
+export type Cell = readonly Opcode[];
 
 /** A group as it stands in groups.ts, by reg: one row, or one for memory and one for registers, there also by rm. */
 export type GroupText =
@@ -182,6 +187,11 @@ function widthOf(operands: readonly OperandRule[]): WidthRule {
   return width === NO_WIDTH ? OPERAND : width;
 }
 
+/** No instruction, of the same length. */
+export function asInvalid(opcode: Opcode): Opcode {
+  return { ...opcode, mnemonic: 'invalid', members: null };
+}
+
 const takesModrm: ReadonlySet<number> = new Set([E, G, M, R, S, C, D]);
 
 function parseBody(
@@ -201,8 +211,8 @@ function parseBody(
     const group = groups[name.slice(3)] ?? fail('group', text);
     members = parseGroup(group, groups, operandText, attributes);
   }
-  const unimplemented = name === '*';
-  const mnemonic = unimplemented || members !== null ? 'unimplemented' : name;
+  const lengthOnly = name === '*' || name === 'invalid';
+  const mnemonic = name === '*' || members !== null ? 'unimplemented' : name;
   if (!mnemonics.has(mnemonic)) fail('mnemonic', text);
 
   const operandNames = operandText === '' ? [] : operandText.split(',');
@@ -211,17 +221,16 @@ function parseBody(
   let registerOnly = false;
   let skip = 0;
   let operands: OperandRule[] = [];
-  if (unimplemented) {
+  if ((lengthOnly || members !== null) && operandNames.every((operand) => /^([WMU]|Ib)$/.test(operand))) {
     for (const operand of operandNames) {
       if (operand === 'Ib') skip++;
       else {
         modrm = true;
         if (operand === 'M') memoryOnly = true;
         else if (operand === 'U') registerOnly = true;
-        else if (operand !== 'W') fail('operand', text);
       }
     }
-  } else if (members === null) {
+  } else {
     operands = operandNames.map(parseOperand);
     for (const { method } of operands) {
       if (takesModrm.has(method)) modrm = true;
@@ -258,15 +267,16 @@ function parseBody(
   };
 }
 
-/** Translates one cell; see the notation above. An empty text is a cell without instructions. */
+/** Translates one cell; see the notation above. An empty text is `invalid`. */
 export function parseCell(
   text: string,
   groups: Readonly<Record<string, GroupText>> = {},
   inheritedOperands = '',
   inheritedAttributes: readonly string[] = [],
 ): Cell {
-  const cell: (Opcode | null)[] = new Array(12).fill(null);
-  if (text === '') return cell;
+  const cell: Opcode[] = new Array(12);
+  if (text === '')
+    return cell.fill(parseBody(['invalid'], text, groups, inheritedOperands, inheritedAttributes));
   const claimed = new Array<boolean>(12).fill(false);
   // Variants that name their prefixes go first, so that the others take what is left.
   const variants = text.split(' | ').map((variant) => {
@@ -282,6 +292,7 @@ export function parseCell(
     }
     return { words, mode, prefixes };
   });
+  let sibling: Opcode | null = null;
   variants.sort((x, y) => Number(x.prefixes === 0) - Number(y.prefixes === 0));
   for (const { words, mode, prefixes } of variants) {
     const opcode = parseBody(words, text, groups, inheritedOperands, inheritedAttributes);
@@ -295,6 +306,11 @@ export function parseCell(
       cell[column] = opcode;
       claimed[column] = true;
     }
+    sibling ??= opcode;
+  }
+  if (sibling !== null) {
+    const invalid = asInvalid(sibling);
+    for (let column = 0; column < 12; column++) cell[column] ??= invalid;
   }
   return cell;
 }
@@ -320,13 +336,14 @@ function parseGroup(
   return members;
 }
 
-/** Translates an opcode map of 256 cells. */
+/** Translates an opcode map of 256 cells; empty ones are `empty`. */
 export function parseMap(
   cells: readonly string[],
   groups: Readonly<Record<string, GroupText>>,
+  empty = '',
 ): readonly Cell[] {
   if (cells.length !== 256) throw new Error(`opcode table: ${cells.length} cells`);
-  return cells.map((text) => parseCell(text, groups));
+  return cells.map((text) => parseCell(text === '' ? empty : text, groups));
 }
 
 /** The same text for several cells in a row. */

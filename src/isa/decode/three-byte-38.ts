@@ -20,7 +20,7 @@ const cells: readonly string[] = [
   // 50, 60, 70
   ...times(48, ''),
   // 80
-  '66 vmcall modrm', '66 vmcall modrm', '66 invpcid Gn,M', '', '', '', '', '',
+  '66 vmcall Gn,M', '66 vmcall Gn,M', '66 invpcid Gn,M', '', '', '', '', '',
   '', '', '', '', '', '', '', '',
   // 90, A0, B0
   ...times(48, ''),
@@ -37,6 +37,13 @@ const cells: readonly string[] = [
   '', '', 'F3 * U', 'F3 * U', '', '', '', '',
 ];
 
-export const threeByte38Map: readonly Cell[] = parseMap(cells, {
-  WideKeyLocker: { memory: times(4, 'F3 *'), register: [] },
-});
+export const threeByte38Map: readonly Cell[] = parseMap(
+  cells,
+  {
+    WideKeyLocker: { memory: times(4, 'F3 * M'), register: [] },
+  },
+  'invalid W',
+);
+
+/** The three-byte maps 0F 39, 0F 3C and 0F 3D: nothing, at the length of 0F 38. */
+export const reserved38Map: readonly Cell[] = parseMap(times(256, ''), {}, 'invalid W');

@@ -30,4 +30,7 @@ const cells: readonly string[] = [
   ...times(32, ''),
 ];
 
-export const threeByte3AMap: readonly Cell[] = parseMap(cells, {});
+export const threeByte3AMap: readonly Cell[] = parseMap(cells, {}, 'invalid W,Ib');
+
+/** The three-byte maps 0F 3B, 0F 3E and 0F 3F: nothing, at the length of 0F 3A. */
+export const reserved3AMap: readonly Cell[] = parseMap(times(256, ''), {}, 'invalid W,Ib');

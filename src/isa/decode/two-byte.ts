@@ -10,16 +10,16 @@ import { type Cell, parseMap, times } from './notation.ts';
 // biome-ignore format: a table
 const cells: readonly string[] = [
   // 00
-  'grp6', 'grp7', 'lar Gv,Ew', 'lsl Gv,Ew', '', 'o64 syscall', 'clts', 'o64 sysret y',
-  'invd', 'wbinvd', '', 'ud', '', 'prefetch modrm', '*', '* W,Ib',
+  'grp6', 'grp7', 'lar Gv,Ew', 'lsl Gv,Ew', 'invalid', 'o64 syscall', 'clts', 'o64 sysret y',
+  'invd', 'wbinvd', 'invalid', 'ud', 'invalid', 'grpP', '*', '* W,Ib',
   // 10
   '* W', '* W', 'NP F3 F2 * W | 66 * M', 'NP 66 * M', 'NP 66 * W', 'NP 66 * W', 'NP F3 * W | 66 * M', 'NP 66 * M',
   'grp16', ...times(5, 'nop modrm'), 'grp1E', 'nop modrm',
   // 20
-  'movfromcr Rn,Cn reg', 'movfromdr Rn,Dn reg', 'movcr Cn,Rn reg', 'movdr Dn,Rn reg', '', '', '', '',
+  'movfromcr Rn,Cn reg', 'movfromdr Rn,Dn reg', 'movcr Cn,Rn reg', 'movdr Dn,Rn reg', ...times(4, 'invalid'),
   'NP 66 * W', 'NP 66 * W', '* W', 'NP 66 * M', '* W', '* W', 'NP 66 * W', 'NP 66 * W',
   // 30
-  'wrmsr', 'rdtsc', 'rdmsr', 'rdpmc', 'sysenter', 'sysexit y', '', '',
+  'wrmsr', 'rdtsc', 'rdmsr', 'rdpmc', 'sysenter', 'sysexit y', 'invalid', 'invalid',
   '', '', '', '', '', '', '', '',
   // 40
   ...times(16, 'cmovcc Gv,Ev'),
@@ -30,7 +30,7 @@ const cells: readonly string[] = [
   ...times(8, 'NP 66 * W'),
   ...times(4, 'NP 66 * W'), '66 * W', '66 * W', 'NP 66 * W', 'NP 66 F3 * W',
   // 70
-  '* W,Ib', 'grp12', 'grp13', 'grp14', 'NP 66 * W', 'NP 66 * W', 'NP 66 * W', 'NP *',
+  '* W,Ib', 'grp12 U,Ib', 'grp13 U,Ib', 'grp14 U,Ib', 'NP 66 * W', 'NP 66 * W', 'NP 66 * W', 'NP *',
   'NP vmcall modrm', 'NP vmcall modrm', '', '', '66 F2 * W', '66 F2 * W', 'NP 66 F3 * W', 'NP 66 F3 * W',
   // 80
   ...times(16, 'jcc Jz f64'),
@@ -56,4 +56,4 @@ const cells: readonly string[] = [
   ...times(7, 'NP 66 * W'), 'ud modrm',
 ];
 
-export const twoByteMap: readonly Cell[] = parseMap(cells, groups);
+export const twoByteMap: readonly Cell[] = parseMap(cells, groups, 'invalid W');

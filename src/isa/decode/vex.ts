@@ -7,7 +7,8 @@
  * decoder cannot know.
  */
 import type { Mnemonic } from '../mnemonics.ts';
-import { type Cell, parseCell } from './notation.ts';
+import { asInvalid, type Cell, parseCell } from './notation.ts';
+import { twoByteMap } from './two-byte.ts';
 
 /** Which opcodes a SIMD map has, by column: ranges of hexadecimal opcodes. */
 type Existing = Readonly<Partial<Record<'NP' | '66' | 'F3' | 'F2', string>>>;
@@ -28,11 +29,11 @@ function simdMap(map: number, existing: Existing): Cell[] {
     for (const opcode of opcodesOf(ranges)) texts[opcode] = [...texts[opcode], column];
   }
   return texts.map((columns, opcode) => {
-    if (columns.length === 0) return parseCell('');
+    if (columns.length === 0 && map === 1) return twoByteMap[opcode].map(asInvalid);
     const immediate = map === 3 || (map === 1 && immediateInMap1.has(opcode));
     // VZEROUPPER and VZEROALL have no ModR/M byte.
     const operands = map === 1 && opcode === 0x77 ? '' : immediate ? ' W,Ib' : ' W';
-    return parseCell(`${columns.join(' ')} *${operands}`);
+    return parseCell(columns.length === 0 ? `invalid${operands}` : `${columns.join(' ')} *${operands}`);
   });
 }
 
