@@ -48,13 +48,17 @@ const bts = modifyBit((b, word, mask) => b.or(word, mask));
 const btr = modifyBit((b, word, mask) => b.and(word, b.not(mask)));
 const btc = modifyBit((b, word, mask) => b.xor(word, mask));
 
-/** A zero source sets ZF and leaves the destination. */
+/**
+ * A zero source sets ZF and leaves the destination, all 64 bits of it. Of the flags that are undefined, the
+ * processor clears CF, OF, SF and AF, and gives PF by the index (0 for a zero source).
+ */
 function scan(position: (b: Builder, source: Value) => Value): Semantic {
   return (b) => {
     const source = b.read(1);
     const zero = isZero(b, source);
-    b.when(b.not(zero), () => b.write(0, position(b, source)));
-    b.setFlags({ zf: zero });
+    const index = b.select(zero, b.constant(source.width, 0), position(b, source));
+    b.when(b.not(zero), () => b.write(0, index));
+    b.setFlags({ result: index, zf: zero, carries: b.constant(8, 0) });
   };
 }
 
@@ -63,26 +67,31 @@ const bsr = scan((b, source) =>
   b.sub(b.constant(source.width, source.width - 1), b.countLeadingZeros(source)),
 );
 
+/** All but CF and ZF are cleared: for POPCNT by definition, for the others by the processor. */
+function setCountFlags(b: Builder, cf: Value, zf: Value): void {
+  const no = b.constant(1, 0);
+  b.setFlags({ cf, zf, pf: no, af: no, sf: no, of: no });
+}
+
 function countZeros(count: 'countTrailingZeros' | 'countLeadingZeros'): Semantic {
   return (b) => {
     const source = b.read(1);
     const result = b[count](source);
     b.write(0, result);
-    b.setFlags({ cf: isZero(b, source), zf: isZero(b, result) });
+    setCountFlags(b, isZero(b, source), isZero(b, result));
   };
 }
 
 const popcnt: Semantic = (b) => {
   const source = b.read(1);
   b.write(0, b.countOnes(source));
-  const no = b.constant(1, 0);
-  b.setFlags({ zf: isZero(b, source), cf: no, pf: no, af: no, sf: no, of: no });
+  setCountFlags(b, b.constant(1, 0), isZero(b, source));
 };
 
-/** ZF and SF by the result, OF cleared, CF as given. */
+/** ZF and SF by the result, CF as given, OF cleared; AF and PF, undefined, are cleared. */
 function setFieldFlags(b: Builder, result: Value, cf: Value): void {
   const no = b.constant(1, 0);
-  b.setFlags({ result, cf, of: no, af: no });
+  b.setFlags({ result, cf, of: no, af: no, pf: no });
 }
 
 const andn: Semantic = (b) => {
@@ -106,7 +115,8 @@ const bextr: Semantic = (b) => {
   const shifted = b.shr(source, b.and(start, b.constant(8, source.width - 1)));
   const result = b.select(inside, lowBits(b, shifted, length), b.constant(source.width, 0));
   b.write(0, result);
-  setFieldFlags(b, result, b.constant(1, 0));
+  const no = b.constant(1, 0);
+  b.setFlags({ zf: isZero(b, result), cf: no, of: no, sf: no, af: no, pf: no });
 };
 
 const blsi: Semantic = (b) => {

@@ -1,7 +1,7 @@
 /** Near control transfer: JMP Jcc CALL RET LOOPcc JrCXZ, and BOUND (SDM vol. 2, vol. 1 6.4 and 7.3.8). */
 import type { Builder, Semantic, Value } from '../builder.ts';
 import { RCX, RSP } from '../state.ts';
-import { pushValue, stackPointer } from './stack.ts';
+import { stackPointer } from './stack.ts';
 import { isNonzero, isZero, plus, resize } from './values.ts';
 
 const BOUND_RANGE_EXCEEDED = 5;
@@ -27,10 +27,14 @@ const jcc: Semantic = (b) => {
   b.when(b.condition(b.form.condition), () => jmp(b));
 };
 
+/** The return address is stored before the target is checked, as the processor does; rSP changes after. */
 const call: Semantic = (b) => {
+  const width = b.form.operandSize;
   const destination = target(b);
+  const top = plus(b, stackPointer(b), -width / 8);
+  b.store('ss', top, resize(b, b.nextRip(), width));
   b.checkTarget(destination);
-  pushValue(b, resize(b, b.nextRip(), b.form.operandSize));
+  b.setRegister(RSP, top);
   b.setRip(destination);
 };
 

@@ -11,12 +11,17 @@ function lowDigitNeedsAdjustment(b: Builder, al: Value): Value {
   return b.or(b.ltUnsigned(b.constant(8, 9), digit), b.getFlag('af'));
 }
 
+function setAsciiFlags(b: Builder, adjust: Value): void {
+  const no = b.constant(1, 0);
+  b.setFlags({ result: b.getRegister(RAX, 8), cf: adjust, af: adjust, of: no });
+}
+
 const aaa: Semantic = (b) => {
   const ax = b.getRegister(RAX, 16);
   const adjust = lowDigitNeedsAdjustment(b, b.getRegister(RAX, 8));
   const adjusted = b.select(adjust, plus(b, ax, 0x106), ax);
   b.setRegister(RAX, b.and(adjusted, b.constant(16, 0xff0f)));
-  b.setFlags({ cf: adjust, af: adjust });
+  setAsciiFlags(b, adjust);
 };
 
 const aas: Semantic = (b) => {
@@ -24,7 +29,7 @@ const aas: Semantic = (b) => {
   const adjust = lowDigitNeedsAdjustment(b, b.getRegister(RAX, 8));
   const adjusted = b.select(adjust, plus(b, ax, -0x106), ax);
   b.setRegister(RAX, b.and(adjusted, b.constant(16, 0xff0f)));
-  b.setFlags({ cf: adjust, af: adjust });
+  setAsciiFlags(b, adjust);
 };
 
 const aam: Semantic = (b) => {
@@ -58,7 +63,13 @@ const daa: Semantic = (b) => {
   const correction = b.or(gate(b, low, b.constant(8, 0x06)), gate(b, high, b.constant(8, 0x60)));
   const result = b.add(al, correction);
   b.setRegister(RAX, result);
-  b.setFlags({ result, carries: carriesOfSum(b, al, correction, result), cf: high, af: low });
+  b.setFlags({
+    result,
+    carries: carriesOfSum(b, al, correction, result),
+    cf: high,
+    af: low,
+    of: b.constant(1, 0),
+  });
 };
 
 const das: Semantic = (b) => {
@@ -75,6 +86,7 @@ const das: Semantic = (b) => {
     carries: borrowsOfDifference(b, al, correction, result),
     cf: b.or(high, borrow),
     af: low,
+    of: b.constant(1, 0),
   });
 };
 

@@ -18,26 +18,16 @@ const movzx: Semantic = (b) => b.write(0, resize(b, b.read(1), destinationWidth(
 /** Also MOVSXD. */
 const movsx: Semantic = (b) => b.write(0, resizeSigned(b, b.read(1), destinationWidth(b)));
 
+/** Reverses the bytes: swaps the halves, then the quarters within each half, down to bytes. */
 function swapBytes(b: Builder, x: Value): Value {
-  const swapGroups = (value: Value, bits: number, mask: bigint): Value =>
-    b.or(
-      b.and(b.rotl(value, b.constant(8, bits)), b.constant(value.width, mask)),
-      b.and(b.rotr(value, b.constant(8, bits)), b.constant(value.width, mask << BigInt(bits))),
-    );
-  switch (x.width) {
-    case 64:
-      return swapGroups(
-        swapGroups(b.rotl(x, b.constant(8, 32)), 16, 0x0000ffff_0000ffffn),
-        8,
-        0x00ff00ff_00ff00ffn,
-      );
-    case 32:
-      return swapGroups(x, 8, 0x00ff00ffn);
-    case 16:
-      return b.rotl(x, b.constant(8, 8));
-    default:
-      return x;
+  let swapped = b.rotl(x, b.constant(8, x.width / 2));
+  for (let group = x.width / 4; group >= 8; group /= 2) {
+    // The lower group of each pair: 00FF00FFH for bytes of 32 bits.
+    const lower = b.constant(x.width, ((1n << BigInt(x.width)) - 1n) / ((1n << BigInt(group)) + 1n));
+    const distance = b.constant(8, group);
+    swapped = b.or(b.shl(b.and(swapped, lower), distance), b.and(b.shr(swapped, distance), lower));
   }
+  return swapped;
 }
 
 const movbe: Semantic = (b) => b.write(0, swapBytes(b, b.read(1)));
@@ -84,14 +74,25 @@ const cwd: Semantic = (b) => {
   b.setRegister(RDX, signFill(b, b.getRegister(RAX, b.form.operandSize)));
 };
 
-/** The destination is written back even when the comparison fails. */
+/**
+ * Where the comparison fails, memory is written with what it held, but a register is not written (bits 63:32 of a
+ * 32-bit one stay); the accumulator is written only then.
+ */
 const cmpxchg: Semantic = (b) => {
   const destination = b.readForWrite(0);
   const source = b.read(1);
   const accumulator = b.getRegister(RAX, b.form.operandSize);
   const equal = b.eq(accumulator, destination);
-  b.write(0, b.select(equal, source, destination));
-  b.when(b.not(equal), () => b.setRegister(RAX, destination));
+  if (b.form.operands[0].kind === 'memory') {
+    b.write(0, b.select(equal, source, destination));
+    b.when(b.not(equal), () => b.setRegister(RAX, destination));
+  } else {
+    b.when(
+      equal,
+      () => b.write(0, source),
+      () => b.setRegister(RAX, destination),
+    );
+  }
   setDifferenceFlags(b, accumulator, destination, b.sub(accumulator, destination));
 };
 

@@ -16,9 +16,10 @@ function setAccumulator(b: Builder, upper: Value, lower: Value): void {
   else b.setRegister(RDX, upper);
 }
 
-/** CF = OF = the product does not fit in its low half; the processor sets the rest from the low half. */
+/** CF = OF = the product does not fit in its low half. SF and PF, undefined, follow the low half; AF and ZF are cleared. */
 function setProductFlags(b: Builder, low: Value, overflow: Value): void {
-  b.setFlags({ result: low, cf: overflow, of: overflow, af: b.constant(1, 0) });
+  const no = b.constant(1, 0);
+  b.setFlags({ result: low, zf: no, cf: overflow, of: overflow, af: no });
 }
 
 const mul: Semantic = (b) => {

@@ -7,9 +7,15 @@ function readCount(b: Builder, n: number): Value {
   return b.and(resize(b, b.read(n), 8), b.constant(8, b.form.operandSize === 64 ? 0x3f : 0x1f));
 }
 
+/** Width 1: the two top bits differ, so that a shift left by 1 changes the sign. */
+function topBitsDiffer(b: Builder, x: Value): Value {
+  return b.xor(signBit(b, x), bit(b, x, x.width - 2));
+}
+
 /**
- * Shifts share this: a count of zero changes no flag (but writes the destination). `last` is the operand shifted by
- * count - 1, whose outermost bit is the one that goes to CF.
+ * A count of zero changes no flag, but writes the destination. `last` is the operand shifted by count - 1, whose
+ * outermost bit is the one that goes to CF. OF is defined for counts of 1; for others the processor gives it the value
+ * that a count of 1 would. AF, undefined, is cleared.
  */
 const shl: Semantic = (b) => {
   const count = readCount(b, 1);
@@ -18,8 +24,7 @@ const shl: Semantic = (b) => {
   b.write(0, result);
   b.when(isNonzero(b, count), () => {
     const last = b.shl(x, plus(b, count, -1));
-    const cf = signBit(b, last);
-    b.setFlags({ result, cf, of: b.xor(signBit(b, result), cf), af: b.constant(1, 0) });
+    b.setFlags({ result, cf: signBit(b, last), of: topBitsDiffer(b, x), af: b.constant(1, 0) });
   });
 };
 
@@ -30,7 +35,7 @@ const shr: Semantic = (b) => {
   b.write(0, result);
   b.when(isNonzero(b, count), () => {
     const last = b.shr(x, plus(b, count, -1));
-    b.setFlags({ result, cf: bit(b, last, 0), of: signBit(b, last), af: b.constant(1, 0) });
+    b.setFlags({ result, cf: bit(b, last, 0), of: signBit(b, x), af: b.constant(1, 0) });
   });
 };
 
@@ -45,14 +50,22 @@ const sar: Semantic = (b) => {
   });
 };
 
+/**
+ * OF, given what a count of 1 makes it. It is undefined for other counts: the processor gives the same there if the
+ * count is in CL, and keeps OF if the count is an immediate.
+ */
+function rotateOverflow(b: Builder, count: Value, byOne: Value): Value {
+  if (b.form.operands[1].kind === 'register') return byOne;
+  return b.select(b.eq(count, b.constant(8, 1)), byOne, b.getFlag('of'));
+}
+
 const rol: Semantic = (b) => {
   const count = readCount(b, 1);
   const x = b.readForWrite(0);
   const result = b.rotl(x, b.and(count, b.constant(8, x.width - 1)));
   b.write(0, result);
   b.when(isNonzero(b, count), () => {
-    const cf = bit(b, result, 0);
-    b.setFlags({ cf, of: b.xor(signBit(b, result), cf) });
+    b.setFlags({ cf: bit(b, result, 0), of: rotateOverflow(b, count, topBitsDiffer(b, x)) });
   });
 };
 
@@ -62,8 +75,8 @@ const ror: Semantic = (b) => {
   const result = b.rotr(x, b.and(count, b.constant(8, x.width - 1)));
   b.write(0, result);
   b.when(isNonzero(b, count), () => {
-    const cf = signBit(b, result);
-    b.setFlags({ cf, of: b.xor(cf, bit(b, result, x.width - 2)) });
+    const byOne = b.xor(signBit(b, x), bit(b, x, 0));
+    b.setFlags({ cf: signBit(b, result), of: rotateOverflow(b, count, byOne) });
   });
 };
 
@@ -99,7 +112,7 @@ const rcl: Semantic = (b) => {
   b.when(isNonzero(b, count), () => {
     const rotated = rotateThroughCarry(b, x, count);
     b.assign(result, rotated.result);
-    b.setFlags({ cf: rotated.cf, of: b.xor(signBit(b, rotated.result), rotated.cf) });
+    b.setFlags({ cf: rotated.cf, of: topBitsDiffer(b, x) });
   });
   b.write(0, result);
 };
@@ -110,71 +123,70 @@ const rcr: Semantic = (b) => {
   const x = b.readForWrite(0);
   const result = b.variable(x);
   b.when(isNonzero(b, count), () => {
+    const of = b.xor(signBit(b, x), b.getFlag('cf'));
     const rotated = rotateThroughCarry(b, x, b.sub(b.constant(8, x.width + 1), count));
     b.assign(result, rotated.result);
-    b.setFlags({
-      cf: rotated.cf,
-      of: b.xor(signBit(b, rotated.result), bit(b, rotated.result, x.width - 2)),
+    b.setFlags({ cf: rotated.cf, of });
+  });
+  b.write(0, result);
+};
+
+/**
+ * Counts above 16 are undefined for words: the processor shifts destination:source:destination, which this is (48
+ * bits, width 64).
+ */
+function doubleShiftPattern(b: Builder, x: Value, y: Value): Value {
+  const at = (value: Value, position: number): Value =>
+    b.shl(b.zeroExtend(value, 64), b.constant(8, position));
+  return b.or(b.or(at(x, 32), at(y, 16)), b.zeroExtend(x, 64));
+}
+
+/** The shifted destination, CF and OF of a double shift by `count`, which is not zero. */
+type DoubleShift = (b: Builder, x: Value, y: Value, count: Value) => { result: Value; cf: Value; of: Value };
+
+/** As with single shifts, OF is what a count of 1 would give: the sign changes. */
+const shiftLeftDouble: DoubleShift = (b, x, y, count) => {
+  const of = topBitsDiffer(b, x);
+  if (x.width === 16) {
+    const wide = b.shl(doubleShiftPattern(b, x, y), count);
+    return { result: b.truncate(b.shr(wide, b.constant(8, 32)), 16), cf: bit(b, wide, 48), of };
+  }
+  const complement = b.sub(b.constant(8, x.width), count);
+  return {
+    result: b.or(b.shl(x, count), b.shr(y, complement)),
+    cf: b.truncate(b.shr(x, complement), 1),
+    of,
+  };
+};
+
+const shiftRightDouble: DoubleShift = (b, x, y, count) => {
+  const of = b.xor(signBit(b, x), bit(b, y, 0));
+  const beforeLast = plus(b, count, -1);
+  if (x.width === 16) {
+    const wide = b.shr(doubleShiftPattern(b, x, y), beforeLast);
+    return { result: b.truncate(b.shr(wide, b.constant(8, 1)), 16), cf: bit(b, wide, 0), of };
+  }
+  return {
+    result: b.or(b.shr(x, count), b.shl(y, b.sub(b.constant(8, x.width), count))),
+    cf: b.truncate(b.shr(x, beforeLast), 1),
+    of,
+  };
+};
+
+function doubleShift(shift: DoubleShift): Semantic {
+  return (b) => {
+    const count = readCount(b, 2);
+    const x = b.readForWrite(0);
+    const y = b.read(1);
+    const result = b.variable(x);
+    b.when(isNonzero(b, count), () => {
+      const shifted = shift(b, x, y, count);
+      b.assign(result, shifted.result);
+      b.setFlags({ ...shifted, af: b.constant(1, 0) });
     });
-  });
-  b.write(0, result);
-};
-
-const shld: Semantic = (b) => {
-  const count = readCount(b, 2);
-  const x = b.readForWrite(0);
-  const y = b.read(1);
-  const { width } = x;
-  const result = b.variable(x);
-  b.when(isNonzero(b, count), () => {
-    let shifted: Value;
-    let cf: Value;
-    if (width === 16) {
-      // Counts above 16 are undefined; the processor shifts destination:source:destination.
-      const pattern = b.or(
-        b.shl(b.or(b.shl(b.zeroExtend(x, 64), b.constant(8, 16)), b.zeroExtend(y, 64)), b.constant(8, 16)),
-        b.zeroExtend(x, 64),
-      );
-      const wide = b.shl(pattern, count);
-      shifted = b.truncate(b.shr(wide, b.constant(8, 32)), 16);
-      cf = bit(b, wide, 48);
-    } else {
-      const complement = b.sub(b.constant(8, width), count);
-      shifted = b.or(b.shl(x, count), b.shr(y, complement));
-      cf = b.truncate(b.shr(x, complement), 1);
-    }
-    b.assign(result, shifted);
-    b.setFlags({ result: shifted, cf, of: b.xor(signBit(b, shifted), signBit(b, x)), af: b.constant(1, 0) });
-  });
-  b.write(0, result);
-};
-
-const shrd: Semantic = (b) => {
-  const count = readCount(b, 2);
-  const x = b.readForWrite(0);
-  const y = b.read(1);
-  const { width } = x;
-  const result = b.variable(x);
-  b.when(isNonzero(b, count), () => {
-    let shifted: Value;
-    let cf: Value;
-    if (width === 16) {
-      const pattern = b.or(
-        b.shl(b.or(b.shl(b.zeroExtend(x, 64), b.constant(8, 16)), b.zeroExtend(y, 64)), b.constant(8, 16)),
-        b.zeroExtend(x, 64),
-      );
-      const last = b.shr(pattern, plus(b, count, -1));
-      shifted = b.truncate(b.shr(last, b.constant(8, 1)), 16);
-      cf = bit(b, last, 0);
-    } else {
-      shifted = b.or(b.shr(x, count), b.shl(y, b.sub(b.constant(8, width), count)));
-      cf = b.truncate(b.shr(x, plus(b, count, -1)), 1);
-    }
-    b.assign(result, shifted);
-    b.setFlags({ result: shifted, cf, of: b.xor(signBit(b, shifted), signBit(b, x)), af: b.constant(1, 0) });
-  });
-  b.write(0, result);
-};
+    b.write(0, result);
+  };
+}
 
 /** Shifts and rotates that leave the flags: destination, source, count. */
 function flagless(operation: 'rotr' | 'sar' | 'shl' | 'shr'): Semantic {
@@ -193,8 +205,8 @@ export const shift = {
   ror,
   rcl,
   rcr,
-  shld,
-  shrd,
+  shld: doubleShift(shiftLeftDouble),
+  shrd: doubleShift(shiftRightDouble),
   rorx: flagless('rotr'),
   sarx: flagless('sar'),
   shlx: flagless('shl'),

@@ -25,39 +25,73 @@ function advance(b: Builder, ...registers: readonly number[]): void {
   }
 }
 
+/** The work of one element; what CMPS and SCAS compared. */
+type Element = (b: Builder) => Comparison | undefined;
+interface Comparison {
+  readonly x: Value;
+  readonly y: Value;
+  readonly difference: Value;
+}
+
+function setFlagsOf(b: Builder, { x, y, difference }: Comparison): void {
+  setDifferenceFlags(b, x, y, difference);
+}
+
 /**
- * One run of the handler is one iteration: a fault in a later one finds the registers of that iteration's start.
- * `element` does the work; for CMPS and SCAS it returns whether the elements are equal.
+ * One run of the handler is one iteration: a fault in a later one finds the registers of that iteration's start, but
+ * the flags of the whole instruction's start (SDM vol. 2, REP), since the last comparison alone sets them.
+ *
+ * `pointers` are the registers that a count of zero writes, too, though with their own values: with 32-bit
+ * addresses in 64-bit mode that clears bits 63:32 (of rCX always; of the pointers as the processor does).
  */
-function repeated(element: (b: Builder) => Value | undefined): Semantic {
+function repeated(element: Element, pointers: readonly number[] = []): Semantic {
   return (b) => {
-    const { repeat, addressSize } = b.form;
+    const { repeat, addressSize, codeSize } = b.form;
     if (repeat === '') {
-      element(b);
+      const comparison = element(b);
+      if (comparison) setFlagsOf(b, comparison);
       return;
     }
-    b.when(isNonzero(b, b.getRegister(RCX, addressSize)), () => {
-      const equal = element(b);
-      const count = plus(b, b.getRegister(RCX, addressSize), -1);
-      b.setRegister(RCX, count);
-      const left = isNonzero(b, count);
-      if (equal === undefined) b.when(left, () => b.again());
-      else b.when(b.and(left, repeat === 'rep' ? equal : b.not(equal)), () => b.again());
-    });
+    b.when(
+      isNonzero(b, b.getRegister(RCX, addressSize)),
+      () => {
+        const comparison = element(b);
+        const count = plus(b, b.getRegister(RCX, addressSize), -1);
+        b.setRegister(RCX, count);
+        const left = isNonzero(b, count);
+        if (comparison) {
+          const equal = isZero(b, comparison.difference);
+          b.when(b.and(left, repeat === 'rep' ? equal : b.not(equal)), () => b.again());
+          setFlagsOf(b, comparison);
+        } else {
+          b.when(left, () => b.again());
+        }
+      },
+      () => {
+        if (codeSize !== 64 || addressSize !== 32) return;
+        for (const register of [RCX, ...pointers]) b.setRegister(register, b.getRegister(register, 32));
+      },
+    );
   };
 }
 
-const movs = repeated((b) => {
-  b.store('es', destination(b), b.load('operand', source(b), b.form.operandSize));
-  advance(b, RSI, RDI);
-  return undefined;
-});
+const movs = repeated(
+  (b) => {
+    b.store('es', destination(b), b.load('operand', source(b), b.form.operandSize));
+    advance(b, RSI, RDI);
+    return undefined;
+  },
+  [RSI, RDI],
+);
 
-const stos = repeated((b) => {
-  b.store('es', destination(b), b.getRegister(RAX, b.form.operandSize));
-  advance(b, RDI);
-  return undefined;
-});
+const stos = repeated(
+  (b) => {
+    b.store('es', destination(b), b.getRegister(RAX, b.form.operandSize));
+    advance(b, RDI);
+    return undefined;
+  },
+  [RDI],
+);
 
 const lods = repeated((b) => {
   const value = b.load('operand', source(b), b.form.operandSize);
@@ -70,20 +104,16 @@ const lods = repeated((b) => {
 const cmps = repeated((b) => {
   const x = b.load('operand', source(b), b.form.operandSize);
   const y = b.load('es', destination(b), b.form.operandSize);
-  const difference = b.sub(x, y);
-  setDifferenceFlags(b, x, y, difference);
   advance(b, RSI, RDI);
-  return isZero(b, difference);
+  return { x, y, difference: b.sub(x, y) };
 });
 
 /** Flags are those of accumulator - destination. */
 const scas = repeated((b) => {
   const x = b.getRegister(RAX, b.form.operandSize);
   const y = b.load('es', destination(b), b.form.operandSize);
-  const difference = b.sub(x, y);
-  setDifferenceFlags(b, x, y, difference);
   advance(b, RDI);
-  return isZero(b, difference);
+  return { x, y, difference: b.sub(x, y) };
 });
 
 export const string = { movs, cmps, stos, lods, scas };

@@ -1,0 +1,539 @@
+/**
+ * A builder that executes at once, for tests: values are BigInts, state is plain. It is a second, independent
+ * reading of the builder's rules, and it enforces them: operands of equal width, shift counts in range, no state
+ * changed before a fault, every `readForWrite` finished.
+ */
+import type {
+  Builder,
+  FlagEffect,
+  Form,
+  SegmentReference,
+  StatusFlag,
+  Value,
+  Variable,
+  Width,
+} from '../builder.ts';
+import * as flagBits from '../flags.ts';
+import type { CodeSize, Instruction, MemoryOperand, OperandWidth } from '../instruction.ts';
+import type { IntegerMnemonic } from '../mnemonics.ts';
+import { DS, ES, FS, RAX, RSP, SS } from '../state.ts';
+import { semantics } from './index.ts';
+
+/** What an instruction may read and change. Memory is bytes by linear address; absent bytes are not mapped. */
+export interface Guest {
+  readonly registers: bigint[];
+  /** RFLAGS. */
+  flags: bigint;
+  /** Address of the instruction. */
+  rip: bigint;
+  readonly memory: Map<bigint, number>;
+  /** Linear addresses, by page, that refuse writes. */
+  readonly readOnlyPages?: ReadonlySet<bigint>;
+  /** Bases of ES CS SS DS FS GS; zero where absent. */
+  readonly segmentBases?: readonly bigint[];
+  /** Last offset of CS outside 64-bit mode. */
+  readonly codeLimit?: bigint;
+}
+
+export type Outcome =
+  | { readonly kind: 'next' | 'again' | 'jump' }
+  | { readonly kind: 'fault'; readonly vector: number; readonly errorCode: number | undefined };
+
+class Known implements Value, Variable {
+  readonly assignable = true;
+  readonly width: Width;
+  bits: bigint;
+  constructor(width: Width, bits: bigint) {
+    this.width = width;
+    this.bits = BigInt.asUintN(width, bits);
+  }
+}
+
+/** Thrown to end the instruction. */
+class Ended {
+  readonly outcome: Outcome;
+  constructor(outcome: Outcome) {
+    this.outcome = outcome;
+  }
+}
+
+const FLAG_BITS: Record<StatusFlag | 'df', bigint> = {
+  cf: flagBits.CF,
+  pf: flagBits.PF,
+  af: flagBits.AF,
+  zf: flagBits.ZF,
+  sf: flagBits.SF,
+  of: flagBits.OF,
+  df: flagBits.DF,
+};
+
+function bits(x: Value): bigint {
+  return (x as Known).bits;
+}
+
+function signed(x: Value): bigint {
+  return BigInt.asIntN(x.width, bits(x));
+}
+
+function widthsMatch(x: Value, y: Value): Width {
+  if (x.width !== y.width) throw new Error(`operands of widths ${x.width} and ${y.width}`);
+  return x.width;
+}
+
+function flag(condition: boolean): Known {
+  return new Known(1, condition ? 1n : 0n);
+}
+
+function shiftCount(x: Value, count: Value): bigint {
+  const limit = x.width === 64 ? 64n : 32n;
+  if (bits(count) >= limit) throw new Error(`shift of width ${x.width} by ${bits(count)}`);
+  return bits(count);
+}
+
+class Evaluator implements Builder {
+  readonly form: Form;
+  private readonly instruction: Instruction;
+  private readonly guest: Guest;
+  private readonly unfinished = new Set<number>();
+
+  constructor(instruction: Instruction, guest: Guest, stackSize: CodeSize) {
+    this.instruction = instruction;
+    this.guest = guest;
+    this.form = {
+      mnemonic: instruction.mnemonic,
+      operandSize: instruction.operandSize,
+      addressSize: instruction.addressSize,
+      codeSize: instruction.codeSize,
+      stackSize,
+      operands: instruction.operands.map(({ kind, ...rest }) => {
+        if (kind !== 'register' && kind !== 'memory' && kind !== 'immediate' && kind !== 'relative') {
+          throw new Error(`no ${kind} operands here`);
+        }
+        return { kind, width: 'width' in rest ? rest.width : 0 };
+      }),
+      condition: instruction.condition,
+      repeat: instruction.repeat,
+      segmented: instruction.codeSize !== 64 || instruction.segment >= FS,
+    };
+  }
+
+  finish(): void {
+    if (this.unfinished.size > 0) throw new Error('readForWrite without write');
+  }
+
+  constant(width: Width, value: bigint | number): Value {
+    return new Known(width, BigInt(value));
+  }
+
+  private wrap(x: Value, y: Value, operation: (x: bigint, y: bigint) => bigint): Value {
+    return new Known(widthsMatch(x, y), operation(bits(x), bits(y)));
+  }
+  add(x: Value, y: Value): Value {
+    return this.wrap(x, y, (p, q) => p + q);
+  }
+  sub(x: Value, y: Value): Value {
+    return this.wrap(x, y, (p, q) => p - q);
+  }
+  mul(x: Value, y: Value): Value {
+    return this.wrap(x, y, (p, q) => p * q);
+  }
+  mulHighUnsigned(x: Value, y: Value): Value {
+    return this.wrap(x, y, (p, q) => (p * q) >> BigInt(x.width));
+  }
+  mulHighSigned(x: Value, y: Value): Value {
+    return new Known(widthsMatch(x, y), (signed(x) * signed(y)) >> BigInt(x.width));
+  }
+  divideUnsigned(
+    high: Value,
+    low: Value,
+    divisor: Value,
+  ): { quotient: Value; remainder: Value; fits: Value } {
+    const width = widthsMatch(high, low);
+    widthsMatch(low, divisor);
+    const dividend = (bits(high) << BigInt(width)) | bits(low);
+    const fits = bits(high) < bits(divisor);
+    return {
+      quotient: new Known(width, fits ? dividend / bits(divisor) : 0n),
+      remainder: new Known(width, fits ? dividend % bits(divisor) : 0n),
+      fits: flag(fits),
+    };
+  }
+  and(x: Value, y: Value): Value {
+    return this.wrap(x, y, (p, q) => p & q);
+  }
+  or(x: Value, y: Value): Value {
+    return this.wrap(x, y, (p, q) => p | q);
+  }
+  xor(x: Value, y: Value): Value {
+    return this.wrap(x, y, (p, q) => p ^ q);
+  }
+  not(x: Value): Value {
+    return new Known(x.width, ~bits(x));
+  }
+  neg(x: Value): Value {
+    return new Known(x.width, -bits(x));
+  }
+  shl(x: Value, count: Value): Value {
+    return new Known(x.width, bits(x) << shiftCount(x, count));
+  }
+  shr(x: Value, count: Value): Value {
+    return new Known(x.width, bits(x) >> shiftCount(x, count));
+  }
+  sar(x: Value, count: Value): Value {
+    return new Known(x.width, signed(x) >> shiftCount(x, count));
+  }
+  rotl(x: Value, count: Value): Value {
+    const width = BigInt(x.width);
+    if (bits(count) >= width) throw new Error(`rotate of width ${width} by ${bits(count)}`);
+    return new Known(x.width, (bits(x) << bits(count)) | (bits(x) >> (width - bits(count))));
+  }
+  rotr(x: Value, count: Value): Value {
+    const width = BigInt(x.width);
+    if (bits(count) >= width) throw new Error(`rotate of width ${width} by ${bits(count)}`);
+    return new Known(x.width, (bits(x) >> bits(count)) | (bits(x) << (width - bits(count))));
+  }
+  private digits(x: Value): string {
+    return bits(x).toString(2).padStart(x.width, '0');
+  }
+  countLeadingZeros(x: Value): Value {
+    return new Known(x.width, BigInt(`${this.digits(x)}1`.indexOf('1')));
+  }
+  countTrailingZeros(x: Value): Value {
+    return new Known(x.width, BigInt(x.width - 1 - `1${this.digits(x)}`.lastIndexOf('1') + 1));
+  }
+  countOnes(x: Value): Value {
+    return new Known(x.width, BigInt(this.digits(x).replaceAll('0', '').length));
+  }
+
+  eq(x: Value, y: Value): Value {
+    widthsMatch(x, y);
+    return flag(bits(x) === bits(y));
+  }
+  ne(x: Value, y: Value): Value {
+    return this.not(this.eq(x, y));
+  }
+  ltUnsigned(x: Value, y: Value): Value {
+    widthsMatch(x, y);
+    return flag(bits(x) < bits(y));
+  }
+  leUnsigned(x: Value, y: Value): Value {
+    widthsMatch(x, y);
+    return flag(bits(x) <= bits(y));
+  }
+  ltSigned(x: Value, y: Value): Value {
+    widthsMatch(x, y);
+    return flag(signed(x) < signed(y));
+  }
+  leSigned(x: Value, y: Value): Value {
+    widthsMatch(x, y);
+    return flag(signed(x) <= signed(y));
+  }
+  select(condition: Value, whenTrue: Value, whenFalse: Value): Value {
+    widthsMatch(whenTrue, whenFalse);
+    return new Known(whenTrue.width, this.holds(condition) ? bits(whenTrue) : bits(whenFalse));
+  }
+  private holds(condition: Value): boolean {
+    if (condition.width !== 1) throw new Error(`condition of width ${condition.width}`);
+    return bits(condition) === 1n;
+  }
+
+  zeroExtend(x: Value, width: Width): Value {
+    if (width < x.width) throw new Error(`extending width ${x.width} to ${width}`);
+    return new Known(width, bits(x));
+  }
+  signExtend(x: Value, width: Width): Value {
+    if (width < x.width) throw new Error(`extending width ${x.width} to ${width}`);
+    return new Known(width, signed(x));
+  }
+  truncate(x: Value, width: Width): Value {
+    if (width > x.width) throw new Error(`truncating width ${x.width} to ${width}`);
+    return new Known(width, bits(x));
+  }
+
+  getRegister(index: number, width: OperandWidth): Value {
+    return new Known(width, this.guest.registers[index]);
+  }
+  setRegister(index: number, value: Value): void {
+    const old = this.guest.registers[index];
+    const kept = value.width >= 32 ? 0n : (old >> BigInt(value.width)) << BigInt(value.width);
+    this.guest.registers[index] = kept | bits(value);
+  }
+  getAh(): Value {
+    return new Known(8, this.guest.registers[RAX] >> 8n);
+  }
+  setAh(value: Value): void {
+    if (value.width !== 8) throw new Error(`AH given width ${value.width}`);
+    this.guest.registers[RAX] = (this.guest.registers[RAX] & ~0xff00n) | (bits(value) << 8n);
+  }
+
+  private memoryOperand(n: number): MemoryOperand {
+    const operand = this.instruction.operands[n];
+    if (operand.kind !== 'memory') throw new Error(`operand ${n} is not memory`);
+    return operand;
+  }
+  private memoryWidth(n: number): OperandWidth {
+    const { width } = this.memoryOperand(n);
+    if (width === 0) throw new Error(`operand ${n} has no width`);
+    return width;
+  }
+  read(n: number): Value {
+    const operand = this.instruction.operands[n];
+    switch (operand.kind) {
+      case 'register':
+        return new Known(operand.width, this.guest.registers[operand.index] >> (operand.high ? 8n : 0n));
+      case 'immediate':
+        return new Known(operand.width, operand.value);
+      case 'memory':
+        return this.load('operand', this.effectiveAddress(n), this.memoryWidth(n));
+      default:
+        throw new Error(`operand ${n} is not to be read`);
+    }
+  }
+  readForWrite(n: number): Value {
+    if (this.instruction.operands[n].kind !== 'memory') return this.read(n);
+    this.unfinished.add(n);
+    const width = this.memoryWidth(n);
+    this.probeWrite('operand', this.effectiveAddress(n), width);
+    return this.read(n);
+  }
+  write(n: number, value: Value): void {
+    const operand = this.instruction.operands[n];
+    this.unfinished.delete(n);
+    if (operand.kind === 'memory') {
+      if (operand.width !== value.width) throw new Error(`width ${value.width} written to ${operand.width}`);
+      this.store('operand', this.effectiveAddress(n), value);
+    } else if (operand.kind === 'register') {
+      if (operand.width !== value.width) throw new Error(`width ${value.width} written to ${operand.width}`);
+      if (operand.high) {
+        const old = this.guest.registers[operand.index];
+        this.guest.registers[operand.index] = (old & ~0xff00n) | (bits(value) << 8n);
+      } else this.setRegister(operand.index, value);
+    } else throw new Error(`operand ${n} is not to be written`);
+  }
+  effectiveAddress(n: number): Value {
+    const { base, index, scale, displacement, ripRelative } = this.memoryOperand(n);
+    let offset = displacement;
+    if (ripRelative) offset += bits(this.nextRip());
+    if (base >= 0) offset += this.guest.registers[base];
+    if (index >= 0) offset += this.guest.registers[index] << BigInt(scale);
+    return new Known(this.instruction.addressSize, offset);
+  }
+  private linearOf(segment: SegmentReference, offset: Value): bigint {
+    const number = { operand: this.instruction.segment, es: ES, ss: SS, ds: DS }[segment];
+    const base = this.form.codeSize === 64 && number < FS ? 0n : (this.guest.segmentBases?.[number] ?? 0n);
+    return BigInt.asUintN(this.form.codeSize === 64 ? 64 : 32, bits(offset) + base);
+  }
+  linear(n: number): Value {
+    return new Known(64, this.linearOf('operand', this.effectiveAddress(n)));
+  }
+  relative(n: number): Value {
+    const operand = this.instruction.operands[n];
+    if (operand.kind !== 'relative') throw new Error(`operand ${n} is not relative`);
+    return new Known(64, operand.displacement);
+  }
+
+  load(segment: SegmentReference, offset: Value, width: OperandWidth): Value {
+    const linear = this.linearOf(segment, offset);
+    let value = 0n;
+    for (let i = 0n; i < width / 8; i++) {
+      const byte = this.guest.memory.get(linear + i);
+      if (byte === undefined) this.fault(14, 4);
+      else value |= BigInt(byte) << (8n * i);
+    }
+    return new Known(width, value);
+  }
+  store(segment: SegmentReference, offset: Value, value: Value): void {
+    this.probeWrite(segment, offset, value.width as OperandWidth);
+    const linear = this.linearOf(segment, offset);
+    for (let i = 0n; i < value.width / 8; i++) {
+      this.guest.memory.set(linear + i, Number((bits(value) >> (8n * i)) & 0xffn));
+    }
+  }
+  loadForWrite(
+    segment: SegmentReference,
+    offset: Value,
+    width: OperandWidth,
+  ): { readonly value: Value; commit(value: Value): void } {
+    this.probeWrite(segment, offset, width);
+    this.unfinished.add(-1);
+    return {
+      value: this.load(segment, offset, width),
+      commit: (value) => {
+        this.unfinished.delete(-1);
+        this.store(segment, offset, value);
+      },
+    };
+  }
+  probeWrite(segment: SegmentReference, offset: Value, width: OperandWidth): void {
+    const linear = this.linearOf(segment, offset);
+    for (let address = linear; address < linear + BigInt(width / 8); address++) {
+      if (!this.guest.memory.has(address)) this.fault(14, 6);
+      if (this.guest.readOnlyPages?.has(address >> 12n)) this.fault(14, 7);
+    }
+  }
+
+  getFlag(name: StatusFlag | 'df'): Value {
+    return flag((this.guest.flags & FLAG_BITS[name]) !== 0n);
+  }
+  private putFlag(name: StatusFlag | 'df', value: Value): void {
+    if (value.width !== 1) throw new Error(`${name} given width ${value.width}`);
+    this.guest.flags = (this.guest.flags & ~FLAG_BITS[name]) | (bits(value) ? FLAG_BITS[name] : 0n);
+  }
+  setFlags({ result, carries, ...single }: FlagEffect): void {
+    const effect: Partial<Record<StatusFlag, Value>> = {};
+    if (result) {
+      effect.zf = flag(bits(result) === 0n);
+      effect.sf = flag(signed(result) < 0n);
+      effect.pf = flag(this.digits(new Known(8, bits(result))).replaceAll('0', '').length % 2 === 0);
+    }
+    if (carries) {
+      const top = bits(carries) >> BigInt(carries.width - 2);
+      effect.cf = flag(top >= 2n);
+      effect.of = flag(top === 1n || top === 2n);
+      effect.af = flag((bits(carries) & 8n) !== 0n);
+    }
+    Object.assign(effect, single);
+    for (const [name, value] of Object.entries(effect) as [StatusFlag, Value][]) this.putFlag(name, value);
+  }
+  setDirectionFlag(value: Value): void {
+    this.putFlag('df', value);
+  }
+  condition(code: number): Value {
+    const is = (name: StatusFlag): boolean => bits(this.getFlag(name)) === 1n;
+    const less = is('sf') !== is('of');
+    const base = [
+      is('of'),
+      is('cf'),
+      is('zf'),
+      is('cf') || is('zf'),
+      is('sf'),
+      is('pf'),
+      less,
+      less || is('zf'),
+    ];
+    return flag(base[code >> 1] !== ((code & 1) === 1));
+  }
+
+  nextRip(): Value {
+    const next = this.guest.rip + BigInt(this.instruction.length);
+    return new Known(64, this.form.codeSize === 64 ? next : next & 0xffffffffn);
+  }
+  checkTarget(target: Value): void {
+    const beyond =
+      this.form.codeSize === 64
+        ? BigInt.asIntN(48, bits(target)) !== signed(target)
+        : bits(target) > (this.guest.codeLimit ?? 0xffffffffn);
+    if (beyond) this.fault(13, 0);
+  }
+  setRip(target: Value): void {
+    this.guest.rip = bits(target);
+    throw new Ended({ kind: 'jump' });
+  }
+  again(): void {
+    throw new Ended({ kind: 'again' });
+  }
+  fault(vector: number, errorCode?: number): void {
+    throw new Ended({ kind: 'fault', vector, errorCode });
+  }
+
+  variable(initial: Value): Variable {
+    return new Known(initial.width, bits(initial));
+  }
+  assign(variable: Variable, value: Value): void {
+    widthsMatch(variable, value);
+    (variable as unknown as Known).bits = bits(value);
+  }
+  when(condition: Value, then: () => void, otherwise?: () => void): void {
+    if (this.holds(condition)) then();
+    else otherwise?.();
+  }
+  loop(condition: () => Value, body: () => void): void {
+    while (this.holds(condition())) body();
+  }
+  system(): void {
+    throw new Error('no system instructions here');
+  }
+}
+
+/**
+ * Executes `instruction` once on `guest` (one iteration of a repeated one). RIP moves on unless it faults or runs again.
+ * @throws Error where a semantic breaks a rule of the builder
+ */
+export function evaluate(
+  instruction: Instruction,
+  guest: Guest,
+  stackSize: CodeSize = instruction.codeSize,
+): Outcome {
+  const before = snapshot(guest);
+  const evaluator = new Evaluator(instruction, guest, stackSize);
+  try {
+    semantics[instruction.mnemonic as IntegerMnemonic](evaluator);
+  } catch (ended) {
+    if (!(ended instanceof Ended)) throw ended;
+    if (ended.outcome.kind !== 'fault') evaluator.finish();
+    else if (!PARTIAL.has(instruction.mnemonic) && snapshot(guest) !== before) {
+      throw new Error(`${instruction.mnemonic}: state changed before a fault`);
+    }
+    return ended.outcome;
+  }
+  evaluator.finish();
+  guest.rip = bits(evaluator.nextRip());
+  return { kind: 'next' };
+}
+
+/** What these stored or loaded before a fault stays, as on the processor. */
+const PARTIAL: ReadonlySet<string> = new Set(['call', 'enter', 'pusha', 'popa']);
+
+function snapshot({ registers, flags, rip, memory }: Guest): string {
+  return [registers, flags, rip, ...memory].join();
+}
+
+/** A register operand. */
+export function register(index: number, width: OperandWidth, high = false): Instruction['operands'][number] {
+  return { kind: 'register', index, width, high };
+}
+
+/** An immediate operand; `value` may be negative. */
+export function immediate(width: OperandWidth, value: bigint | number): Instruction['operands'][number] {
+  return { kind: 'immediate', width, value: BigInt.asUintN(width, BigInt(value)) };
+}
+
+/** A memory operand [base + displacement] in DS. */
+export function memory(
+  width: OperandWidth | 0,
+  base: number,
+  displacement = 0n,
+): Instruction['operands'][number] {
+  return {
+    kind: 'memory',
+    width,
+    segment: base === RSP ? SS : DS,
+    base,
+    index: -1,
+    scale: 0,
+    displacement,
+    ripRelative: false,
+  };
+}
+
+/** An instruction of 64-bit code but for what is given. */
+export function instruction(
+  mnemonic: IntegerMnemonic,
+  operandSize: OperandWidth,
+  operands: Instruction['operands'],
+  rest: Partial<Instruction> = {},
+): Instruction {
+  return {
+    mnemonic,
+    length: 4,
+    codeSize: 64,
+    operandSize,
+    addressSize: 64,
+    operands,
+    condition: 0,
+    repeat: '',
+    lock: false,
+    segment: DS,
+    ...rest,
+  };
+}
