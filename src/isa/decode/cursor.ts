@@ -49,6 +49,8 @@ export class Cursor {
   /** VEX.pp as a column, and VEX.L. */
   simdPrefix = 0;
   vectorLength = 0;
+  /** A bit of EVEX that is 1 in what the manual describes is 0. */
+  evexReserved = false;
 
   operandSize: 16 | 32 | 64 = 32;
   addressSize: CodeSize = 64;

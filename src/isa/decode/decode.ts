@@ -23,7 +23,7 @@ import { readPrefixes, setSizes } from './prefixes.ts';
 import { reserved3AMap, threeByte3AMap } from './three-byte-3a.ts';
 import { reserved38Map, threeByte38Map } from './three-byte-38.ts';
 import { twoByteMap } from './two-byte.ts';
-import { evexMaps, vexMaps } from './vex.ts';
+import { evexMap, vexMap } from './vex.ts';
 
 const cursor = new Cursor();
 const noOperands: readonly Operand[] = Object.freeze([]);
@@ -76,13 +76,16 @@ export function decode(
   } else if (
     (opcode === 0xc4 || opcode === 0xc5 || opcode === 0x62) &&
     // LES, LDS and BOUND have no register form: mod 11b makes it VEX or EVEX.
-    (c.mode64 || c.peek() >= 0xc0)
+    (c.mode64 || c.peek() >= 0xc0) &&
+    // A map number that is a multiple of four is none: LES or BOUND, in a form that is #UD.
+    (opcode === 0xc5 || (c.peek() & 3) !== 0)
   ) {
     // REX, 66, F2, F3 and LOCK before VEX or EVEX are #UD (SDM vol. 2A 2.3.2, 2.3.4).
-    valid = c.rex === 0 && column === 0 && !c.operandPrefix && !c.lock;
+    valid = c.rex === 0 && column === 0 && !c.lock;
     if (opcode === 0x62) {
       encoding = EVEX;
       map = readEvex(c);
+      if (c.evexReserved) valid = false;
     } else {
       encoding = VEX;
       map = readVex(c, opcode);
@@ -189,13 +192,13 @@ function finish(
   };
 }
 
-/** Reads the rest of a VEX prefix (SDM vol. 2A 2.3.5); undefined: a reserved map. */
+/** Reads the rest of a VEX prefix and finds its map (SDM vol. 2A 2.3.5). */
 function readVex(c: Cursor, first: number): readonly Cell[] {
-  let map = 1;
+  let number = 1;
   let last = c.byte();
   c.extendReg = last & 0x80 ? 0 : 8;
   if (first === 0xc4) {
-    map = last & 0x1f;
+    number = last & 0x1f;
     c.extendIndex = last & 0x40 ? 0 : 8;
     c.extendBase = last & 0x20 ? 0 : 8;
     last = c.byte();
@@ -203,19 +206,21 @@ function readVex(c: Cursor, first: number): readonly Cell[] {
   }
   readVectorFields(c, last);
   c.vectorLength = (last >> 2) & 1;
-  return vexMaps[map] ?? reserved38Map;
+  return vexMap(number);
 }
 
-/** Reads the rest of an EVEX prefix (SDM vol. 2A 2.7.1); undefined: a reserved map or reserved bits. */
+/** Reads the rest of an EVEX prefix and finds its map (SDM vol. 2A 2.7.1). */
 function readEvex(c: Cursor): readonly Cell[] {
   const first = c.byte();
+  const number = first & 15;
   c.extendIndex = first & 0x40 ? 0 : 8;
   c.extendBase = first & 0x20 ? 0 : 8;
   const second = c.byte();
   c.wide = c.mode64 && (second & 0x80) !== 0;
   readVectorFields(c, second);
+  c.evexReserved = (second & 4) === 0;
   c.byte();
-  return ((first & 8) === 0 && (second & 4) !== 0 ? evexMaps[first & 7] : undefined) ?? reserved38Map;
+  return evexMap(number);
 }
 
 /** vvvv and pp, which VEX and EVEX have in the same place; and the sizes. */
@@ -231,5 +236,7 @@ function readVectorFields(c: Cursor, byte: number): void {
     c.extendIndex = 0;
     c.vvvv &= 7;
   }
+  // 66 before VEX is #UD, and not even the length depends on it.
+  c.operandPrefix = false;
   setSizes(c);
 }

@@ -447,6 +447,8 @@ export function difference(
   }
   if (
     expected.operandSize !== 0 &&
+    // Of the byte form of CRC32 it is the destination's size, and 8 with us.
+    !(ours.mnemonic === 'crc32' && ours.operandSize === 8) &&
     ours.operandSize !== expected.operandSize &&
     !(ours.operandSize === 16 && sixteenBits.has(ours.mnemonic))
   ) {

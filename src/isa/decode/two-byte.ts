@@ -20,7 +20,7 @@ const cells: readonly string[] = [
   'NP 66 * W', 'NP 66 * W', '* W', 'NP 66 * M', '* W', '* W', 'NP 66 * W', 'NP 66 * W',
   // 30
   'wrmsr', 'rdtsc', 'rdmsr', 'rdpmc', 'sysenter', 'sysexit y', 'invalid', 'invalid',
-  '', '', '', '', '', '', '', '',
+  ...times(8, 'invalid'),
   // 40
   ...times(16, 'cmovcc Gv,Ev'),
   // 50

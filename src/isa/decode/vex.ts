@@ -8,6 +8,8 @@
  */
 import type { Mnemonic } from '../mnemonics.ts';
 import { asInvalid, type Cell, parseCell } from './notation.ts';
+import { reserved3AMap } from './three-byte-3a.ts';
+import { reserved38Map } from './three-byte-38.ts';
 import { twoByteMap } from './two-byte.ts';
 
 /** Which opcodes a SIMD map has, by column: ranges of hexadecimal opcodes. */
@@ -23,13 +25,17 @@ function opcodesOf(ranges: string): number[] {
 /** Opcodes of map 1 that an immediate byte follows; in map 3 it follows all. */
 const immediateInMap1 = new Set([0x70, 0x71, 0x72, 0x73, 0xc2, 0xc4, 0xc5, 0xc6]);
 
-function simdMap(map: number, existing: Existing): Cell[] {
+/** Maps 5 and 6 are laid out for length as maps 1 and 2 are. */
+function simdMap(number: number, existing: Existing): Cell[] {
+  const map = number & 3;
   const texts = new Array<string[]>(256).fill([]);
   for (const [column, ranges] of Object.entries(existing)) {
     for (const opcode of opcodesOf(ranges)) texts[opcode] = [...texts[opcode], column];
   }
   return texts.map((columns, opcode) => {
-    if (columns.length === 0 && map === 1) return twoByteMap[opcode].map(asInvalid);
+    if (columns.length === 0 && map === 1) {
+      return opcode === 0x0f ? parseCell('invalid') : twoByteMap[opcode].map(asInvalid);
+    }
     const immediate = map === 3 || (map === 1 && immediateInMap1.has(opcode));
     // VZEROUPPER and VZEROALL have no ModR/M byte.
     const operands = map === 1 && opcode === 0x77 ? '' : immediate ? ' W,Ib' : ' W';
@@ -56,8 +62,8 @@ const vex3A = simdMap(3, {
 });
 vex3A[0xf0] = parseCell('F2 rorx Gy,Ey,Ib');
 
-/** VEX maps by mmmmm (0F, 0F 38, 0F 3A); undefined: reserved. */
-export const vexMaps: readonly (readonly Cell[] | undefined)[] = [
+/** VEX maps by mmmmm (0F, 0F 38, 0F 3A). */
+const vexMaps: readonly (readonly Cell[] | undefined)[] = [
   undefined,
   simdMap(1, {
     NP: '10-17 28-29 2b 2e-2f 41-42 44-47 4a-4b 50-5f 77 90-93 98-99 ae c2 c6',
@@ -70,7 +76,7 @@ export const vexMaps: readonly (readonly Cell[] | undefined)[] = [
 ];
 
 /** EVEX maps by mmm. */
-export const evexMaps: readonly (readonly Cell[] | undefined)[] = [
+const evexMaps: readonly (readonly Cell[] | undefined)[] = [
   undefined,
   simdMap(1, {
     NP: '10-17 28-29 2b 2e-2f 51 54-5f 78-79 c2 c6',
@@ -103,6 +109,22 @@ export const evexMaps: readonly (readonly Cell[] | undefined)[] = [
   }),
   undefined,
 ];
+
+/**
+ * By the low two bits of a reserved map's number: its instructions are as long as those of maps 1 to 3 (as processors
+ * have it). The number is never a multiple of four.
+ */
+const reservedMaps: readonly (readonly Cell[])[] = [[], simdMap(1, {}), reserved38Map, reserved3AMap];
+
+/** The map of a VEX prefix's mmmmm. */
+export function vexMap(number: number): readonly Cell[] {
+  return vexMaps[number] ?? reservedMaps[number & 3];
+}
+
+/** The map of an EVEX prefix's mmm, or of mmmm, whose top bit is reserved. */
+export function evexMap(number: number): readonly Cell[] {
+  return evexMaps[number] ?? reservedMaps[number & 3];
+}
 
 /** Instructions that only a VEX prefix encodes: #UD in real-address and virtual-8086 mode (SDM vol. 2A 2.6.1). */
 export const vexMnemonics: ReadonlySet<Mnemonic> = new Set<Mnemonic>([
