@@ -4,7 +4,7 @@
  * SDM vol. 3A 6.9 (priority among simultaneous exceptions and interrupts), 6.5 (faults, traps, aborts).
  */
 import { Interpreter } from '../engine/interpreter/interpreter.ts';
-import { EXIT, FAULT, JUMP, UNIMPLEMENTED } from '../engine/interpreter/op.ts';
+import { EXIT, FAULT, JUMP, STOP, UNIMPLEMENTED } from '../engine/interpreter/op.ts';
 import type { Layout } from '../engine/layout.ts';
 import { TF } from '../isa/flags.ts';
 import type { Instruction } from '../isa/instruction.ts';
@@ -35,34 +35,32 @@ export type RunEnd =
 /** The processors of one machine, with the interpreter that runs them. */
 export class Execution {
   readonly interpreter: Interpreter;
-  private readonly cpus: readonly Cpu[];
   /** The processor that is running, or undefined. */
   private current: Cpu | undefined;
   /** Instructions granted to the interpreter since `instructions` was last brought up to date. */
   private granted = 0;
+  /** Instructions that follow the one in progress in the run of decoded ones that the interpreter is in. */
+  private after = 0;
   private yielded = false;
   /** Limit and base of CS for which each processor's cached code is valid, where the segment has a limit. */
   private readonly codeLimits: { base: bigint; limit: number }[];
 
   /** Attaches to the processors and to `bus`. */
   constructor(memory: WebAssembly.Memory, layout: Layout, cpus: readonly Cpu[], bus: Bus) {
-    this.cpus = cpus;
     this.codeLimits = cpus.map(() => ({ base: -1n, limit: -1 }));
     this.interpreter = new Interpreter(memory, layout, {
-      load: (cpu, linear, access) => {
-        const host = this.guarded(cpu, () => slowLoad(cpus[cpu], this.interpreter, linear, access));
-        return host ?? 0;
-      },
+      load: (cpu, linear, access) =>
+        this.access(cpus[cpu], () => slowLoad(cpus[cpu], this.interpreter, linear, access)),
       store: (cpu, linear, access, value) =>
-        this.guarded(cpu, () => {
+        this.access(cpus[cpu], () => {
           slowStore(cpus[cpu], this.interpreter, linear, access, value);
           return 1;
-        }) ?? 0,
+        }),
       probe: (cpu, linear, access) =>
-        this.guarded(cpu, () => {
+        this.access(cpus[cpu], () => {
           slowProbe(cpus[cpu], linear, access);
           return 1;
-        }) ?? 0,
+        }),
       system: (cpu, instruction) => this.system(cpus[cpu], instruction),
       fetch: (cpu, linear) =>
         translate(cpus[cpu], linear, pageAccess(cpus[cpu].cpl === 3, false, false, true)),
@@ -90,11 +88,11 @@ export class Execution {
     }
   }
 
-  /** Brings the running processor's `instructions` up to date. */
+  /** Brings the running processor's `instructions` up to date: the one in progress is counted. */
   private count(cpu: Cpu): void {
-    const done = this.granted - cpu.remaining;
-    cpu.instructions += BigInt(done);
-    this.granted = cpu.remaining;
+    const open = cpu.remaining + this.after;
+    cpu.instructions += BigInt(this.granted - open);
+    this.granted = open;
   }
 
   /** The interpreter returns after the instruction in progress. */
@@ -102,13 +100,18 @@ export class Execution {
     const cpu = this.current;
     if (!cpu) return;
     this.count(cpu);
-    cpu.remaining = 0;
+    // The dispatch loop will give back the instructions after this one.
+    cpu.remaining = -this.after;
     this.granted = 0;
+    cpu.stop = STOP;
   }
 
-  /** Runs `action`; a Fault that it throws is left in the state, and the result is then undefined. */
-  private guarded<T>(number: number, action: () => T): T | undefined {
-    const cpu = this.cpus[number];
+  /**
+   * Runs `action` on behalf of generated code; a Fault that it throws is left in the state, and the result is then 0.
+   * @param after instructions that follow in the run that the interpreter is in
+   */
+  private guarded(cpu: Cpu, after: number, action: () => number): number {
+    this.after = after;
     this.count(cpu);
     try {
       return action();
@@ -117,14 +120,21 @@ export class Execution {
       cpu.faultVector = fault.vector;
       cpu.faultHasError = fault.errorCode === undefined ? 0 : 1;
       cpu.faultError = fault.errorCode ?? 0;
-      return undefined;
+      return 0;
+    } finally {
+      this.after = 0;
     }
   }
 
+  /** As {@link guarded}, for the slow path of an access. */
+  private access(cpu: Cpu, action: () => number): number {
+    return this.guarded(cpu, this.interpreter.afterSlowOp(cpu.index), action);
+  }
+
   private system(cpu: Cpu, instruction: Instruction): number {
-    const done = this.guarded(cpu.index, () => {
+    const done = this.guarded(cpu, 0, () => {
       instructions[instruction.mnemonic as SystemMnemonic](cpu, instruction);
-      return true;
+      return 1;
     });
     this.updateContext(cpu);
     if (!done) return FAULT;
@@ -213,6 +223,7 @@ export class Execution {
    */
   private execute(cpu: Cpu, budget: number, shadow: number = SHADOW_NONE): boolean {
     cpu.remaining = budget;
+    cpu.stop = 0;
     this.granted = budget;
     let status: number;
     try {

@@ -145,7 +145,7 @@ export const declarations = {
    * The rest is the engine's: meaningless between two runs of the interpreter, and not part of what the
    * guest can see.
    */
-  /** Instructions left to run before the interpreter returns. */
+  /** Instructions that may run before the interpreter returns, less those of the run it is in. */
   remaining: { type: 'i32' },
   /** Identifies what decoded code depends on (code size, stack width, paging generation, CPL). */
   context: { type: 'u32' },
@@ -158,8 +158,14 @@ export const declarations = {
   faultVector: { type: 'u32' },
   faultHasError: { type: 'u32' },
   faultError: { type: 'u32' },
-  /** The decoded instruction at which the interpreter stopped. */
-  stoppedAt: { type: 'u32' },
+  /** Address of the processor's jump cache. */
+  jumpCache: { type: 'u32' },
+  /** Address of the first instruction of the run of decoded instructions that is being executed. */
+  blockRip: { type: 'u64' },
+  /** The op whose handler last left generated code for a slow path. */
+  slowOp: { type: 'u32' },
+  /** Nonzero when the interpreter must return after the instruction in progress: the status STOP of op.ts. */
+  stop: { type: 'u32' },
   /** Guest-linear address and host address of an access that goes byte by byte (see engine/access). */
   bounce: { type: 'u64', count: 8 },
 } as const satisfies Record<string, Declaration>;

@@ -42,8 +42,9 @@ function handler(semantic: (b: Builder) => void): () => number {
   for (const name of Object.keys(IMPORTS) as (keyof typeof IMPORTS)[])
     writer.importFunction(name, types[name]);
   const code = new Code(2);
-  semantic(new HandlerBuilder(form, code));
-  code.i32(0);
+  const builder = new HandlerBuilder(form, code);
+  semantic(builder);
+  builder.finish();
   writer.export('f', writer.define(type, code));
   const none = () => 0;
   const divide = (_cpu: number, high: bigint, low: bigint, by: bigint) => {

@@ -23,11 +23,13 @@ import {
   AGAIN,
   FAULT,
   JUMP,
+  NEXT,
   OP_BASE,
   OP_DISPLACEMENT,
   OP_IMMEDIATE,
   OP_IMMEDIATE_2,
   OP_INDEX,
+  OP_NEXT,
   OP_REGISTER,
   OP_SCALE,
   OP_SEGMENT,
@@ -86,6 +88,8 @@ export class HandlerBuilder implements Builder {
   readonly form: HandlerForm;
   private readonly code: Code;
   private readonly translated = new Map<number, Translated>();
+  /** NEXT, or STOP once a slow path has asked for it; made by the first access to memory. */
+  private status: number | undefined;
 
   constructor(form: HandlerForm, code: Code) {
     this.form = form;
@@ -94,6 +98,23 @@ export class HandlerBuilder implements Builder {
 
   private fresh(width: Width): WasmValue {
     return { width, local: this.code.local(typeOf(width)) };
+  }
+
+  /** Leaves the status of a handler that came to its end. */
+  finish(): void {
+    if (this.status === undefined) this.code.i32(NEXT);
+    else this.code.get(this.status);
+  }
+
+  /** To be emitted before a call of a slow path: tells which instruction is in progress. */
+  private enterSlowPath(): void {
+    this.code.get(CPU).get(OP).memory(Memory.i32Store, offsetOf('slowOp'));
+  }
+
+  /** To be emitted after it: the slow path may have asked to stop. */
+  private leaveSlowPath(): void {
+    this.status ??= this.code.local(I32);
+    this.code.get(CPU).memory(Memory.i32Load, offsetOf('stop')).set(this.status);
   }
 
   /** Takes the value on top of the stack. */
@@ -480,8 +501,10 @@ export class HandlerBuilder implements Builder {
         .op(Op.i32Add)
         .memory(wide ? Memory.i64Load : Memory.i32Load, 0);
     const add = wide ? Op.i64Add : Op.i32Add;
-    if (addressForm === 'rip') code.get(CPU).memory(wide ? Memory.i64Load : Memory.i32Load, offsetOf('rip'));
-    else register(OP_BASE);
+    if (addressForm === 'rip') {
+      this.push(this.nextRip());
+      if (!wide) code.op(Op.i32WrapI64);
+    } else register(OP_BASE);
     if (addressForm === 'indexed') {
       register(OP_INDEX).get(OP);
       if (wide) code.memory(Memory.i64Load32U, OP_SCALE).op(Op.i64Shl).op(add);
@@ -606,11 +629,14 @@ export class HandlerBuilder implements Builder {
     code.if(I32);
     code.get(linear).op(Op.i32WrapI64).get(entry).memory(Memory.i32Load, 8).op(Op.i32Add);
     code.op(Op.else);
+    this.enterSlowPath();
     code.get(CPU).get(linear);
     this.pushAccess(segment, bytes | (write ? ACCESS_WRITE : 0));
     code.call(IMPORTS.load).tee(host).op(Op.i32Eqz).if();
     this.returnStatus(FAULT);
-    code.op(Op.end).get(host).op(Op.end).set(host);
+    code.op(Op.end);
+    this.leaveSlowPath();
+    code.get(host).op(Op.end).set(host);
     return host;
   }
 
@@ -628,8 +654,10 @@ export class HandlerBuilder implements Builder {
   private commit({ host, linear, access }: Translated, value: Value): void {
     const { code } = this;
     code.get(host).get(CPU).i32(offsetOf('bounce')).op(Op.i32Add).op(Op.i32Eq).if();
+    this.enterSlowPath();
     code.get(CPU).get(linear).get(access);
     this.push64(value).call(IMPORTS.store).op(Op.drop);
+    this.leaveSlowPath();
     code.op(Op.else).get(host);
     this.push(value).memory(storeOpcode(value.width), 0);
     code.op(Op.end);
@@ -651,11 +679,14 @@ export class HandlerBuilder implements Builder {
     code.get(linear).op(Op.i32WrapI64).get(entry).memory(Memory.i32Load, 8).op(Op.i32Add);
     this.push(value).memory(storeOpcode(value.width), 0);
     code.op(Op.else);
+    this.enterSlowPath();
     code.get(CPU).get(linear);
     this.pushAccess(segment, bytes);
     this.push64(value).call(IMPORTS.store).op(Op.i32Eqz).if();
     this.returnStatus(FAULT);
-    code.op(Op.end).op(Op.end);
+    code.op(Op.end);
+    this.leaveSlowPath();
+    code.op(Op.end);
   }
 
   loadForWrite(
@@ -675,6 +706,7 @@ export class HandlerBuilder implements Builder {
     const linear = this.linearAddress(segment, offset, bytes, true);
     this.lookUp(linear, bytes, true);
     code.op(Op.i32Eqz).if();
+    this.enterSlowPath();
     code.get(CPU).get(linear);
     this.pushAccess(segment, bytes).call(IMPORTS.probe).op(Op.i32Eqz).if();
     this.returnStatus(FAULT);
@@ -825,7 +857,9 @@ export class HandlerBuilder implements Builder {
   }
 
   nextRip(): Value {
-    return this.loadState('rip', 64);
+    this.code.get(CPU).memory(Memory.i64Load, offsetOf('blockRip'));
+    this.code.get(OP).memory(Memory.i64Load16U, OP_NEXT).op(Op.i64Add);
+    return this.take(64);
   }
 
   checkTarget(target: Value): void {
@@ -894,6 +928,10 @@ export class HandlerBuilder implements Builder {
   }
 
   system(): void {
+    // Arch finds RIP past the instruction.
+    const next = this.nextRip();
+    this.code.get(CPU);
+    this.push(next).memory(Memory.i64Store, offsetOf('rip'));
     this.code.get(CPU).get(OP).call(IMPORTS.system).op(Op.return);
   }
 

@@ -47,7 +47,8 @@ function body(form: HandlerForm): Code {
   else if (mnemonic === 'invalid') builder.fault(UD);
   else if (mnemonic === 'toolong') builder.fault(GP, 0);
   else builder.unimplemented();
-  return code.i32(0);
+  builder.finish();
+  return code;
 }
 
 function compile(batch: readonly { index: number; form: HandlerForm }[]): Compiled {

@@ -20,7 +20,7 @@ import {
 import { dispatchModule, END_HANDLER, JUMP_CONTEXT, JUMP_LINEAR, JUMP_OP, jumpSlot } from './dispatch.ts';
 import { formKey, formOf } from './handler-form.ts';
 import { Handlers, SYSTEM_KEY, UNIMPLEMENTED_KEY } from './handlers.ts';
-import { MISS, OP_HANDLER, OP_LENGTH, UNIMPLEMENTED, writeOp } from './op.ts';
+import { MISS, OP_AFTER, OP_HANDLER, OP_NEXT, OP_START, SHORT, UNIMPLEMENTED, writeOp } from './op.ts';
 
 /** What the engine asks of arch and machine; `cpu` is a processor's number. */
 export interface Callbacks {
@@ -53,9 +53,11 @@ export const CONTEXT_STACK_32 = 4;
 export const CONTEXT_USER = 8;
 /** CS has a limit below 4 GiB outside 64-bit mode. */
 export const CONTEXT_LIMITED = 16;
-const CONTEXT_BITS = 5;
+/** Runs of one instruction each, for stepping and for the end of a budget. */
+export const CONTEXT_SINGLE = 32;
+const CONTEXT_BITS = 6;
 /** The bits that the decoding of an instruction depends on. */
-const DECODE_BITS = CONTEXT_CODE_32 | CONTEXT_CODE_64 | CONTEXT_STACK_32;
+const DECODE_BITS = CONTEXT_CODE_32 | CONTEXT_CODE_64 | CONTEXT_STACK_32 | CONTEXT_SINGLE;
 
 const PAGE_SIZE = 4096;
 const BLOCK_INSTRUCTIONS = 64;
@@ -87,7 +89,8 @@ interface CodePage {
   readonly covered: Uint8Array;
 }
 
-const dispatchers = new Map<string, WebAssembly.Module>();
+/** The dispatch loop's module, shared by every machine of the process. */
+let dispatcher: WebAssembly.Module | undefined;
 
 export class Interpreter {
   readonly layout: Layout;
@@ -132,14 +135,13 @@ export class Interpreter {
         return BigInt.asIntN(64, dividend / by);
       },
     });
-    let module = dispatchers.get(`${layout.cpus}`);
-    if (!module) {
-      module = new WebAssembly.Module(dispatchModule(layout));
-      dispatchers.set(`${layout.cpus}`, module);
-    }
-    const instance = this.handlers.instantiate(module);
+    dispatcher ??= new WebAssembly.Module(dispatchModule());
+    const instance = this.handlers.instantiate(dispatcher);
     this.dispatch = instance.exports.run as (cpu: number, op: number) => number;
-    for (let cpu = 0; cpu < layout.cpus; cpu++) this.flushTranslations(cpu);
+    for (let cpu = 0; cpu < layout.cpus; cpu++) {
+      this.view.setUint32(layout.state(cpu) + offsetOf('jumpCache'), layout.jumpCache(cpu), true);
+      this.flushTranslations(cpu);
+    }
   }
 
   /** Ops below this are scratch: two a processor, for an instruction that is not kept. */
@@ -151,6 +153,12 @@ export class Interpreter {
     const instruction = this.instructions[(op - this.layout.ops) / OP_SIZE];
     if (!instruction) throw new Error(`no instruction was decoded at op ${op}`);
     return instruction;
+  }
+
+  /** Instructions of its run that follow the one whose handler is in a slow path. */
+  afterSlowOp(cpu: number): number {
+    const op = this.view.getUint32(this.layout.state(cpu) + offsetOf('slowOp'), true);
+    return this.view.getUint32(op + OP_AFTER, true);
   }
 
   /** Part of a processor's context that changes whenever decoded code or translations may have become stale. */
@@ -247,13 +255,22 @@ export class Interpreter {
 
   /**
    * Runs processor `cpu` from its RIP for up to `remaining` instructions (its state field).
-   * @returns a status of op.ts other than NEXT, JUMP, AGAIN and MISS. Throws what `fetch` and `codeAddress` throw.
+   * @returns FAULT, EXIT, UNIMPLEMENTED or BUDGET of op.ts. Throws what `fetch` and `codeAddress` throw.
    */
   run(cpu: number): number {
     const state = this.layout.state(cpu);
     let status = this.dispatch(state, 0);
-    while (status === MISS) status = this.dispatch(state, this.find(cpu, state));
+    while (status === MISS || status === SHORT) {
+      if (status === SHORT) this.single(state);
+      status = this.dispatch(state, this.find(cpu, state));
+    }
     return status;
+  }
+
+  /** From now on, until its context is set anew, the processor's code is decoded in runs of one instruction. */
+  private single(state: number): void {
+    const at = state + offsetOf('context');
+    this.view.setUint32(at, this.view.getUint32(at, true) | CONTEXT_SINGLE, true);
   }
 
   /** The op for the processor's RIP, decoding it if need be. */
@@ -265,7 +282,7 @@ export class Interpreter {
     if (context & CONTEXT_LIMITED) {
       const rip = this.view.getBigUint64(state + offsetOf('rip'), true);
       if (rip + BigInt(block.bytes - 1) > this.callbacks.codeLimit(cpu)) {
-        return this.single(cpu, linear, physical, context);
+        return this.scratch(cpu, linear, physical, context);
       }
     }
     if (block.op >= this.firstOp()) {
@@ -281,34 +298,29 @@ export class Interpreter {
   private block(cpu: number, linear: bigint, physical: number, context: number): Block {
     const offset = physical % PAGE_SIZE;
     const number = (physical - offset) / PAGE_SIZE;
-    const key = offset * (DECODE_BITS + 1) + (context & DECODE_BITS);
+    const key = offset * (1 << CONTEXT_BITS) + (context & DECODE_BITS);
     const known = this.pages.get(number)?.blocks.get(key);
     if (known) return known;
     const host = this.callbacks.ramOffset(physical);
-    if (host < 0) return { op: this.single(cpu, linear, physical, context), bytes: 0 };
+    if (host < 0) return { op: this.scratch(cpu, linear, physical, context), bytes: 0 };
 
     const { codeSize, stackSize } = sizesOf(context);
     const end = host - offset + PAGE_SIZE;
     const decoded: Instruction[] = [];
     let at = host;
-    while (decoded.length < BLOCK_INSTRUCTIONS) {
+    const most = context & CONTEXT_SINGLE ? 1 : BLOCK_INSTRUCTIONS;
+    while (decoded.length < most) {
       const instruction = decode(this.bytes, at, end, codeSize);
       if (!instruction) break;
       decoded.push(instruction);
       at += instruction.length;
       if (ends.has(instruction.mnemonic)) break;
     }
-    if (decoded.length === 0) return { op: this.single(cpu, linear, physical, context), bytes: 0 };
+    if (decoded.length === 0) return { op: this.scratch(cpu, linear, physical, context), bytes: 0 };
 
     if (this.nextOp + (decoded.length + 1) * OP_SIZE > this.layout.ops + OP_COUNT * OP_SIZE) this.flushAll();
     const first = this.nextOp;
-    for (const instruction of decoded) {
-      this.put(this.nextOp, instruction, stackSize);
-      this.nextOp += OP_SIZE;
-    }
-    this.putEnd(this.nextOp);
-    this.nextOp += OP_SIZE;
-    this.handlers.install();
+    this.nextOp = this.putRun(first, decoded, stackSize);
 
     let page = this.pages.get(number);
     if (!page) {
@@ -324,7 +336,7 @@ export class Interpreter {
   }
 
   /** Decodes one instruction that is not kept: it crosses a page, or is not in RAM, or nears the segment's limit. */
-  private single(cpu: number, linear: bigint, physical: number, context: number): number {
+  private scratch(cpu: number, linear: bigint, physical: number, context: number): number {
     const { codeSize, stackSize } = sizesOf(context);
     const bytes = new Uint8Array(15);
     const state = this.layout.state(cpu);
@@ -345,26 +357,35 @@ export class Interpreter {
     }
     if (!instruction) throw new Error('the decoder wants more than 15 bytes');
     const op = this.layout.ops + cpu * 2 * OP_SIZE;
-    this.put(op, instruction, stackSize);
-    this.putEnd(op + OP_SIZE);
-    this.handlers.install();
+    this.putRun(op, [instruction], stackSize);
     return op;
   }
 
-  private put(op: number, instruction: Instruction, stackSize: CodeSize): void {
-    const form = () => formOf(instruction, stackSize);
-    const handler = system.has(instruction.mnemonic)
-      ? this.handlers.index(SYSTEM_KEY, () => formOf({ ...instruction, operands: [] }, stackSize))
-      : instruction.mnemonic === 'unimplemented'
-        ? this.handlers.index(UNIMPLEMENTED_KEY, () => formOf({ ...instruction, operands: [] }, stackSize))
-        : this.handlers.index(formKey(form()), form);
-    writeOp(this.view, op, instruction, handler);
-    this.instructions[(op - this.layout.ops) / OP_SIZE] = instruction;
-  }
-
-  private putEnd(op: number): void {
-    this.view.setUint32(op + OP_HANDLER, END_HANDLER, true);
-    this.view.setUint32(op + OP_LENGTH, 0, true);
+  /** Writes a run of instructions and its end at `op`; returns the address after it. */
+  private putRun(op: number, run: readonly Instruction[], stackSize: CodeSize): number {
+    let at = op;
+    let start = 0;
+    run.forEach((instruction, i) => {
+      const form = () => formOf(instruction, stackSize);
+      const bare = () => formOf({ ...instruction, operands: [] }, stackSize);
+      const handler = system.has(instruction.mnemonic)
+        ? this.handlers.index(SYSTEM_KEY, bare)
+        : instruction.mnemonic === 'unimplemented'
+          ? this.handlers.index(UNIMPLEMENTED_KEY, bare)
+          : this.handlers.index(formKey(form()), form);
+      writeOp(this.view, at, instruction, handler);
+      this.view.setUint16(at + OP_START, start, true);
+      start += instruction.length;
+      this.view.setUint16(at + OP_NEXT, start, true);
+      this.view.setUint32(at + OP_AFTER, run.length - 1 - i, true);
+      this.instructions[(at - this.layout.ops) / OP_SIZE] = instruction;
+      at += OP_SIZE;
+    });
+    this.view.setUint32(at + OP_HANDLER, END_HANDLER, true);
+    this.view.setUint16(at + OP_START, start, true);
+    this.view.setUint32(at + OP_AFTER, 0, true);
+    this.handlers.install();
+    return at + OP_SIZE;
   }
 }
 

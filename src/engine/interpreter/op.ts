@@ -7,7 +7,9 @@ import { offsetOf } from '../../isa/state.ts';
 
 /** Byte offsets of the fields of an op. Register fields hold offsets in the processor's state. */
 export const OP_HANDLER = 0;
-export const OP_LENGTH = 4;
+/** Offsets of this and of the next instruction from the first of the run (16 bits each). */
+export const OP_START = 4;
+export const OP_NEXT = 6;
 /** Three register operands, four bytes each. */
 export const OP_REGISTER = 8;
 export const OP_BASE = 20;
@@ -21,6 +23,8 @@ export const OP_DISPLACEMENT = 40;
 export const OP_IMMEDIATE = 48;
 /** A second immediate (ENTER), 32 bits. */
 export const OP_IMMEDIATE_2 = 56;
+/** Instructions of the run that follow this one. */
+export const OP_AFTER = 60;
 
 /** What a handler returns. */
 export const NEXT = 0;
@@ -34,9 +38,14 @@ export const FAULT = 3;
 export const EXIT = 4;
 /** The machine does not have this instruction. */
 export const UNIMPLEMENTED = 5;
-/** From the dispatch loop: no decoded code known for RIP; and: the budget is used up. */
-export const MISS = 6;
-export const BUDGET = 7;
+/** As NEXT, but the interpreter must return before the next instruction. */
+export const STOP = 6;
+/** From the dispatch loop: no decoded code known for RIP. */
+export const MISS = 7;
+/** The budget is used up, or was taken back. */
+export const BUDGET = 8;
+/** The budget does not cover the run of instructions at RIP. */
+export const SHORT = 9;
 
 const GPR = offsetOf('gpr');
 const ZERO = offsetOf('zero');
@@ -52,7 +61,6 @@ export function memoryOperand(instruction: Instruction): MemoryOperand | undefin
  */
 export function writeOp(view: DataView, at: number, instruction: Instruction, handler: number): void {
   view.setUint32(at + OP_HANDLER, handler, true);
-  view.setUint32(at + OP_LENGTH, instruction.length, true);
   view.setUint32(at + OP_SEGMENT, instruction.segment * 4, true);
   view.setUint32(at + OP_SEGMENT_BASE, SEGMENT_BASE + instruction.segment * 8, true);
   let immediates = 0;
