@@ -1,0 +1,168 @@
+/**
+ * The board: every device, and how they are wired. The memory map and interrupt lines are a PC's: ISA interrupts go to
+ * the 8259s and to the I/O APIC's input of the same number, but the timer's to input 2 and the 8259s' own to input 0.
+ */
+import { UnimplementedInstruction } from '../arch/fault.ts';
+import { route } from './devices/apic-message.ts';
+import { DebugExit } from './devices/debug-exit.ts';
+import type { MmioDevice, Plain, TimedDevice } from './devices/device.ts';
+import { I8254 } from './devices/i8254.ts';
+import { I8259Pair } from './devices/i8259.ts';
+import { IO_APIC_BASE, IO_APIC_PINS, IoApic } from './devices/io-apic.ts';
+import { LocalApic } from './devices/local-apic.ts';
+import { Rtc } from './devices/rtc.ts';
+import { SystemControl } from './devices/system-control.ts';
+import { Uart16550 } from './devices/uart-16550.ts';
+import type { SystemBus } from './memory.ts';
+
+const COM1 = 0x3f8;
+const TIMER_IRQ = 0;
+const COM1_IRQ = 4;
+const RTC_IRQ = 8;
+/** Bytes that must not be covered by a moved local APIC. */
+const PAGE = 0x1000;
+
+/** What the board needs of the machine. */
+export interface BoardOptions {
+  readonly cpus: number;
+  readonly epoch: number;
+  /** Time of a processor. */
+  timeOf(cpu: number): number;
+  /** The processor that is accessing devices. */
+  current(): number;
+  /** Processor `cpu` must look at its events and deadlines soon. */
+  endRun(cpu: number): void;
+  exit(value: number): void;
+  reset(): void;
+}
+
+export class Board {
+  readonly localApics: readonly LocalApic[];
+  readonly ioApic: IoApic;
+  readonly pic: I8259Pair;
+  readonly pit: I8254;
+  readonly uart: Uart16550;
+  readonly rtc: Rtc;
+  readonly systemControl: SystemControl;
+  /** Devices with deadlines, on processor 0's time. */
+  readonly timed: readonly TimedDevice[];
+
+  constructor(bus: SystemBus, options: BoardOptions) {
+    const now = () => options.timeOf(options.current());
+    const rescheduled = () => options.endRun(options.current());
+    this.pic = new I8259Pair((asserted) => {
+      for (const apic of this.localApics) apic.setIntr(asserted);
+      this.ioApic.setPin(0, asserted);
+    });
+    this.localApics = Array.from({ length: options.cpus }, (_, index) =>
+      this.#localApic(bus, options, index),
+    );
+    this.ioApic = new IoApic((message) => route(this.localApics, message));
+    this.pit = new I8254(now, (asserted) => this.setIrq(TIMER_IRQ, asserted), rescheduled);
+    this.uart = new Uart16550(COM1, (asserted) => this.setIrq(COM1_IRQ, asserted));
+    this.rtc = new Rtc(
+      bus.ramBytes,
+      options.cpus,
+      options.epoch,
+      now,
+      (asserted) => this.setIrq(RTC_IRQ, asserted),
+      rescheduled,
+    );
+    this.systemControl = new SystemControl(() => options.reset());
+    this.timed = [this.pit, this.rtc];
+
+    bus.addMmio(this.ioApic);
+    bus.addMmio(localApicWindow(this.localApics, options.current));
+    const exit = new DebugExit((value) => options.exit(value));
+    for (const device of [
+      ...this.pic.ports,
+      ...this.pit.ports,
+      ...this.systemControl.ports,
+      this.uart,
+      this.rtc,
+      exit,
+    ])
+      bus.addPorts(device);
+  }
+
+  /** Asserts or deasserts interrupt line 0..23; beyond 15 they are the I/O APIC's alone. */
+  setIrq(irq: number, asserted: boolean): void {
+    if (irq < 0 || irq >= IO_APIC_PINS)
+      throw new RangeError(`no interrupt line ${irq}: there are ${IO_APIC_PINS}`);
+    if (irq < 16) this.pic.setIrq(irq, asserted);
+    if (irq === TIMER_IRQ) this.ioApic.setPin(2, asserted);
+    else if (irq !== 2) this.ioApic.setPin(irq, asserted);
+  }
+
+  /** The state in which PC firmware hands the machine to a kernel. */
+  initialiseAsFirmware(): void {
+    this.pic.initialiseAsFirmware();
+    this.localApics[0].initialiseAsFirmware();
+  }
+
+  save(): Record<string, Plain> {
+    return {
+      localApics: Object.fromEntries(this.localApics.map((apic, i) => [i, apic.save()])),
+      ioApic: this.ioApic.save(),
+      pic: this.pic.save(),
+      pit: this.pit.save(),
+      uart: this.uart.save(),
+      rtc: this.rtc.save(),
+      systemControl: this.systemControl.save(),
+    };
+  }
+
+  /** @param parts what `save` gave; each device trusts its own part. */
+  restore(parts: Readonly<Record<string, Plain>>): void {
+    const saved = parts as unknown as {
+      readonly localApics: Record<string, ReturnType<LocalApic['save']>>;
+      readonly ioApic: ReturnType<IoApic['save']>;
+      readonly pic: ReturnType<I8259Pair['save']>;
+      readonly pit: ReturnType<I8254['save']>;
+      readonly uart: ReturnType<Uart16550['save']>;
+      readonly rtc: ReturnType<Rtc['save']>;
+      readonly systemControl: ReturnType<SystemControl['save']>;
+    };
+    for (let i = 0; i < this.localApics.length; i++) this.localApics[i].restore(saved.localApics[i]);
+    this.ioApic.restore(saved.ioApic);
+    this.pic.restore(saved.pic);
+    this.pit.restore(saved.pit);
+    this.uart.restore(saved.uart);
+    this.rtc.restore(saved.rtc);
+    this.systemControl.restore(saved.systemControl);
+  }
+
+  #localApic(bus: SystemBus, options: BoardOptions, index: number): LocalApic {
+    return new LocalApic({
+      now: () => options.timeOf(index),
+      send: (message) => route(this.localApics, message),
+      broadcast: (mode, vector, level, self) => {
+        this.localApics.forEach((apic, i) => {
+          if (apic.present && (self || i !== index)) apic.accept(mode, vector, level);
+        });
+      },
+      endOfInterrupt: (vector) => this.ioApic.endOfInterrupt(vector),
+      acknowledgeExternal: () => this.pic.acknowledge(),
+      kick: () => options.endRun(index),
+      checkBase: (base) => {
+        // RAM answers before the local APIC here; a processor would have it the other way round.
+        if (base >= bus.ramBytes && (base + PAGE <= IO_APIC_BASE || base >= IO_APIC_BASE + PAGE)) return;
+        throw new UnimplementedInstruction(0n, new Uint8Array([0x0f, 0x30]));
+      },
+    });
+  }
+}
+
+/** Each processor sees its own local APIC at the place where it has put it. */
+function localApicWindow(apics: readonly LocalApic[], current: () => number): MmioDevice {
+  return {
+    get base() {
+      return apics[current()].base;
+    },
+    get size() {
+      return apics[current()].base < 0 ? 0 : 0x1000;
+    },
+    read: (offset, size) => apics[current()].read(offset, size),
+    write: (offset, size, value) => apics[current()].write(offset, size, value),
+  };
+}

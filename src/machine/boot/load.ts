@@ -1,0 +1,23 @@
+/** Recognises an image by its content and plans its loading: Multiboot 1 first, then PVH. */
+import { isElf, parseElf } from './elf.ts';
+import { ImageError } from './image-error.ts';
+import { findMultibootHeader, loadMultiboot } from './multiboot.ts';
+import type { BootOptions, Load } from './plan.ts';
+import { findPvhEntry, loadPvh } from './pvh.ts';
+
+export { ImageError } from './image-error.ts';
+export type { BootOptions } from './plan.ts';
+
+/** Throws ImageError, with one line that names the field and what was expected. */
+export function loadImage(image: Uint8Array, ramBytes: number, options: BootOptions): Load {
+  const header = findMultibootHeader(image);
+  if (header) return loadMultiboot(image, header, ramBytes, options);
+  if (!isElf(image)) throw new ImageError('format: expected an ELF executable or a Multiboot 1 image');
+  const elf = parseElf(image);
+  const entry = findPvhEntry(elf);
+  if (entry === undefined)
+    throw new ImageError(
+      'boot protocol: expected a Multiboot 1 header in the first 8192 bytes or a PVH entry note',
+    );
+  return loadPvh(image, elf, entry, ramBytes, options);
+}

@@ -1,0 +1,543 @@
+/**
+ * The machine: processors, memory, devices, schedule and snapshots behind one door.
+ *
+ * ```ts
+ * const machine = Machine.create({ cpus: 2, memory: 64 });
+ * machine.boot(image, { commandLine: 'quiet' });
+ * machine.serial.onOutput = (byte) => console.log(byte);
+ * const stop = machine.run({ maxInstructions: 1_000_000 });
+ * ```
+ */
+import { Cpu, type EventSource } from '../arch/cpu.ts';
+import { Execution, type RunEnd } from '../arch/cycle.ts';
+import { TripleFault, UnimplementedInstruction } from '../arch/fault.ts';
+import { inspectPage } from '../arch/paging.ts';
+import { reset } from '../arch/reset.ts';
+import { layOut } from '../engine/layout.ts';
+import { SHUTDOWN } from '../isa/state.ts';
+import { Board } from './board.ts';
+import { type BootOptions, loadImage } from './boot/load.ts';
+import type { Plain } from './devices/device.ts';
+import { DEFAULT_EPOCH } from './devices/rtc.ts';
+import { PAGE_SIZE, SystemBus } from './memory.ts';
+import { Random } from './random.ts';
+import { readRegisters, writeRegister } from './registers.ts';
+import { describeDeadlock, Schedule, type ScheduleEnd } from './schedule.ts';
+import { type Configuration, type Snapshot, SnapshotError, SnapshotKeeper } from './snapshot.ts';
+import { decodeSnapshot, type SnapshotSchema } from './snapshot-file.ts';
+
+const MIB = 1 << 20;
+export const MAX_CPUS = 64;
+export const MAX_MEMORY_MIB = 3072;
+
+export interface MachineOptions {
+  /** Processors, 1 to 64; default 1. */
+  readonly cpus?: number;
+  /** RAM in MiB, 1 to 3072; default 64. */
+  readonly memory?: number;
+  /** Ticks (instructions) that a processor runs before the next has its turn; default 1000. */
+  readonly quantum?: number;
+  /** Seed of the schedule's jitter and of RDRAND; 0, the default, leaves slices regular. */
+  readonly seed?: number;
+  /** What the real-time clock shows at guest time 0, in seconds since 1970; default 2000-01-01. */
+  readonly epoch?: number;
+}
+
+export interface RunOptions {
+  /** Instructions in all, over all processors; default unlimited. */
+  readonly maxInstructions?: number;
+  /** Looked at between slices and device events; the run ends with reason `until` when it holds. */
+  readonly until?: () => boolean;
+}
+
+/** Why a run ended. */
+export type Stop =
+  /** The guest wrote `value` to the debug-exit port; `status` is (value << 1) | 1. */
+  | { readonly reason: 'exit'; readonly status: number; readonly value: number }
+  | { readonly reason: 'triple-fault'; readonly cpu: number; readonly rip: bigint }
+  | {
+      readonly reason: 'unimplemented';
+      readonly cpu: number;
+      readonly rip: bigint;
+      readonly bytes: Uint8Array;
+    }
+  /** `maxInstructions` were executed. */
+  | { readonly reason: 'limit' }
+  | { readonly reason: 'until' }
+  /** Every processor waits, and nothing of the machine's own will wake one; input may. */
+  | { readonly reason: 'deadlock'; readonly message: string }
+  /** The guest asked for a reset (port CF9H, 92H or the keyboard controller). */
+  | { readonly reason: 'reset' }
+  /** A listener stopped the run. */
+  | { readonly reason: 'hook' };
+
+/** What listeners are told, by event. */
+export interface MachineEvents {
+  /**
+   * An interrupt or exception is about to be delivered. Returning true ends the run with it undelivered: it is
+   * delivered when the machine runs on, of which the listener is told again.
+   */
+  deliver: (cpu: number, vector: number, errorCode: number | undefined, source: EventSource) => unknown;
+  /** CPL changed. */
+  'privilege-change': (cpu: number, from: number, to: number) => void;
+  'port-read': (cpu: number, port: number, size: 1 | 2 | 4, value: number) => void;
+  'port-write': (cpu: number, port: number, size: 1 | 2 | 4, value: number) => void;
+}
+
+/** Called after each instruction that completed, with the RIP it stood at. */
+export type Trace = (cpu: number, rip: bigint) => void;
+
+/** COM1. */
+export interface Serial {
+  /** Called with each byte that the guest sends. */
+  onOutput: (byte: number) => void;
+  /** Sends bytes to the guest. */
+  write(bytes: Uint8Array): void;
+  /** Bytes sent that the guest has not read yet. */
+  readonly waiting: number;
+}
+
+export class Machine {
+  /** The processors' state, for those who look closely. */
+  readonly cpus: readonly Cpu[];
+  readonly configuration: Configuration;
+  readonly serial: Serial;
+
+  readonly #bus: SystemBus;
+  readonly #board: Board;
+  readonly #schedule: Schedule;
+  readonly #random: Random;
+  readonly #execution: Execution;
+  readonly #keeper: SnapshotKeeper;
+  readonly #powerOn: Snapshot;
+  readonly #listeners: { [K in keyof MachineEvents]: Set<MachineEvents[K]> } = {
+    deliver: new Set(),
+    'privilege-change': new Set(),
+    'port-read': new Set(),
+    'port-write': new Set(),
+  };
+  #trace: Trace | undefined;
+  /** The latest event delivered while tracing. */
+  #delivered: EventSource | undefined;
+  #stop: Stop | undefined;
+  #until: (() => boolean) | undefined;
+  #running = false;
+
+  private constructor(configuration: Configuration) {
+    checkConfiguration(configuration);
+    this.configuration = configuration;
+    const { cpus: count, ramBytes, quantum, seed, epoch } = configuration;
+    const layout = layOut(count, ramBytes);
+    const memory = new WebAssembly.Memory({ initial: layout.pages, maximum: layout.pages });
+    this.#random = new Random(seed, 1);
+    this.#bus = new SystemBus(
+      memory,
+      layout.ram,
+      ramBytes,
+      (index) => BigInt(this.#schedule.time(index)),
+      () => this.#random.next64(),
+    );
+    this.#board = new Board(this.#bus, {
+      cpus: count,
+      epoch,
+      timeOf: (index) => this.#schedule.time(index),
+      current: () => this.#schedule.current,
+      endRun: (index) => {
+        if (this.#running && index === this.#schedule.current) this.cpus[index].engine.endRun();
+      },
+      exit: (value) => this.#end({ reason: 'exit', status: value * 2 + 1, value }),
+      reset: () => this.#end({ reason: 'reset' }),
+    });
+    const { localApics } = this.#board;
+    this.cpus = localApics.map((apic, index) => {
+      const cpu = new Cpu(memory, layout.state(index), index, this.#bus, apic, layout.arch(index));
+      cpu.cpuCount = count;
+      return cpu;
+    });
+    this.#execution = new Execution(memory, layout, this.cpus, this.#bus);
+    this.#schedule = new Schedule(
+      {
+        cpus: this.cpus,
+        timers: localApics,
+        devices: this.#board.timed,
+        execute: (cpu, budget) => this.#execute(cpu, budget),
+        interrupted: () => this.#interrupted(),
+        unmaskable: () => this.#board.ioApic.hasUnmaskable,
+      },
+      quantum,
+      seed,
+    );
+    for (const cpu of this.cpus) {
+      reset(cpu);
+      localApics[cpu.index].attach(cpu);
+    }
+    const { uart } = this.#board;
+    this.serial = {
+      get onOutput() {
+        return uart.onOutput;
+      },
+      set onOutput(listener) {
+        uart.onOutput = listener;
+      },
+      write: (bytes) => uart.receive(bytes),
+      get waiting() {
+        return uart.waiting;
+      },
+    };
+    this.#keeper = new SnapshotKeeper(memory, layout, this.#bus, this.cpus);
+    this.#powerOn = this.snapshot();
+  }
+
+  /** A machine that has been powered on and has nothing to run. Throws RangeError for impossible options. */
+  static create(options: MachineOptions = {}): Machine {
+    return new Machine(configurationOf(options));
+  }
+
+  /** A machine of a snapshot's configuration, restored to it. */
+  static from(snapshot: Snapshot): Machine {
+    const machine = new Machine(snapshot.configuration);
+    machine.restore(snapshot);
+    return machine;
+  }
+
+  /** Reads a snapshot file (`encodeSnapshot` writes one). Throws SnapshotError with one line that says what is wrong. */
+  static readSnapshot(bytes: Uint8Array): Snapshot {
+    return decodeSnapshot(bytes, schema);
+  }
+
+  /**
+   * Powers the machine on anew and loads an image: a Multiboot 1 or PVH ELF, recognised by content. Processor 0 then
+   * stands at its entry; the others wait for start-up IPIs. Throws ImageError where the image cannot be booted.
+   */
+  boot(image: Uint8Array, options: BootOptions = {}): void {
+    this.#idle();
+    const load = loadImage(image, this.#bus.ramBytes, options);
+    this.restore(this.#powerOn);
+    for (const { address, bytes } of load.pieces) this.#bus.copyIn(address, bytes);
+    this.#board.initialiseAsFirmware();
+    load.enter(this.cpus[0]);
+  }
+
+  /** Runs until something ends it. A run may be continued by another; cutting it changes nothing. */
+  run(options: RunOptions = {}): Stop {
+    return this.#drive(options.until, () =>
+      this.#schedule.run(options.maxInstructions ?? Number.POSITIVE_INFINITY),
+    );
+  }
+
+  /**
+   * One instruction, or the delivery of one event: of the processor whose turn it is, or of processor `cpu` out of
+   * turn. The reason is `limit` where nothing else ended it.
+   */
+  step(cpu?: number): Stop {
+    if (cpu === undefined) return this.run({ maxInstructions: 1 });
+    const stepped = this.#cpu(cpu);
+    return this.#drive(undefined, () => this.#schedule.step(stepped, 1));
+  }
+
+  /** Ends the run in progress after the present instruction, with reason `hook`. For listeners. */
+  stop(): void {
+    this.#end({ reason: 'hook' });
+  }
+
+  /** Bytes of physical RAM. Throws RangeError outside RAM; devices are not read. */
+  readPhysical(address: number, size: number): Uint8Array {
+    if (address < 0 || size < 0 || address + size > this.#bus.ramBytes) throw outside('physical', address);
+    return this.#bus.bytes.slice(address, address + size);
+  }
+
+  /** Writes physical RAM. Throws RangeError outside RAM, having written nothing. */
+  writePhysical(address: number, bytes: Uint8Array): void {
+    if (address < 0 || address + bytes.length > this.#bus.ramBytes) throw outside('physical', address);
+    this.#bus.copyIn(address, bytes);
+  }
+
+  /**
+   * Bytes at a linear address, by the page tables in memory of processor `cpu`, without rights and side effects.
+   * Throws RangeError where a page is not mapped to RAM.
+   */
+  readMemory(linear: bigint, size: number, cpu = 0): Uint8Array {
+    const bytes = new Uint8Array(size);
+    for (const { physical, offset, length } of this.#pieces(linear, size, cpu))
+      bytes.set(this.#bus.bytes.subarray(physical, physical + length), offset);
+    return bytes;
+  }
+
+  /** As `readMemory`. Read-only pages are written as well. Throws having written nothing. */
+  writeMemory(linear: bigint, bytes: Uint8Array, cpu = 0): void {
+    for (const { physical, offset, length } of this.#pieces(linear, bytes.length, cpu))
+      this.#bus.copyIn(physical, bytes.subarray(offset, offset + length));
+  }
+
+  /** All registers of a processor by name (`registerNames`). */
+  registers(cpu = 0): Record<string, bigint> {
+    return readRegisters(this.#cpu(cpu));
+  }
+
+  /**
+   * Sets a register as a debugger does: `rax`, `rip`, `rflags`, `cr3`, `cs`, `cs.base` and so on. Throws RangeError
+   * for a name it does not know.
+   */
+  setRegister(name: string, value: bigint, cpu = 0): void {
+    writeRegister(this.#cpu(cpu), name, value);
+    this.#keeper.touch(cpu);
+  }
+
+  /** Instructions executed and events delivered, over all processors. */
+  get instructions(): number {
+    return this.cpus.reduce((sum, cpu) => sum + Number(cpu.instructions), 0);
+  }
+
+  /** Guest time of a processor in ticks, nominally nanoseconds. */
+  time(cpu = 0): number {
+    return this.#schedule.time(this.#cpu(cpu).index);
+  }
+
+  /** Latches a non-maskable interrupt at a processor. */
+  injectNmi(cpu = 0): void {
+    this.#cpu(cpu).nmiPending = 1;
+    this.#attention(cpu);
+  }
+
+  /** Latches a machine check at a processor. */
+  injectMachineCheck(cpu = 0): void {
+    this.#cpu(cpu).machineCheckPending = 1;
+    this.#attention(cpu);
+  }
+
+  /** Asserts interrupt line `irq`: 0 to 15 are the ISA lines, 16 to 23 go to the I/O APIC only. */
+  raiseIrq(irq: number): void {
+    this.#board.setIrq(irq, true);
+  }
+
+  lowerIrq(irq: number): void {
+    this.#board.setIrq(irq, false);
+  }
+
+  /** All of the machine as it stands. Costs the pages written since the last snapshot or restore. */
+  snapshot(): Snapshot {
+    this.#idle();
+    const parts: Record<string, Plain> = {
+      ...this.#board.save(),
+      schedule: this.#schedule.save(),
+      random: this.#random.save(),
+    };
+    const snapshot = this.#keeper.take(this.configuration, parts);
+    this.#execution.interpreter.flushWrites();
+    return snapshot;
+  }
+
+  /**
+   * Goes back, or over, to a snapshot of this machine or of one of equal configuration. Costs the pages written since
+   * the last snapshot or restore and those that differ between that and this. Throws SnapshotError if it does not fit.
+   */
+  restore(snapshot: Snapshot): void {
+    this.#idle();
+    checkFits(snapshot.configuration, this.configuration);
+    this.#keeper.restore(snapshot);
+    this.#board.restore(snapshot.parts);
+    this.#schedule.restore(snapshot.parts.schedule as ReturnType<Schedule['save']>);
+    this.#random.restore(snapshot.parts.random as Uint32Array);
+    this.#execution.interpreter.flushWrites();
+  }
+
+  /** Listens to an event; returns a function that ends it. */
+  on<K extends keyof MachineEvents>(event: K, listener: MachineEvents[K]): () => void {
+    const listeners: Set<MachineEvents[K]> = this.#listeners[event];
+    listeners.add(listener);
+    this.#attachListeners();
+    return () => {
+      listeners.delete(listener);
+      this.#attachListeners();
+    };
+  }
+
+  /** Set to be called at each instruction; this slows the machine down. */
+  get trace(): Trace | undefined {
+    return this.#trace;
+  }
+
+  set trace(trace: Trace | undefined) {
+    this.#trace = trace;
+    this.#attachListeners();
+  }
+
+  #drive(until: (() => boolean) | undefined, action: () => ScheduleEnd): Stop {
+    this.#idle();
+    this.#stop = undefined;
+    this.#until = until;
+    this.#running = true;
+    let end: ScheduleEnd;
+    try {
+      end = action();
+    } catch (error) {
+      return this.#stopFor(error);
+    } finally {
+      this.#running = false;
+      this.#until = undefined;
+    }
+    if (this.#stop) return this.#stop;
+    switch (end) {
+      case 'deadlock':
+        return { reason: 'deadlock', message: describeDeadlock(this.cpus) };
+      case 'interrupted':
+        return { reason: 'until' };
+      default:
+        return { reason: end };
+    }
+  }
+
+  #stopFor(error: unknown): Stop {
+    const cpu = this.cpus[this.#schedule.current];
+    if (error instanceof TripleFault) {
+      cpu.activity = SHUTDOWN;
+      return { reason: 'triple-fault', cpu: cpu.index, rip: error.rip };
+    }
+    if (error instanceof UnimplementedInstruction)
+      return { reason: 'unimplemented', cpu: cpu.index, rip: error.rip, bytes: error.bytes };
+    throw error;
+  }
+
+  #execute(cpu: Cpu, budget: number): RunEnd {
+    this.#keeper.touch(cpu.index);
+    const trace = this.#trace;
+    if (!trace) return this.#execution.run(cpu, budget);
+    const { rip } = cpu;
+    const before = cpu.instructions;
+    this.#delivered = undefined;
+    const end = this.#execution.run(cpu, 1);
+    const source = this.#delivered as EventSource | undefined;
+    const instruction =
+      source === undefined || (source !== 'external' && source !== 'nmi' && source !== 'exception');
+    if (cpu.instructions !== before && instruction) trace(cpu.index, rip);
+    return end;
+  }
+
+  #interrupted(): boolean {
+    return this.#stop !== undefined || (this.#until?.() ?? false);
+  }
+
+  #end(stop: Stop): void {
+    this.#stop ??= stop;
+    if (this.#running) this.cpus[this.#schedule.current].engine.endRun();
+  }
+
+  /** A processor must look at its events before its next instruction. */
+  #attention(cpu: number): void {
+    if (this.#running && cpu === this.#schedule.current) this.cpus[cpu].engine.endRun();
+  }
+
+  #idle(): void {
+    if (this.#running) throw new Error('not while the machine runs');
+  }
+
+  #cpu(index: number): Cpu {
+    const cpu = this.cpus[index];
+    if (!cpu) throw new RangeError(`no processor ${index}: the machine has ${this.cpus.length}`);
+    return cpu;
+  }
+
+  /** Where a range of linear memory stands in RAM. */
+  #pieces(
+    linear: bigint,
+    size: number,
+    index: number,
+  ): { physical: number; offset: number; length: number }[] {
+    const cpu = this.#cpu(index);
+    const pieces: { physical: number; offset: number; length: number }[] = [];
+    for (let offset = 0; offset < size; ) {
+      const at = BigInt.asUintN(64, linear + BigInt(offset));
+      const length = Math.min(size - offset, PAGE_SIZE - Number(at & 0xfffn));
+      const page = inspectPage(cpu, at);
+      if (!page || page.physical + length > this.#bus.ramBytes) throw outside('linear', at);
+      pieces.push({ physical: page.physical, offset, length });
+      offset += length;
+    }
+    return pieces;
+  }
+
+  /** Absent hooks cost nothing, so they are there only while somebody listens. */
+  #attachListeners(): void {
+    const {
+      deliver,
+      'privilege-change': privilege,
+      'port-read': read,
+      'port-write': write,
+    } = this.#listeners;
+    for (const cpu of this.cpus) {
+      const { index } = cpu;
+      cpu.hooks = {};
+      if (deliver.size > 0 || this.#trace) {
+        cpu.hooks.deliver = (_cpu, vector, errorCode, source) => {
+          let stop = false;
+          for (const listener of deliver)
+            if (listener(index, vector, errorCode, source) === true) stop = true;
+          if (!stop) this.#delivered = source;
+          return stop;
+        };
+      }
+      if (privilege.size > 0) {
+        cpu.hooks.privilegeChange = (_cpu, from, to) => {
+          for (const listener of privilege) listener(index, from, to);
+        };
+      }
+    }
+    const observe = (listeners: ReadonlySet<MachineEvents['port-read']>) =>
+      listeners.size === 0
+        ? undefined
+        : (port: number, size: 1 | 2 | 4, value: number) => {
+            for (const listener of listeners) listener(this.#schedule.current, port, size, value);
+          };
+    this.#bus.onPortRead = observe(read);
+    this.#bus.onPortWrite = observe(write);
+  }
+}
+
+function configurationOf(options: MachineOptions): Configuration {
+  return {
+    cpus: options.cpus ?? 1,
+    ramBytes: (options.memory ?? 64) * MIB,
+    quantum: options.quantum ?? 1000,
+    seed: options.seed ?? 0,
+    epoch: options.epoch ?? DEFAULT_EPOCH,
+  };
+}
+
+function checkConfiguration({ cpus, ramBytes, quantum, seed, epoch }: Configuration): void {
+  const check = (name: string, value: number, from: number, to: number) => {
+    if (!Number.isInteger(value) || value < from || value > to)
+      throw new RangeError(`${name}: ${value}, expected a whole number from ${from} to ${to}`);
+  };
+  check('cpus', cpus, 1, MAX_CPUS);
+  check('memory', ramBytes / MIB, 1, MAX_MEMORY_MIB);
+  check('quantum', quantum, 1, 2 ** 31 - 1);
+  check('seed', seed, 0, Number.MAX_SAFE_INTEGER);
+  check('epoch', epoch, 0, 2 ** 33);
+}
+
+function checkFits(snapshot: Configuration, machine: Configuration): void {
+  for (const name of ['cpus', 'ramBytes', 'quantum', 'seed', 'epoch'] as const)
+    if (snapshot[name] !== machine[name])
+      throw new SnapshotError(
+        `${name}: ${snapshot[name]} in the snapshot, expected ${machine[name]} as in the machine`,
+      );
+}
+
+function outside(kind: 'physical' | 'linear', address: number | bigint): RangeError {
+  return new RangeError(`${kind} address 0x${address.toString(16)} is not in RAM`);
+}
+
+const shapes = new Map<number, Readonly<Record<string, Plain>>>();
+
+/** The shape of a machine's parts depends on its processors only: a small machine of as many shows it. */
+const schema: SnapshotSchema = {
+  check: checkConfiguration,
+  parts({ cpus }) {
+    let shape = shapes.get(cpus);
+    if (!shape) {
+      shape = Machine.create({ cpus, memory: 1 }).snapshot().parts;
+      shapes.set(cpus, shape);
+    }
+    return shape;
+  },
+};

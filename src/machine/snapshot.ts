@@ -1,0 +1,158 @@
+/**
+ * A snapshot: all of a machine at one moment, sharing unchanged pages with its relatives; and the keeper that takes
+ * and restores them at the cost of what has changed.
+ */
+import type { Cpu } from '../arch/cpu.ts';
+import { TLB_BYTES } from '../arch/tlb.ts';
+import type { Layout } from '../engine/layout.ts';
+import { fields, STATE_SIZE } from '../isa/state.ts';
+import { crc32 } from './crc32.ts';
+import type { Plain } from './devices/device.ts';
+import { PAGE_SIZE, type SystemBus } from './memory.ts';
+import { PageTree } from './page-tree.ts';
+
+/** A snapshot that cannot be used: a damaged file, or one of another machine. One line. */
+export class SnapshotError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'SnapshotError';
+  }
+}
+
+/** What must be equal for a snapshot to fit a machine. */
+export interface Configuration {
+  readonly cpus: number;
+  readonly ramBytes: number;
+  readonly quantum: number;
+  readonly seed: number;
+  readonly epoch: number;
+}
+
+/** Opaque to users: hand it to `Machine.restore`, or write it with `encodeSnapshot`. Immutable. */
+export class Snapshot {
+  readonly configuration: Configuration;
+  readonly pages: PageTree;
+  /** State areas of all processors, one after another. */
+  readonly states: Uint8Array;
+  /** TLB area of each processor. */
+  readonly tlbs: readonly Uint8Array[];
+  /** Devices, schedule and random numbers, by name. */
+  readonly parts: Readonly<Record<string, Plain>>;
+
+  constructor(
+    configuration: Configuration,
+    pages: PageTree,
+    states: Uint8Array,
+    tlbs: readonly Uint8Array[],
+    parts: Readonly<Record<string, Plain>>,
+  ) {
+    this.configuration = configuration;
+    this.pages = pages;
+    this.states = states;
+    this.tlbs = tlbs;
+    this.parts = parts;
+  }
+}
+
+/** Identifies the layout of the processors' areas: a snapshot file of another layout cannot be read. */
+export const LAYOUT_FINGERPRINT: number = crc32(
+  new TextEncoder().encode(
+    Object.values(fields)
+      .map((field) => `${field.name}:${field.type}:${field.offset}:${field.count}`)
+      .concat(`${STATE_SIZE}`, `${TLB_BYTES}`)
+      .join(),
+  ),
+);
+
+/**
+ * Knows how the machine's memory differs from the latest snapshot taken or restored: by the pages written since, and
+ * the processors that have run since.
+ */
+export class SnapshotKeeper {
+  readonly #bus: SystemBus;
+  readonly #cpus: readonly Cpu[];
+  readonly #states: Uint8Array;
+  readonly #tlbs: readonly Uint8Array[];
+  readonly #touched: Uint8Array;
+  #pages: PageTree;
+  #savedTlbs: readonly Uint8Array[];
+
+  constructor(memory: WebAssembly.Memory, layout: Layout, bus: SystemBus, cpus: readonly Cpu[]) {
+    this.#bus = bus;
+    this.#cpus = cpus;
+    this.#states = new Uint8Array(memory.buffer, layout.state(0), cpus.length * STATE_SIZE);
+    this.#tlbs = cpus.map((_, i) => new Uint8Array(memory.buffer, layout.arch(i), TLB_BYTES));
+    this.#touched = new Uint8Array(cpus.length).fill(1);
+    this.#pages = PageTree.empty(layout.ramBytes / PAGE_SIZE);
+    this.#savedTlbs = this.#tlbs.map(() => new Uint8Array(0));
+  }
+
+  /** Processor `index` may have changed its TLB. */
+  touch(index: number): void {
+    this.#touched[index] = 1;
+  }
+
+  /** The caller must then make the next write of each page known (the engine's `flushWrites`). */
+  take(configuration: Configuration, parts: Readonly<Record<string, Plain>>): Snapshot {
+    const { dirty, bytes } = this.#bus;
+    if (dirty.count > 0) {
+      const changes: [number, Uint8Array][] = [];
+      for (const page of dirty.list())
+        changes.push([page, bytes.slice(page * PAGE_SIZE, (page + 1) * PAGE_SIZE)]);
+      this.#pages = this.#pages.with(changes);
+      dirty.clear();
+    }
+    this.#savedTlbs = this.#tlbs.map((tlb, i) => (this.#touched[i] ? tlb.slice() : this.#savedTlbs[i]));
+    this.#touched.fill(0);
+    return new Snapshot(configuration, this.#pages, this.#states.slice(), this.#savedTlbs, parts);
+  }
+
+  /**
+   * Puts RAM, processors and TLBs back, and tells each processor's engine to forget its translations where its TLB may
+   * have changed. The caller restores the parts and sees to `flushWrites`.
+   */
+  restore(snapshot: Snapshot): void {
+    const { dirty } = this.#bus;
+    for (const page of dirty.list()) this.#restorePage(page, snapshot.pages.get(page));
+    PageTree.difference(this.#pages, snapshot.pages, (page, content) => {
+      if (!dirty.has(page)) this.#restorePage(page, content);
+    });
+    dirty.clear();
+    this.#pages = snapshot.pages;
+
+    this.#states.set(snapshot.states);
+    for (let i = 0; i < this.#cpus.length; i++) {
+      if (this.#touched[i] === 0 && this.#savedTlbs[i] === snapshot.tlbs[i]) continue;
+      this.#tlbs[i].set(snapshot.tlbs[i]);
+      this.#cpus[i].engine.flushTranslations();
+    }
+    this.#touched.fill(0);
+    this.#savedTlbs = snapshot.tlbs;
+  }
+
+  #restorePage(page: number, content: Uint8Array | undefined): void {
+    const { bytes, code } = this.#bus;
+    const start = page * PAGE_SIZE;
+    if (code.hasCode(start)) {
+      // Only what really changes may drop decoded code: data often shares a page with it.
+      const [from, to] = changedRange(bytes, start, content);
+      if (from === to) return;
+      copyPage(bytes, start, content);
+      code.written(start + from, to - from);
+    } else copyPage(bytes, start, content);
+  }
+}
+
+function copyPage(bytes: Uint8Array, start: number, content: Uint8Array | undefined): void {
+  if (content) bytes.set(content, start);
+  else bytes.fill(0, start, start + PAGE_SIZE);
+}
+
+/** First differing offset, and the one after the last; equal where nothing differs. */
+function changedRange(bytes: Uint8Array, start: number, content: Uint8Array | undefined): [number, number] {
+  let from = 0;
+  while (from < PAGE_SIZE && bytes[start + from] === (content ? content[from] : 0)) from++;
+  let to = PAGE_SIZE;
+  while (to > from && bytes[start + to - 1] === (content ? content[to - 1] : 0)) to--;
+  return [from, to];
+}
