@@ -246,7 +246,7 @@ export class Execution {
 
   private deliver(cpu: Cpu, fault: Fault): void {
     deliverFault(cpu, fault);
-    cpu.instructions++;
+    if (!cpu.stopRequested) cpu.instructions++;
     this.updateContext(cpu);
   }
 
