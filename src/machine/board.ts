@@ -32,6 +32,8 @@ export interface BoardOptions {
   current(): number;
   /** Processor `cpu` must look at its events and deadlines soon. */
   endRun(cpu: number): void;
+  /** Processor `cpu` takes its pending INIT, if it is not running. */
+  takeInit(cpu: number): void;
   exit(value: number): void;
   reset(): void;
 }
@@ -144,6 +146,7 @@ export class Board {
       endOfInterrupt: (vector) => this.ioApic.endOfInterrupt(vector),
       acknowledgeExternal: () => this.pic.acknowledge(),
       kick: () => options.endRun(index),
+      takeInit: () => options.takeInit(index),
       checkBase: (base) => {
         // RAM answers before the local APIC here; a processor would have it the other way round.
         if (base >= bus.ramBytes && (base + PAGE <= IO_APIC_BASE || base >= IO_APIC_BASE + PAGE)) return;

@@ -12,7 +12,7 @@ import { Cpu, type EventSource } from '../arch/cpu.ts';
 import { Execution, type RunEnd } from '../arch/cycle.ts';
 import { TripleFault, UnimplementedInstruction } from '../arch/fault.ts';
 import { inspectPage } from '../arch/paging.ts';
-import { reset } from '../arch/reset.ts';
+import { initReset, reset } from '../arch/reset.ts';
 import { layOut } from '../engine/layout.ts';
 import { SHUTDOWN } from '../isa/state.ts';
 import { Board } from './board.ts';
@@ -145,6 +145,9 @@ export class Machine {
       endRun: (index) => {
         if (this.#running && index === this.#schedule.current) this.cpus[index].engine.endRun();
       },
+      takeInit: (index) => {
+        if (!this.#running || index !== this.#schedule.current) initReset(this.cpus[index]);
+      },
       exit: (value) => this.#end({ reason: 'exit', status: value * 2 + 1, value }),
       reset: () => this.#end({ reason: 'reset' }),
     });
@@ -168,8 +171,8 @@ export class Machine {
       seed,
     );
     for (const cpu of this.cpus) {
-      reset(cpu);
       localApics[cpu.index].attach(cpu);
+      reset(cpu);
     }
     const { uart } = this.#board;
     this.serial = {

@@ -116,7 +116,9 @@ export interface ApicWiring {
   acknowledgeExternal(): number;
   /** Something awaits the processor, or its timer was set: it must look again soon. */
   kick(): void;
-  /** Where RAM ends: the registers must not be moved onto it. Raises what stops the machine. */
+  /** The processor takes its pending INIT now, unless it is the one that is running. */
+  takeInit(): void;
+  /** Raises what stops the machine if the registers cannot stand at `base`. */
   checkBase(base: number): void;
 }
 
@@ -337,12 +339,15 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
         break;
       case INIT:
         this.reset();
-        cpu.initPending = 1;
         cpu.sipiPending = 0;
+        if (cpu.activity === WAIT_FOR_SIPI) break;
+        cpu.initPending = 1;
         this.#wiring.kick();
         break;
       case STARTUP:
-        if (cpu.activity !== WAIT_FOR_SIPI && cpu.initPending === 0) break;
+        // An INIT that the processor has not come to yet went before.
+        if (cpu.initPending !== 0) this.#wiring.takeInit();
+        if (cpu.activity !== WAIT_FOR_SIPI) break;
         cpu.sipiPending = 1;
         cpu.sipiVector = vector;
         this.#wiring.kick();
