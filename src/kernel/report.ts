@@ -53,7 +53,6 @@ export const stackSegmentKinds = [
   'null',
   'not-present',
   'wrong-dpl',
-  'wrong-rpl',
   'code',
   'read-only',
   'out-of-limit',

@@ -1,0 +1,88 @@
+/**
+ * From the boot loader to long mode. Multiboot 1 and PVH both enter in 32-bit protected mode without paging
+ * (Multiboot 0.6.96, Section 3.2; Xen's PVH boot ABI); nothing that they pass is needed. Application
+ * processors join at `enter_long_mode` from the trampoline.
+ */
+
+import { type Assembler, cr0, cr3, cr4, ds, eax, ecx, es, mem, rax, ss, sym } from '../assembler.ts';
+import { segmentDescriptor } from '../descriptors.ts';
+import { TRAMPOLINE } from '../layout.ts';
+
+const MULTIBOOT_MAGIC = 0x1badb002;
+/** Modules on page boundaries, memory information wanted. */
+const MULTIBOOT_FLAGS = 3;
+
+/** Selectors of the boot GDT. */
+const boot = { code32: 0x08, data: 0x10, code64: 0x18 } as const;
+
+/** CR0: PG, WP, NE, ET, MP, PE (SDM Vol. 3A, Section 2.5). */
+const CR0 = 0x8001_0033;
+/** CR4: PAE and PGE. */
+const CR4 = 0xa0;
+const IA32_EFER = 0xc000_0080;
+/** EFER: NXE, LME, SCE. */
+const EFER = 0x901;
+
+/** Emits the Multiboot header, `start`, `enter_long_mode` and the trampoline. */
+export function emitBoot(a: Assembler): void {
+  a.section('.boot').bits(32);
+  a.label('multiboot_header');
+  a.dd(MULTIBOOT_MAGIC, MULTIBOOT_FLAGS, -(MULTIBOOT_MAGIC + MULTIBOOT_FLAGS));
+
+  a.label('start');
+  a.cli();
+  a.cld();
+  a.lgdt(mem('boot_gdt_pointer'));
+  a.jmpFar(boot.code32, 'enter_long_mode');
+
+  a.label('enter_long_mode');
+  a.mov(eax, boot.data);
+  a.mov(ds, eax);
+  a.mov(es, eax);
+  a.mov(ss, eax);
+  a.mov(eax, CR4);
+  a.mov(cr4, eax);
+  a.mov(eax, sym('boot_pml4'));
+  a.mov(cr3, eax);
+  a.mov(ecx, IA32_EFER);
+  a.rdmsr();
+  a.or(eax, EFER);
+  a.wrmsr();
+  a.mov(eax, CR0);
+  a.mov(cr0, eax);
+  a.jmpFar(boot.code64, 'enter_kernel');
+
+  a.label('enter_kernel').bits(64);
+  a.mov(rax, sym('start64'));
+  a.jmp(rax);
+
+  a.align(8);
+  a.label('boot_gdt');
+  a.dq(
+    0,
+    segmentDescriptor({ kind: 'code32', limit: 0xfffff, pages: true, dpl: 0 }),
+    segmentDescriptor({ kind: 'data32', limit: 0xfffff, pages: true, dpl: 0 }),
+    segmentDescriptor({ kind: 'code64', limit: 0, dpl: 0 }),
+  );
+  a.label('boot_gdt_pointer');
+  a.dw(31);
+  a.dd(sym('boot_gdt'));
+
+  // A start-up IPI begins here in real mode with CS:IP = vector << 8 : 0.
+  a.section('.trampoline').bits(16);
+  a.label('trampoline');
+  a.cli();
+  a.cld();
+  a.xor(eax, eax);
+  a.mov(ds, eax);
+  a.lgdt(mem('trampoline_gdt_pointer'));
+  a.mov(eax, 1);
+  a.mov(cr0, eax);
+  a.jmpFar(boot.code32, 'enter_long_mode');
+  a.align(4);
+  a.label('trampoline_gdt_pointer');
+  a.dw(31);
+  a.dd(sym('boot_gdt'));
+  a.label('trampoline_end');
+  a.constant('trampoline_vector', TRAMPOLINE >> 12n);
+}

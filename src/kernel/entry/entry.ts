@@ -1,0 +1,251 @@
+/**
+ * Entry from interrupts, exceptions and SYSCALL, and the way back.
+ *
+ * GS discipline: the kernel runs with its per-CPU area in GS base. An entry that cannot come from a place with
+ * the user's GS base in kernel mode decides by the saved CS; NMI, #DB, #MC and #DF can, have stacks of their
+ * own (IST), and decide by reading the GS base itself (SDM Vol. 3A, Section 6.14.5; SWAPGS in Vol. 2B).
+ */
+
+import {
+  type Assembler,
+  byte,
+  eax,
+  ebx,
+  ecx,
+  edx,
+  gs,
+  mem,
+  qword,
+  type Register,
+  r8q,
+  r9,
+  r10,
+  r11,
+  r12,
+  r13,
+  r14,
+  r15,
+  rax,
+  rbp,
+  rbx,
+  rcx,
+  rdi,
+  rdx,
+  rsi,
+  rsp,
+  times,
+} from '../assembler.ts';
+import { cause, FRAME_SIZE, percpu, regs, selector } from '../layout.ts';
+import type { Variant } from '../variants/variant.ts';
+
+/** General registers from the highest address of `regs` down. */
+const pushOrder: readonly Register[] = [
+  rax,
+  rcx,
+  rdx,
+  rbx,
+  rbp,
+  rsi,
+  rdi,
+  r8q,
+  r9,
+  r10,
+  r11,
+  r12,
+  r13,
+  r14,
+  r15,
+];
+
+/** Exceptions that push an error code (SDM Vol. 3A, Table 6-1). */
+const withErrorCode = [8, 10, 11, 12, 13, 14, 17, 21];
+/** Vectors that have an interrupt stack of their own. */
+const onInterruptStack = [1, 2, 8, 18];
+
+const IA32_GS_BASE = 0xc000_0101;
+
+function saveRegisters(a: Assembler): void {
+  for (const register of pushOrder) a.push(register);
+}
+
+function restoreRegisters(a: Assembler): void {
+  for (const register of pushOrder.toReversed()) a.pop(register);
+}
+
+/** Emits entries for all 256 vectors and SYSCALL, and the returns to user and kernel mode. */
+export function emitEntries(a: Assembler, variant: Variant): void {
+  a.section('.text').bits(64);
+  for (let vector = 0; vector < 256; vector++) {
+    a.label(`vector.${vector}`);
+    if (!withErrorCode.includes(vector)) a.push(0);
+    a.push(vector);
+    a.jmp(onInterruptStack.includes(vector) ? 'paranoid_entry' : 'interrupt_entry');
+  }
+
+  emitInterruptEntry(a, variant);
+  emitParanoidEntry(a);
+  emitSyscallEntry(a);
+  emitReturns(a, variant);
+}
+
+function emitInterruptEntry(a: Assembler, variant: Variant): void {
+  // Vector, error code and the processor's frame are on the stack.
+  a.label('interrupt_entry');
+  a.cld();
+  a.test(byte(rsp, 16 + 8), 3);
+  a.jz('.from_kernel');
+  a.swapgs();
+  a.label('.save');
+  saveRegisters(a);
+  a.label('.dispatch');
+  a.mov(rdi, rsp);
+  a.mov(eax, mem(rsp, regs.vector));
+  a.lea(rcx, mem('handlers'));
+  a.call(qword(rcx, times(rax, 8)));
+  a.jmp('return_from_interrupt');
+
+  a.label('.from_kernel');
+  variant.emitKernelExceptionEntry?.(a);
+  // A fault at an IRETQ to user mode came with the user's GS base; anywhere else the kernel has its own.
+  a.push(rax);
+  for (const label of variant.userIretLabels) {
+    a.lea(rax, mem(label));
+    a.cmp(mem(rsp, 8 + 16), rax);
+    a.je('.bad_iret');
+  }
+  a.pop(rax);
+  a.jmp('.save');
+
+  // The frame that IRETQ refused is where the faulting RSP points. Pretend that it was taken and that the
+  // fault came in user mode: that frame becomes the exception's, on the task's own stack.
+  a.label('.bad_iret');
+  a.pop(rax);
+  a.swapgs();
+  saveRegisters(a);
+  a.mov(rsi, mem(rsp, regs.rsp));
+  a.mov(rdi, mem(gs, percpu.kernelStack));
+  a.sub(rdi, FRAME_SIZE);
+  a.mov(ecx, FRAME_SIZE / 8);
+  a.rep().movsq();
+  // The saved registers move up to meet it, highest first, as the two may overlap.
+  a.sub(rdi, FRAME_SIZE + 8);
+  a.lea(rsi, mem(rsp, regs.error));
+  a.mov(ecx, regs.rip / 8);
+  a.std();
+  a.rep().movsq();
+  a.cld();
+  a.lea(rsp, mem(rdi, 8));
+  a.jmp('.dispatch');
+}
+
+function emitParanoidEntry(a: Assembler): void {
+  a.label('paranoid_entry');
+  a.cld();
+  saveRegisters(a);
+  a.test(byte(rsp, regs.cs), 3);
+  a.jnz('.from_user');
+  // Kernel addresses have their sign bit set, and user space cannot load such a GS base.
+  a.mov(ecx, IA32_GS_BASE);
+  a.rdmsr();
+  a.xor(ebx, ebx);
+  a.test(edx, edx);
+  a.js('.kernel_gs');
+  a.swapgs();
+  a.inc(ebx);
+  a.label('.kernel_gs');
+  a.mov(rdi, rsp);
+  a.mov(eax, mem(rsp, regs.vector));
+  a.lea(rcx, mem('handlers'));
+  a.call(qword(rcx, times(rax, 8)));
+  a.test(ebx, ebx);
+  a.jz('return_to_kernel');
+  a.swapgs();
+  a.jmp('return_to_kernel');
+
+  // From user mode there is a whole task stack free: go on there as any other exception does.
+  a.label('.from_user');
+  a.swapgs();
+  a.mov(rsi, rsp);
+  a.mov(rdi, mem(gs, percpu.kernelStack));
+  a.sub(rdi, regs.size);
+  a.mov(rsp, rdi);
+  a.mov(ecx, regs.size / 8);
+  a.rep().movsq();
+  a.mov(rdi, rsp);
+  a.mov(eax, mem(rsp, regs.vector));
+  a.lea(rcx, mem('handlers'));
+  a.call(qword(rcx, times(rax, 8)));
+  a.jmp('return_from_interrupt');
+}
+
+function emitSyscallEntry(a: Assembler): void {
+  a.label('syscall_entry');
+  a.swapgs();
+  a.mov(mem(gs, percpu.userStack), rsp);
+  a.mov(rsp, mem(gs, percpu.kernelStack));
+  a.push(selector.userData);
+  a.push(qword(gs, percpu.userStack));
+  a.push(r11);
+  a.push(selector.userCode64);
+  a.push(rcx);
+  a.push(0);
+  a.push(cause.syscall);
+  saveRegisters(a);
+  a.mov(rdi, rsp);
+  a.sti();
+  a.call('dispatch_call');
+  a.cli();
+  a.call('exit_work');
+  // SYSRET can only say what SYSCALL left: 64-bit flat segments, RIP in RCX and RFLAGS in R11. A RIP that is
+  // not canonical would fault in kernel mode on the user's stack.
+  a.mov(rcx, mem(rsp, regs.rip));
+  a.cmp(mem(rsp, regs.rcx), rcx);
+  a.jne('return_to_user');
+  a.mov(rax, rcx);
+  a.shl(rax, 16);
+  a.sar(rax, 16);
+  a.cmp(rax, rcx);
+  a.jne('return_to_user');
+  a.cmp(qword(rsp, regs.cs), selector.userCode64);
+  a.jne('return_to_user');
+  a.cmp(qword(rsp, regs.ss), selector.userData);
+  a.jne('return_to_user');
+  a.mov(rax, mem(rsp, regs.rflags));
+  a.cmp(mem(rsp, regs.r11), rax);
+  a.jne('return_to_user');
+  a.test(eax, 0x1_0100);
+  a.jnz('return_to_user');
+  a.label('return_by_sysret');
+  restoreRegisters(a);
+  a.mov(rsp, mem(rsp, regs.rsp - regs.vector));
+  a.swapgs();
+  a.label('sysretq.user');
+  a.sysretq();
+}
+
+function emitReturns(a: Assembler, variant: Variant): void {
+  // RSP points at the saved registers of whoever was interrupted.
+  a.label('return_from_interrupt');
+  a.cli();
+  a.test(byte(rsp, regs.cs), 3);
+  a.jz('return_to_kernel');
+  a.call('exit_work');
+
+  a.label('return_to_user');
+  restoreRegisters(a);
+  a.add(rsp, 16);
+  variant.emitReturn(a);
+  a.label('return_to_user_end');
+
+  a.label('return_to_kernel');
+  restoreRegisters(a);
+  a.add(rsp, 16);
+  a.label('iretq.kernel');
+  a.iretq();
+
+  // exit_work: what is left to do before a return to user mode; RSP + 8 points at the saved registers.
+  a.label('exit_work');
+  a.cmp(qword(gs, percpu.pokeCause), 0);
+  a.jne('apply_poke');
+  a.ret();
+}
