@@ -101,6 +101,7 @@ describe('self-modifying code (SDM vol. 3A 8.1.3, 11.6)', () => {
   it('code that was run before is decoded anew after a store', () => {
     const { machine } = machineWith((a) => {
       a.mov(esp, 0x20_0000);
+      a.mov(ebx, 0);
       a.mov(ecx, 3);
       a.label('again');
       a.call('victim');
