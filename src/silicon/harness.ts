@@ -10,11 +10,20 @@
  * case becomes SIGSYS instead).
  */
 import { Code as C, Register as R } from 'iced-x86';
-import { type AssemblyOperand, Assembler, at, type Label, near } from './assembler.ts';
+import { Assembler, type AssemblyOperand, at, type Label, near } from './assembler.ts';
 import { CASE, KIND_SYSCALL, KIND_TIMEOUT, PATCH_BYTES, RESULT, RESULT_WORDS } from './batch.ts';
 import { writeElf } from './elf.ts';
-import { CODE, CODE_BYTES, DATA_BYTES, LDT, READ_ONLY, READ_ONLY_BYTES, SCRATCH, SCRATCH_BYTES } from './layout.ts';
-import { STACK_HIGH } from './layout.ts';
+import {
+  CODE,
+  CODE_BYTES,
+  DATA_BYTES,
+  LDT,
+  READ_ONLY,
+  READ_ONLY_BYTES,
+  SCRATCH,
+  SCRATCH_BYTES,
+  STACK_HIGH,
+} from './layout.ts';
 import {
   encodeUserDescriptor,
   MAP_ANONYMOUS,
@@ -53,7 +62,7 @@ export const MAX_CASES = 8192;
 /** Seconds after which a case that does not end is ended. */
 const WATCHDOG_SECONDS = 2;
 
-/** What the harness tells before the first batch: {@link HarnessInfo}. */
+/** What the harness tells before the first batch: FSGSBASE, LAR and LSL of 7b, prctl's result; 32 bits each. */
 export const INFO_BYTES = 16;
 /** Bytes of a batch's header: number of cases (32 bits), then zero. */
 export const HEADER_BYTES = 8;
@@ -332,8 +341,7 @@ export function buildHarness(): Uint8Array {
     R.R8, R.R9, R.R10, R.R11, R.R12, R.R13, R.R14, R.R15,
   ]; // biome-ignore format: register numbers in two rows
   generals.forEach((register, i) => {
-    if (register !== R.RBX && register !== R.RSP)
-      a.op(C.Mov_r64_rm64, register, at(R.RBX, CASE.gpr + i * 8));
+    if (register !== R.RBX && register !== R.RSP) a.op(C.Mov_r64_rm64, register, at(R.RBX, CASE.gpr + i * 8));
   });
   a.op(C.Mov_r64_rm64, R.RBX, at(R.RBX, CASE.gpr + 3 * 8));
   a.op(C.Iretq);

@@ -3,13 +3,18 @@
  * with guard pages around it, and an LDT with every kind of segment that modify_ldt can make. All of it lies
  * below 4 GiB, where compatibility mode reaches; the native harness lies above, where it does not.
  */
-import { type UserDescriptor, USER32_CS, USER_CS, USER_DS } from './linux-abi.ts';
+import { USER_CS, USER_DS, USER32_CS, type UserDescriptor } from './linux-abi.ts';
 
 /** Code: slots of one program each, readable and executable, unmapped on both sides. */
 export const CODE = 0x400000;
 export const SLOT_BYTES = 128;
-export const SLOTS = 256;
-export const CODE_BYTES = SLOTS * SLOT_BYTES;
+export const SLOTS = 255;
+export const CODE_BYTES = 0x8000;
+
+/** Offset of a slot in the code region: half a slot off, so that some slots lie across two pages. */
+export function slotOffset(slot: number): number {
+  return SLOT_BYTES / 2 + slot * SLOT_BYTES;
+}
 
 /** Scratch: two pages that may be written, then one that may only be read, unmapped on both sides. No execution. */
 export const SCRATCH = 0x510000;
@@ -31,7 +36,7 @@ export const LDT: readonly (UserDescriptor | undefined)[] = [
   { ...FLAT, bits32: false, type: 'code' }, // 17
   { ...FLAT, bits32: true, type: 'code' }, // 1f
   { base: CODE, limit: 0xffff, bits32: false, type: 'code' }, // 27
-  { base: CODE, limit: CODE_BYTES - SLOT_BYTES + 15, bits32: true, type: 'code' }, // 2f
+  { base: CODE, limit: CODE_BYTES - SLOT_BYTES - 0x41, bits32: true, type: 'code' }, // 2f
   { base: SCRATCH, limit: 0x17ff, bits32: true, type: 'data' }, // 37
   { base: SCRATCH, limit: 0xffff, bits32: false, type: 'data' }, // 3f
   { base: 0, limit: SCRATCH >>> 12, pages: true, bits32: true, type: 'expand-down' }, // 47
@@ -50,6 +55,16 @@ export const LDT: readonly (UserDescriptor | undefined)[] = [
 /** LDT selector of an entry, RPL 3. */
 export function ldtSelector(entry: number): number {
   return (entry << 3) | 7;
+}
+
+/** Base of the segment that a selector names, as far as a case's code can know it. */
+export function baseOf(selector: number): number {
+  return selector & 4 ? (LDT[selector >> 3]?.base ?? 0) : 0;
+}
+
+/** Whether a selector names a 32-bit (B or D set) segment; the flat ones do. */
+export function isBits32(selector: number): boolean {
+  return selector & 4 ? (LDT[selector >> 3]?.bits32 ?? true) : true;
 }
 
 /** A segment that a case may start with. */
@@ -111,8 +126,42 @@ export const DATA_SEGMENTS: readonly StartSegment[] = [
 
 /** Selectors with which instructions may be tried: good, absent, null, beyond the tables, privileged. */
 export const SELECTORS: readonly number[] = [
-  0, 1, 2, 3, 0x08, 0x0b, 0x10, 0x13, 0x18, 0x1b, 0x20, 0x23, 0x28, 0x29, 0x2b, 0x30, 0x33, 0x38, 0x3b, 0x40, 0x43, 0x48,
-  0x50, 0x53, 0x60, 0x63, 0x73, 0x80, 0x83, 0xfffb, 0xffff, 0x04, 0x05, 0x06,
+  0,
+  1,
+  2,
+  3,
+  0x08,
+  0x0b,
+  0x10,
+  0x13,
+  0x18,
+  0x1b,
+  0x20,
+  0x23,
+  0x28,
+  0x29,
+  0x2b,
+  0x30,
+  0x33,
+  0x38,
+  0x3b,
+  0x40,
+  0x43,
+  0x48,
+  0x50,
+  0x53,
+  0x60,
+  0x63,
+  0x73,
+  0x80,
+  0x83,
+  0xfffb,
+  0xffff,
+  0x04,
+  0x05,
+  0x06,
   ...LDT.map((_, entry) => ldtSelector(entry)),
-  ldtSelector(LDT.length), ldtSelector(0) & ~3, ldtSelector(3) & ~1,
+  ldtSelector(LDT.length),
+  ldtSelector(0) & ~3,
+  ldtSelector(3) & ~1,
 ];

@@ -5,21 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CASE, RESULT } from './batch.ts';
 import { buildHarness, EXIT_NO_LDT, EXIT_SETUP, HEADER_BYTES, INFO_BYTES, MAX_CASES } from './harness.ts';
+import type { Host, NativeSide } from './host-info.ts';
 import { CODE_BYTES, DATA_BYTES } from './layout.ts';
-
-/** What is particular about the host. */
-export interface HostInfo {
-  /** FS and GS bases can be written at CPL 3. */
-  readonly fsGsBase: boolean;
-  /** System calls made by cases become signals. */
-  readonly catchesSystemCalls: boolean;
-  /** Access rights and limit of the per-CPU segment at selector 0x7b, as LAR and LSL give them; 0 if absent. */
-  readonly perCpuRights: number;
-  readonly perCpuLimit: number;
-  /** Lower-case CPU feature flags and model name from /proc/cpuinfo. */
-  readonly features: ReadonlySet<string>;
-  readonly model: string;
-}
 
 /** Why native runs are impossible here, in one line; undefined where they are possible as far as can be told. */
 export function hostUnfit(): string | undefined {
@@ -68,12 +55,12 @@ interface Waiting {
 }
 
 /** One harness process. */
-export class NativeRunner {
-  readonly info: HostInfo;
+export class NativeRunner implements NativeSide {
+  readonly info: Host;
   readonly #child: ChildProcess;
   readonly #reader: Reader;
 
-  private constructor(child: ChildProcess, reader: Reader, info: HostInfo) {
+  private constructor(child: ChildProcess, reader: Reader, info: Host) {
     this.#child = child;
     this.#reader = reader;
     this.info = info;

@@ -1,0 +1,263 @@
+/**
+ * The differential fuzzer: batches of cases through the processor and through the machine, and what is to be
+ * made of their differences.
+ */
+import { CASE, decodeResult, KIND_EXCEPTION, RESULT, type Result } from './batch.ts';
+import { type Difference, differences, quickEqual } from './compare.ts';
+import { disassemble } from './disassembly.ts';
+import { environmentRules } from './environment.ts';
+import { Generator, makePattern, type Program, STATES } from './generate.ts';
+import type { Host, NativeSide } from './host-info.ts';
+import { CODE, CODE_BYTES, SLOTS } from './layout.ts';
+import { Target } from './target.ts';
+import { type Executed, undefinedAfter } from './undefined.ts';
+
+/** Cases of one batch: every slot once. */
+export const BATCH_CASES = SLOTS * STATES;
+
+/** A case in which processor and machine differ for no known reason. */
+export interface Finding {
+  readonly seed: number;
+  /** Number of the case in the run: what `--case` takes. */
+  readonly number: number;
+  readonly program: Program;
+  /** The case's 256 bytes. */
+  readonly caseBytes: Uint8Array;
+  readonly native: Result;
+  readonly machine: Result;
+  readonly differences: readonly Difference[];
+  readonly executed: readonly Executed[];
+}
+
+export interface FuzzOptions {
+  readonly seed: number;
+  /** Cases to run, rounded up to whole batches. */
+  readonly cases: number;
+  /** Program to begin with; a multiple of {@link SLOTS}. */
+  readonly firstProgram?: number;
+  /** Stop after so many findings. */
+  readonly maxFindings?: number;
+  readonly onProgress?: (done: number, findings: number) => void;
+  readonly onFinding?: (finding: Finding) => void;
+}
+
+export interface FuzzSummary {
+  readonly cases: number;
+  /** Cases in which everything was compared. */
+  readonly compared: number;
+  /** Cases left out, by environment rule. */
+  readonly leftOut: ReadonlyMap<string, number>;
+  /** Differences that did not come again when the case was run by itself. */
+  readonly transient: number;
+  readonly findings: readonly Finding[];
+  /** Cases that ended with each vector. */
+  readonly vectors: ReadonlyMap<number, number>;
+  /** Programs in which each form stood. */
+  readonly forms: ReadonlyMap<string, number>;
+}
+
+interface Batch {
+  readonly first: number;
+  readonly programs: readonly Program[];
+  readonly code: Uint8Array;
+  readonly cases: Uint8Array;
+  readonly native: Promise<Uint8Array>;
+}
+
+/** One fuzzing session over a native side. */
+export class Fuzzer {
+  readonly #native: NativeSide;
+  readonly #seed: number;
+  readonly #target: Target;
+  readonly #generator: Generator;
+  readonly #machineResults = new Uint8Array(BATCH_CASES * RESULT.size);
+
+  /** @param native started with `makePattern(seed)`. */
+  constructor(native: NativeSide, seed: number) {
+    this.#native = native;
+    this.#seed = seed;
+    const { perCpuRights, perCpuLimit } = native.info;
+    this.#target = new Target(makePattern(seed), { rights: perCpuRights, limit: perCpuLimit });
+    this.#generator = new Generator(seed);
+  }
+
+  get host(): Host {
+    return this.#native.info;
+  }
+
+  /** Instructions that stopped the machine, by their bytes. */
+  get unimplemented(): ReadonlyMap<string, number> {
+    return this.#target.unimplemented;
+  }
+
+  #prepare(first: number): Batch {
+    const code = new Uint8Array(CODE_BYTES).fill(0xcc);
+    const cases = new Uint8Array(BATCH_CASES * CASE.size);
+    const view = new DataView(cases.buffer);
+    const programs: Program[] = [];
+    for (let i = 0; i < SLOTS; i++)
+      programs.push(this.#generator.make(first + i, code, view, i * STATES * CASE.size));
+    return { first, programs, code, cases, native: this.#native.run(code, cases, BATCH_CASES) };
+  }
+
+  /** Runs cases; two batches are under way natively while the machine works on a third. */
+  async run(options: FuzzOptions): Promise<FuzzSummary> {
+    const leftOut = new Map<string, number>();
+    const vectors = new Map<number, number>();
+    const forms = new Map<string, number>();
+    const findings: Finding[] = [];
+    const maximum = options.maxFindings ?? 10;
+    let next = options.firstProgram ?? 0;
+    let compared = 0;
+    let done = 0;
+    let transient = 0;
+    const queue: Batch[] = [];
+    const bases = this.host.fsGsBase;
+    while (done < options.cases && findings.length < maximum) {
+      while (queue.length < 2) {
+        queue.push(this.#prepare(next));
+        next += SLOTS;
+      }
+      const batch = queue.shift();
+      if (!batch) break;
+      for (const program of batch.programs)
+        for (const piece of program.pieces) forms.set(piece.form, (forms.get(piece.form) ?? 0) + 1);
+      const machine = this.#runMachine(batch.code, batch.cases, BATCH_CASES);
+      const native = await batch.native;
+      const nativeWords = new Int32Array(native.buffer, native.byteOffset, native.length / 4);
+      const machineWords = new Int32Array(machine.buffer);
+      for (let i = 0; i < BATCH_CASES; i++) {
+        const vector = native[i * RESULT.size + RESULT.trapno];
+        vectors.set(vector, (vectors.get(vector) ?? 0) + 1);
+        if (
+          quickEqual(nativeWords, machineWords, i, bases) &&
+          machine[i * RESULT.size + RESULT.kind] === KIND_EXCEPTION
+        ) {
+          compared++;
+          continue;
+        }
+        const program = batch.programs[Math.floor(i / STATES)];
+        const caseBytes = batch.cases.slice(i * CASE.size, (i + 1) * CASE.size);
+        const verdict = await this.judge(program, caseBytes, batch.first * STATES + i, batch.code, {
+          native: decodeResult(new DataView(native.buffer, native.byteOffset), i * RESULT.size),
+          machine: decodeResult(new DataView(machine.buffer), i * RESULT.size),
+        });
+        if (verdict === 'same') compared++;
+        else if (verdict === 'transient') transient++;
+        else if (typeof verdict === 'string') leftOut.set(verdict, (leftOut.get(verdict) ?? 0) + 1);
+        else {
+          findings.push(verdict);
+          options.onFinding?.(verdict);
+          if (findings.length >= maximum) break;
+        }
+      }
+      done += BATCH_CASES;
+      options.onProgress?.(done, findings.length);
+    }
+    for (const batch of queue) await batch.native;
+    return { cases: done, compared, leftOut, transient, findings, vectors, forms };
+  }
+
+  #runMachine(code: Uint8Array, cases: Uint8Array, count: number): Uint8Array {
+    const results = this.#machineResults;
+    const caseView = new DataView(cases.buffer, cases.byteOffset);
+    const resultView = new DataView(results.buffer);
+    this.#target.load(code);
+    for (let i = 0; i < count; i++) this.#target.run(caseView, i * CASE.size, resultView, i * RESULT.size);
+    return results;
+  }
+
+  /** Runs one case by itself on the machine, noting what was executed. */
+  trace(code: Uint8Array, caseBytes: Uint8Array): { machine: Result; executed: Executed[] } {
+    const results = new Uint8Array(RESULT.size);
+    const executed: Executed[] = [];
+    this.#target.load(code);
+    // Aligned anew, for typed views.
+    const own = caseBytes.slice();
+    this.#target.run(new DataView(own.buffer), 0, new DataView(results.buffer), 0, (step) => {
+      const offset = Number(step.linear) - CODE;
+      if (offset < 0 || offset >= code.length) return;
+      const last = executed.at(-1);
+      if (last && last.offset === offset && last.mnemonic !== 'Jmp') return;
+      const [instruction] = disassemble(code, step.bits, step.rip - BigInt(offset), offset, 1);
+      if (instruction) executed.push({ ...instruction, cl: step.cl, completed: true });
+    });
+    const machine = decodeResult(new DataView(results.buffer), 0);
+    // A fault leaves RIP at an instruction that did not complete.
+    const last = executed.at(-1);
+    if (last) {
+      executed[executed.length - 1] = { ...last, completed: machine.trapno === 3 || machine.trapno === 1 };
+    }
+    return { machine, executed };
+  }
+
+  /**
+   * What to make of a difference: `same` once undefined flags are set aside, the name of an environment rule,
+   * `transient` if it does not come again, or a finding.
+   */
+  async judge(
+    program: Program,
+    caseBytes: Uint8Array,
+    number: number,
+    code: Uint8Array,
+    first: { native: Result; machine: Result },
+  ): Promise<Finding | string> {
+    if (
+      first.machine.kind === KIND_EXCEPTION &&
+      differences(first.native, first.machine, this.host, 0).length === 0
+    )
+      return 'same';
+    const { executed, machine } = this.trace(code, caseBytes);
+    const situation = { ...first, host: this.host, executed };
+    for (const rule of environmentRules) if (rule.applies(situation)) return rule.name;
+    const { flags, used } = undefinedAfter(executed);
+    if (used) return 'undefined flag used';
+    if (differences(first.native, first.machine, this.host, flags).length === 0) return 'same';
+    const again = await this.#native.run(code, caseBytes, 1);
+    const native = decodeResult(new DataView(again.buffer, again.byteOffset), 0);
+    const found = differences(native, machine, this.host, flags);
+    if (found.length === 0) return 'transient';
+    return { seed: this.#seed, number, program, caseBytes, native, machine, differences: found, executed };
+  }
+
+  /** Runs one case again by itself: of a run's numbering, or with changed code. */
+  async replay(number: number, bytes?: Uint8Array): Promise<Finding | string> {
+    const code = new Uint8Array(CODE_BYTES).fill(0xcc);
+    const cases = new Uint8Array(STATES * CASE.size);
+    const made = this.#generator.make(Math.floor(number / STATES), code, new DataView(cases.buffer), 0);
+    const program = bytes ? { ...made, bytes } : made;
+    if (bytes) code.set(bytes.subarray(0, CODE_BYTES - program.start), program.start);
+    const state = number % STATES;
+    const caseBytes = cases.slice(state * CASE.size, (state + 1) * CASE.size);
+    const native = await this.#native.run(code, caseBytes, 1);
+    const machine = this.#runMachine(code, caseBytes, 1);
+    return this.judge(program, caseBytes, number, code, {
+      native: decodeResult(new DataView(native.buffer, native.byteOffset), 0),
+      machine: decodeResult(new DataView(machine.buffer), 0),
+    });
+  }
+
+  /**
+   * Shrinks a finding: instructions become NOPs of the same length, and the end is cut off, as long as the same
+   * first field differs.
+   */
+  async shrink(finding: Finding): Promise<Finding> {
+    const wanted = finding.differences[0].field;
+    let best = finding;
+    const attempt = async (bytes: Uint8Array): Promise<boolean> => {
+      const verdict = await this.replay(finding.number, bytes);
+      if (typeof verdict === 'string' || verdict.differences[0].field !== wanted) return false;
+      best = verdict;
+      return true;
+    };
+    for (const piece of [...finding.program.pieces].reverse()) {
+      const cut = best.program.bytes.slice();
+      cut.fill(0xcc, piece.offset);
+      if (await attempt(cut)) continue;
+      const bytes = best.program.bytes.slice();
+      bytes.fill(0x90, piece.offset, piece.offset + piece.length);
+      await attempt(bytes);
+    }
+    return best;
+  }
+}

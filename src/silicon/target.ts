@@ -1,0 +1,189 @@
+/**
+ * The machine's side of the fuzzer: runs the cases of a batch on our processor and writes the same results
+ * that the native harness writes.
+ */
+import { BP, OF, TripleFault, UnimplementedInstruction } from '../arch/fault.ts';
+import { readFlags, writeFlags } from '../isa/flags.ts';
+import { CS, DS, ES, FS, GS, RUNNING, SHADOW_NONE, SS } from '../isa/state.ts';
+import {
+  CASE,
+  hashWord,
+  KIND_EXCEPTION,
+  KIND_INCOMPARABLE,
+  KIND_SYSCALL,
+  KIND_TIMEOUT,
+  PATCH_BYTES,
+  RESULT,
+  RESULT_WORDS,
+} from './batch.ts';
+import {
+  CODE,
+  CODE_BYTES,
+  DATA_BYTES,
+  LDT,
+  READ_ONLY,
+  READ_ONLY_BYTES,
+  SCRATCH,
+  SCRATCH_BYTES,
+} from './layout.ts';
+import { World } from './world.ts';
+
+/** Instructions after which a case is given up. */
+export const BUDGET = 20_000;
+
+/** The same for a run in steps. */
+const TRACE_BUDGET = 4000;
+
+/** The processor before an instruction. */
+export interface Step {
+  readonly bits: 16 | 32 | 64;
+  readonly linear: bigint;
+  readonly rip: bigint;
+  readonly cl: number;
+}
+
+const SEGMENTS = [CS, SS, DS, ES, FS, GS] as const;
+
+export class Target {
+  readonly #world: World;
+  readonly #pattern: Uint8Array;
+  /** What memory holds as the current case starts; the pattern but for the case's patch. */
+  readonly #pristine: Uint8Array;
+  readonly #pristineWords: Int32Array;
+  readonly #scratch: Uint8Array;
+  readonly #scratchWords: Int32Array;
+  readonly #code: Uint8Array;
+  readonly #loaded = [-1, -1, -1, -1, -1, -1];
+  #vector = -1;
+  #error = 0;
+  #kind = KIND_EXCEPTION;
+  /** What stopped cases that the machine cannot run, by message. */
+  readonly unimplemented = new Map<string, number>();
+
+  constructor(pattern: Uint8Array, perCpu: { rights: number; limit: number }) {
+    this.#world = new World(perCpu);
+    this.#world.setLdt(LDT);
+    const code = this.#world.map(BigInt(CODE), CODE_BYTES, { write: false, execute: true });
+    this.#code = this.#world.ram(code, CODE_BYTES);
+    const data = this.#world.map(BigInt(SCRATCH), DATA_BYTES, { write: true, execute: false });
+    this.#world.protect(BigInt(READ_ONLY), READ_ONLY_BYTES, { write: false, execute: false });
+    this.#world.ram(data, DATA_BYTES).set(pattern);
+    this.#scratch = this.#world.ram(data, SCRATCH_BYTES);
+    this.#scratchWords = new Int32Array(this.#scratch.buffer, this.#scratch.byteOffset, SCRATCH_BYTES / 4);
+    this.#pattern = pattern.slice(0, SCRATCH_BYTES);
+    this.#pristine = this.#pattern.slice();
+    this.#pristineWords = new Int32Array(this.#pristine.buffer);
+    const { cpu } = this.#world;
+    cpu.hooks = {
+      deliver: (_cpu, vector, errorCode, source) => {
+        // INT n checks the gate's DPL first, and comes back as #GP where that forbids it.
+        if (source === 'software' && vector !== BP && vector !== OF) {
+          if (vector !== 0x80) return false;
+          this.#kind = KIND_SYSCALL;
+        }
+        if (cpu.cpl !== 3) this.#kind = KIND_SYSCALL;
+        this.#vector = vector;
+        this.#error = errorCode ?? 0;
+        return true;
+      },
+    };
+  }
+
+  /** Puts a batch's code in place. */
+  load(code: Uint8Array): void {
+    this.#code.set(code);
+    this.#world.execution.interpreter.flushAll();
+  }
+
+  /**
+   * Runs one case.
+   * @param onStep told of each instruction before it runs; makes the run slow
+   */
+  run(cases: DataView, at: number, results: DataView, resultAt: number, onStep?: (step: Step) => void): void {
+    const { cpu, execution } = this.#world;
+    const caseBytes = cases.byteOffset + at;
+    cpu.gpr.set(new BigUint64Array(cases.buffer, caseBytes + CASE.gpr, 16));
+    writeFlags(cpu, cases.getBigUint64(at + CASE.rflags, true));
+    cpu.rip = cases.getBigUint64(at + CASE.rip, true);
+    for (let i = 0; i < 6; i++) {
+      const selector = cases.getUint16(at + CASE.selectors + i * 2, true);
+      const segment = SEGMENTS[i];
+      if (i >= 4 || this.#loaded[i] !== selector || cpu.segSelector[segment] !== selector)
+        this.#world.loadSegment(segment, selector);
+      this.#loaded[i] = selector;
+      if (i >= 4 && selector < 4)
+        cpu.segBase[segment] = cases.getBigUint64(at + (i === 4 ? CASE.fsBase : CASE.gsBase), true);
+    }
+    cpu.cpl = 3;
+    cpu.shadow = SHADOW_NONE;
+    cpu.pendingDebug = 0;
+    cpu.activity = RUNNING;
+    cpu.dr[6] = 0xffff_0ff0n;
+    cpu.stopRequested = false;
+    const patchAt = cases.getUint32(at + CASE.patchAt, true);
+    const patch = new Uint8Array(cases.buffer, caseBytes + CASE.patch, PATCH_BYTES);
+    this.#scratch.set(patch, patchAt);
+    this.#pristine.set(patch, patchAt);
+
+    this.#vector = -1;
+    this.#error = 0;
+    this.#kind = KIND_EXCEPTION;
+    try {
+      if (onStep) this.#runTraced(onStep);
+      else if (execution.run(cpu, BUDGET) !== 'hook') this.#kind = KIND_TIMEOUT;
+    } catch (error) {
+      if (!(error instanceof UnimplementedInstruction || error instanceof TripleFault)) throw error;
+      this.#kind = KIND_INCOMPARABLE;
+      const message = error instanceof Error ? error.message.replace(/.*: /, '') : 'triple fault';
+      this.unimplemented.set(message, (this.unimplemented.get(message) ?? 0) + 1);
+    }
+    this.#record(results, resultAt);
+    this.#scratch.set(this.#pattern.subarray(patchAt, patchAt + PATCH_BYTES), patchAt);
+    this.#pristine.set(this.#pattern.subarray(patchAt, patchAt + PATCH_BYTES), patchAt);
+  }
+
+  #runTraced(onStep: (step: Step) => void): void {
+    const { cpu, execution } = this.#world;
+    for (let count = 0; count < TRACE_BUDGET; count++) {
+      const bits = cpu.codeSize;
+      const base = cpu.mode64 ? 0n : cpu.segBase[CS];
+      onStep({ bits, linear: base + cpu.rip, rip: cpu.rip, cl: Number(cpu.gpr[1] & 0xffn) });
+      if (execution.run(cpu, 1) === 'hook') return;
+    }
+    this.#kind = KIND_TIMEOUT;
+  }
+
+  #record(results: DataView, at: number): void {
+    const { cpu } = this.#world;
+    new BigUint64Array(results.buffer, results.byteOffset + at + RESULT.gpr, 16).set(cpu.gpr);
+    results.setBigUint64(at + RESULT.rflags, readFlags(cpu), true);
+    results.setBigUint64(at + RESULT.rip, cpu.rip, true);
+    results.setBigUint64(at + RESULT.cr2, cpu.cr2, true);
+    results.setBigUint64(at + RESULT.fsBase, cpu.segBase[FS], true);
+    results.setBigUint64(at + RESULT.gsBase, cpu.segBase[GS], true);
+    for (let i = 0; i < 6; i++)
+      results.setUint16(at + RESULT.selectors + i * 2, cpu.segSelector[SEGMENTS[i]], true);
+    results.setUint8(at + RESULT.kind, this.#kind);
+    results.setUint8(at + RESULT.trapno, this.#vector & 0xff);
+    results.setUint16(at + RESULT.err, this.#error, true);
+
+    let hash = 0;
+    let changed = 0;
+    const now = this.#scratchWords;
+    const before = this.#pristineWords;
+    for (let i = 0; i < now.length; i++) {
+      const value = now[i];
+      if (value === before[i]) continue;
+      now[i] = before[i];
+      hash = hashWord(hash, i, value);
+      if (changed < RESULT_WORDS) {
+        results.setUint32(at + RESULT.words + changed * 8, i, true);
+        results.setInt32(at + RESULT.words + changed * 8 + 4, value, true);
+      }
+      changed++;
+    }
+    results.setUint32(at + RESULT.changed, changed, true);
+    results.setInt32(at + RESULT.hash, hash, true);
+    for (let i = changed; i < RESULT_WORDS; i++) results.setBigUint64(at + RESULT.words + i * 8, 0n, true);
+  }
+}

@@ -1,0 +1,46 @@
+/** Which instructions the fuzzer does not compare, and why. */
+import { environmentRules, evenedOut } from './environment.ts';
+
+/** Mnemonics of isa/mnemonics.ts that no case can compare, with the reason. */
+export const unreachable: Readonly<Record<string, string>> = {
+  syscall: 'enters the host kernel; tested beside arch/syscall.ts and by the kernel images',
+  sysenter: 'enters the host kernel; tested beside arch/sysenter.ts and by the kernel images',
+  sgdt: 'Linux emulates it with made-up values under UMIP, and its values are the host’s otherwise',
+  sidt: 'as SGDT',
+  sldt: 'as SGDT',
+  smsw: 'as SGDT',
+  str: 'as SGDT',
+  cpuid: 'answers for the host processor',
+  rdtsc: 'the host’s time',
+  rdtscp: 'the host’s time and processor number',
+  rdpid: 'the host’s processor number',
+  rdrand: 'random',
+  rdseed: 'random',
+  xgetbv: 'the host’s XCR0',
+  monitor: 'a hypervisor may intercept it before #UD',
+  mwait: 'as MONITOR',
+  vmcall: 'VMX and SVM instructions leave a virtual machine before #UD',
+};
+
+/** Instructions of which user mode reaches only the fault: what they do at CPL 0 is compared with no silicon. */
+export const faultsOnly: readonly string[] = [
+  'lgdt', 'lidt', 'lldt', 'ltr', 'movcr', 'movfromcr', 'movdr', 'movfromdr', 'lmsw', 'clts', 'invlpg', 'invpcid', 'invd',
+  'wbinvd', 'rdmsr', 'wrmsr', 'rdpmc', 'xsetbv', 'in', 'out', 'inss', 'outss', 'cli', 'sti', 'hlt', 'clac', 'stac', 'sysret',
+  'sysexit', 'swapgs', 'rsm', 'int',
+]; // biome-ignore format: a table
+
+/** The text of `--list`. */
+export function describeUnreachable(): string {
+  return [
+    'Not compared:',
+    ...Object.entries(unreachable).map(([mnemonic, reason]) => `  ${mnemonic.padEnd(10)} ${reason}`),
+    'Compared as far as the fault that user mode gets (CPL 0 is needed for more):',
+    `  ${faultsOnly.join(' ')}`,
+    'Beyond user mode, so beyond these cases: supervisor paging rules, task switches, virtual-8086 mode, call gates, NMI and',
+    'interrupt blocking, debug registers, real-address mode.',
+    'Cases left out when they differ:',
+    ...environmentRules.map(({ name, reason }) => `  ${name}: ${reason}`),
+    'Evened out in every case:',
+    ...evenedOut.map(({ name, reason }) => `  ${name}: ${reason}`),
+  ].join('\n');
+}
