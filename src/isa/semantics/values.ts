@@ -48,13 +48,18 @@ export function signFill(b: Builder, x: Value): Value {
   return b.sar(x, b.constant(8, x.width - 1));
 }
 
-/** The carry out of each bit of `x + y (+ carry)`, given the sum. */
+/**
+ * The carry out of each bit of `x + y (+ carry)`, given the sum: where x and y differ, the carry that came in
+ * (x ^ y ^ sum), else x.
+ */
 export function carriesOfSum(b: Builder, x: Value, y: Value, sum: Value): Value {
-  return b.or(b.and(x, y), b.and(b.or(x, y), b.not(sum)));
+  return b.xor(x, b.and(b.xor(x, y), b.xor(y, sum)));
 }
 
-/** The borrow out of each bit of `x - y (- borrow)`, given the difference. */
+/**
+ * The borrow out of each bit of `x - y (- borrow)`, given the difference: where x and y differ, y, else the borrow
+ * that came in, which is the difference.
+ */
 export function borrowsOfDifference(b: Builder, x: Value, y: Value, difference: Value): Value {
-  const notX = b.not(x);
-  return b.or(b.and(notX, y), b.and(b.or(notX, y), difference));
+  return b.xor(difference, b.and(b.xor(x, y), b.xor(y, difference)));
 }
