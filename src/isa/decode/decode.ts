@@ -238,5 +238,7 @@ function readVectorFields(c: Cursor, byte: number): void {
   }
   // 66 before VEX is #UD, and not even the length depends on it.
   c.operandPrefix = false;
+  // VEX has taken the place of REX: no register is AH, CH, DH or BH.
+  c.rex = 0x40;
   setSizes(c);
 }

@@ -194,8 +194,8 @@ function classify(instruction: iced.Instruction): Mnemonic {
   const features = Array.from(instruction.cpuidFeatures(), (value) => featureNames.get(value) ?? '');
   const is = (list: RegExp) => features.some((feature) => list.test(feature));
   if (nops[name] !== undefined) return nops[name];
+  if (name === 'vmgexit' || is(/^(VMX|SVM|INVEPT|INVVPID|SKINIT)/)) return 'vmcall';
   if (is(otherVendors) || is(notReported)) return 'invalid';
-  if (is(/^(VMX|SVM|INVEPT|INVVPID|SKINIT)/)) return 'vmcall';
   if (!have.has(name) && is(notYet)) return 'unimplemented';
   if (instruction.isJccShortOrNear) return 'jcc';
   if (/^Set[a-z]+_rm8$/.test(code)) return 'setcc';

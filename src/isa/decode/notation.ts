@@ -267,12 +267,32 @@ function parseBody(
   };
 }
 
+/** Cells by their text and what they inherit: most texts stand in many places, and start-up counts. */
+const parsed = new Map<string, Cell>();
+
 /** Translates one cell; see the notation above. An empty text is `invalid`. */
 export function parseCell(
   text: string,
   groups: Readonly<Record<string, GroupText>> = {},
   inheritedOperands = '',
   inheritedAttributes: readonly string[] = [],
+): Cell {
+  // What a group is depends on `groups`.
+  if (text.includes('grp')) return translate(text, groups, inheritedOperands, inheritedAttributes);
+  const key = `${text}/${inheritedOperands}/${inheritedAttributes.join(' ')}`;
+  let cell = parsed.get(key);
+  if (cell === undefined) {
+    cell = translate(text, groups, inheritedOperands, inheritedAttributes);
+    parsed.set(key, cell);
+  }
+  return cell;
+}
+
+function translate(
+  text: string,
+  groups: Readonly<Record<string, GroupText>>,
+  inheritedOperands: string,
+  inheritedAttributes: readonly string[],
 ): Cell {
   const cell: Opcode[] = new Array(12);
   if (text === '')

@@ -7,7 +7,7 @@
  * decoder cannot know.
  */
 import type { Mnemonic } from '../mnemonics.ts';
-import { asInvalid, type Cell, parseCell } from './notation.ts';
+import { asInvalid, type Cell, type Opcode, parseCell } from './notation.ts';
 import { reserved3AMap } from './three-byte-3a.ts';
 import { reserved38Map } from './three-byte-38.ts';
 import { twoByteMap } from './two-byte.ts';
@@ -25,6 +25,12 @@ function opcodesOf(ranges: string): number[] {
 /** Opcodes of map 1 that an immediate byte follows; in map 3 it follows all. */
 const immediateInMap1 = new Set([0x70, 0x71, 0x72, 0x73, 0xc2, 0xc4, 0xc5, 0xc6]);
 
+/** An undefined opcode of map 1 is as long as the legacy 0F xx; but 3DNow! has no place here. */
+const undefinedInMap1 = twoByteMap.map((cell, opcode): Cell => {
+  if (opcode === 0x0f) return parseCell('invalid');
+  return new Array<Opcode>(12).fill(asInvalid(cell[4]));
+});
+
 /** Maps 5 and 6 are laid out for length as maps 1 and 2 are. */
 function simdMap(number: number, existing: Existing): Cell[] {
   const map = number & 3;
@@ -33,9 +39,7 @@ function simdMap(number: number, existing: Existing): Cell[] {
     for (const opcode of opcodesOf(ranges)) texts[opcode] = [...texts[opcode], column];
   }
   return texts.map((columns, opcode) => {
-    if (columns.length === 0 && map === 1) {
-      return opcode === 0x0f ? parseCell('invalid') : twoByteMap[opcode].map(asInvalid);
-    }
+    if (columns.length === 0 && map === 1) return undefinedInMap1[opcode];
     const immediate = map === 3 || (map === 1 && immediateInMap1.has(opcode));
     // VZEROUPPER and VZEROALL have no ModR/M byte.
     const operands = map === 1 && opcode === 0x77 ? '' : immediate ? ' W,Ib' : ' W';
