@@ -1,0 +1,76 @@
+/** `espfix check`: every variant in a worker thread, then the table or the JSON. */
+import { availableParallelism } from 'node:os';
+import { MessageChannel } from 'node:worker_threads';
+import { Tinypool } from 'tinypool';
+import type { CheckedVariant } from '../check/check-variant.ts';
+import { toJson } from '../check/json.ts';
+import { type VariantName, variantNames } from '../kernel/variants/index.ts';
+import { checkTable } from './check-table.ts';
+import { CLEAN, FINDINGS } from './exit-status.ts';
+import { UserError } from './failure.ts';
+import type { Io } from './io.ts';
+import { startProgress } from './progress.ts';
+
+export interface CheckCommandOptions {
+  readonly variant?: readonly string[];
+  readonly format: 'text' | 'json';
+  readonly cpus: number;
+}
+
+/** The variant of that name; a UserError names those that there are. */
+export function variantOf(name: string): VariantName {
+  const found = variantNames.find((variant) => variant === name);
+  if (!found) throw new UserError(`--variant ${name}: unknown, expected one of ${variantNames.join(', ')}`);
+  return found;
+}
+
+/** Checks and prints; returns the exit status. */
+export async function check(options: CheckCommandOptions, io: Io): Promise<number> {
+  const names = options.variant ? [...new Set(options.variant.map(variantOf))] : variantNames;
+  const variants = await checkAll(names, options.cpus, io);
+  const ok = options.variant
+    ? variants.every((v) => v.verdict === 'safe')
+    : variants.every((v) => v.verdict === v.documented);
+  if (options.format === 'json') io.stdout.write(`${JSON.stringify(toJson(variants, ok), null, 2)}\n`);
+  else io.stdout.write(await checkTable(variants, io));
+  return ok ? CLEAN : FINDINGS;
+}
+
+async function checkAll(names: readonly VariantName[], cpus: number, io: Io): Promise<CheckedVariant[]> {
+  const state = new Map(names.map((name) => [name, 'waiting']));
+  const line = () => `checking: ${names.map((name) => `${name} ${state.get(name)}`).join(', ')}`;
+  const progress = await startProgress(io, `checking ${names.join(', ')}`);
+  const pool = new Tinypool({
+    // The same file in the sources and as built.
+    filename: new URL(
+      import.meta.url.endsWith('.ts') ? './check-worker.ts' : './check-worker.js',
+      import.meta.url,
+    ).href,
+    minThreads: 1,
+    maxThreads: Math.min(names.length, availableParallelism()),
+  });
+  const forget = io.onInterrupt(() => process.exit(130));
+  try {
+    return await Promise.all(
+      names.map(async (variant) => {
+        const { port1, port2 } = new MessageChannel();
+        port1.on('message', ({ done, total }: { done: number; total: number }) => {
+          state.set(variant, `${done}/${total}`);
+          progress.update(line());
+        });
+        try {
+          const result = await pool.run({ variant, cpus, progress: port2 }, { transferList: [port2] });
+          state.set(variant, 'done');
+          progress.update(line());
+          return result as CheckedVariant;
+        } finally {
+          port1.close();
+        }
+      }),
+    );
+  } finally {
+    forget();
+    progress.end();
+    await pool.destroy();
+  }
+}

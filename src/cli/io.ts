@@ -1,0 +1,87 @@
+/** What a command reads and writes: the process's own streams, or a test's. */
+
+export interface Output {
+  /** Whether a person watches. */
+  readonly isTerminal: boolean;
+  /** Columns of the terminal, where it is one. */
+  readonly columns: number | undefined;
+  write(data: string | Uint8Array): void;
+  /** Resolves once everything written has been taken. Rejects if the reader went away. */
+  flushed(): Promise<void>;
+}
+
+export interface Input {
+  /** Calls back with what arrives and, at the end, with undefined. Returns a function that stops listening. */
+  listen(callback: (data: Uint8Array | undefined) => void): () => void;
+}
+
+export interface Io {
+  readonly stdout: Output;
+  readonly stderr: Output;
+  readonly stdin: Input;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Calls back at the user's wish to end (Ctrl-C). Returns a function that stops listening. */
+  onInterrupt(callback: () => void): () => void;
+}
+
+/** Standard output or standard error is closed at the other end. */
+export class OutputGone extends Error {}
+
+function output(stream: NodeJS.WriteStream): Output {
+  let failure: Error | undefined;
+  let waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
+  stream.on('error', (error) => {
+    failure = new OutputGone(error.message);
+    for (const { reject } of waiting) reject(failure);
+    waiting = [];
+  });
+  return {
+    isTerminal: stream.isTTY === true,
+    columns: stream.columns,
+    write(data) {
+      if (failure) throw failure;
+      stream.write(data);
+    },
+    flushed() {
+      if (failure) return Promise.reject(failure);
+      return new Promise((resolve, reject) => {
+        const mine = { resolve, reject };
+        waiting.push(mine);
+        stream.write('', (error) => {
+          waiting = waiting.filter((one) => one !== mine);
+          if (error) reject(new OutputGone(error.message));
+          else resolve();
+        });
+      });
+    },
+  };
+}
+
+/** The process's own streams. */
+export function processIo(): Io {
+  return {
+    stdout: output(process.stdout),
+    stderr: output(process.stderr),
+    stdin: {
+      listen(callback) {
+        const { stdin } = process;
+        const data = (chunk: Buffer) => callback(chunk);
+        const end = () => callback(undefined);
+        stdin.on('data', data);
+        stdin.once('end', end);
+        stdin.once('error', end);
+        return () => {
+          stdin.off('data', data);
+          stdin.off('end', end);
+          stdin.off('error', end);
+          stdin.pause();
+        };
+      },
+    },
+    env: process.env,
+    onInterrupt(callback) {
+      process.on('SIGINT', callback);
+      return () => process.off('SIGINT', callback);
+    },
+  };
+}

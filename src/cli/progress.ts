@@ -1,0 +1,45 @@
+/** Progress on standard error: a spinner where a person watches, a plain line now and then elsewhere. */
+import type { Io } from './io.ts';
+
+export interface Progress {
+  update(text: string): void;
+  /** A line that stays. */
+  note(text: string): void;
+  end(): void;
+}
+
+/** Milliseconds between two plain lines. */
+const PLAIN_INTERVAL = 5000;
+
+export async function startProgress(io: Io, text: string): Promise<Progress> {
+  if (io.stderr.isTerminal) {
+    const { default: ora } = await import('ora');
+    const spinner = ora({ text, stream: process.stderr, discardStdin: false }).start();
+    return {
+      update(next) {
+        spinner.text = next;
+      },
+      note(line) {
+        spinner.stopAndPersist({ symbol: ' ', text: line });
+        spinner.start(text);
+      },
+      end() {
+        spinner.stop();
+      },
+    };
+  }
+  let last = performance.now();
+  io.stderr.write(`${text}\n`);
+  return {
+    update(next) {
+      const now = performance.now();
+      if (now - last < PLAIN_INTERVAL) return;
+      last = now;
+      io.stderr.write(`${next}\n`);
+    },
+    note(line) {
+      io.stderr.write(`${line}\n`);
+    },
+    end() {},
+  };
+}
