@@ -1,0 +1,121 @@
+import { describe, expect, test } from 'vitest';
+import { RAX, RBX, RCX, RDX } from '../isa/state.ts';
+import { writeCr4 } from './control-registers.ts';
+import { Fixture, faultOf } from './cpu.fixture.ts';
+import { cpuid, cpuidLeaf } from './cpuid.ts';
+import { instruction } from './instruction.fixture.ts';
+import { IA32_MTRRCAP, readMsr, writeMsr } from './msr.ts';
+
+const cpu64 = () => new Fixture().enter('64-bit').cpu;
+
+function text(words: readonly number[]): string {
+  const bytes = words.flatMap((word) => [0, 8, 16, 24].map((shift) => (word >>> shift) & 0xff));
+  return String.fromCharCode(...bytes).replace(/\0+$/, '');
+}
+
+test('vendor and brand (SDM vol. 2A "CPUID")', () => {
+  const [, ebx, ecx, edx] = cpuidLeaf(cpu64(), 0, 0);
+  expect(text([ebx, edx, ecx])).toBe('GenuineIntel');
+  const brand = [2, 3, 4].flatMap((i) => cpuidLeaf(cpu64(), 0x8000_0000 + i, 0));
+  expect(text(brand)).toBe('espfix x86-64 processor');
+});
+
+describe('what is reported is there, and what is there is reported', () => {
+  const has = (leaf: number, register: number, bit: number) =>
+    ((cpuidLeaf(cpu64(), leaf, 0)[register] >>> bit) & 1) === 1;
+  /** CR4 bit, and the leaf, register and bit that report it. */
+  test.each([
+    ['VME', 0, 1, 3, 1],
+    ['DE', 3, 1, 3, 2],
+    ['PSE', 4, 1, 3, 3],
+    ['TSD', 2, 1, 3, 4],
+    ['PAE', 5, 1, 3, 6],
+    ['MCE', 6, 1, 3, 7],
+    ['PGE', 7, 1, 3, 13],
+    ['OSFXSR', 9, 1, 3, 24],
+    ['OSXMMEXCPT', 10, 1, 3, 25],
+    ['UMIP', 11, 7, 2, 2],
+    ['LA57', 12, 7, 2, 16],
+    ['VMXE', 13, 1, 2, 5],
+    ['SMXE', 14, 1, 2, 6],
+    ['FSGSBASE', 16, 7, 1, 0],
+    ['PCIDE', 17, 1, 2, 17],
+    ['OSXSAVE', 18, 1, 2, 26],
+    ['SMEP', 20, 7, 1, 7],
+    ['SMAP', 21, 7, 1, 20],
+    ['PKE', 22, 7, 2, 3],
+    ['CET', 23, 7, 2, 7],
+    ['PKS', 24, 7, 2, 31],
+  ])('CR4.%s', (_, cr4, leaf, register, bit) => {
+    const cpu = cpu64();
+    const settable = faultOf(() => writeCr4(cpu, 0x20n | (1n << BigInt(cr4)))) === null;
+    expect(settable).toBe(has(leaf, register, bit));
+  });
+  test('MTRRs, PAT, NX, no-execute, SYSCALL and TSC_ADJUST have their MSRs', () => {
+    const cpu = cpu64();
+    expect(has(1, 3, 12)).toBe(true);
+    expect(faultOf(() => readMsr(cpu, IA32_MTRRCAP))).toBeNull();
+    expect(has(1, 3, 16)).toBe(true);
+    expect(faultOf(() => readMsr(cpu, 0x277))).toBeNull();
+    expect(has(7, 1, 1)).toBe(true);
+    expect(faultOf(() => readMsr(cpu, 0x3b))).toBeNull();
+    expect(has(0x8000_0001, 3, 20)).toBe(true);
+    expect(faultOf(() => writeMsr(cpu, 0xc000_0080, 0x900n))).toBeNull();
+  });
+  test('neither x87, MMX, SSE, AVX nor a hypervisor', () => {
+    for (const bit of [0, 23, 24, 25, 26]) expect(has(1, 3, bit)).toBe(false);
+    for (const bit of [0, 9, 12, 19, 20, 26, 27, 28, 29, 31]) expect(has(1, 2, bit)).toBe(false);
+  });
+});
+
+test('SYSCALL is reported in 64-bit mode only', () => {
+  const bit = (mode: '64-bit' | 'compatibility' | 'protected32') =>
+    (cpuidLeaf(new Fixture().enter(mode).cpu, 0x8000_0001, 0)[3] >>> 11) & 1;
+  expect([bit('64-bit'), bit('compatibility'), bit('protected32')]).toEqual([1, 0, 0]);
+});
+
+test('APIC is reported while IA32_APIC_BASE enables it', () => {
+  const cpu = cpu64();
+  cpu.apicBase = 0xfee0_0800n;
+  expect((cpuidLeaf(cpu, 1, 0)[3] >>> 9) & 1).toBe(1);
+  cpu.apicBase = 0xfee0_0000n;
+  expect((cpuidLeaf(cpu, 1, 0)[3] >>> 9) & 1).toBe(0);
+});
+
+test.each([
+  [1, 0, 0],
+  [2, 1, 1],
+  [3, 2, 1],
+  [8, 3, 1],
+])('topology of %i processors', (count, bits, htt) => {
+  const cpu = cpu64();
+  cpu.cpuCount = count;
+  expect(cpuidLeaf(cpu, 0xb, 0)).toEqual([0, 1, 0x100, 0]);
+  expect(cpuidLeaf(cpu, 0xb, 1)).toEqual([bits, count, 0x201, 0]);
+  expect(cpuidLeaf(cpu, 0xb, 2)).toEqual([0, 0, 2, 0]);
+  const [, ebx, , edx] = cpuidLeaf(cpu, 1, 0);
+  expect((ebx >>> 16) & 0xff).toBe(1 << bits);
+  expect((edx >>> 28) & 1).toBe(htt);
+});
+
+test('leaves beyond the maxima answer as the highest basic leaf', () => {
+  const cpu = cpu64();
+  const highest = cpuidLeaf(cpu, cpuidLeaf(cpu, 0, 0)[0], 0);
+  for (const leaf of [0x17, 0x4000_0000, 0x7fff_ffff, 0x8000_0009, 0xffff_ffff])
+    expect(cpuidLeaf(cpu, leaf, 0)).toEqual(highest);
+  expect(cpuidLeaf(cpu, 0x8000_0000, 0)[0]).toBe(0x8000_0008);
+  expect(cpuidLeaf(cpu, 0x8000_0008, 0)[0]).toBe(0x3028);
+});
+
+test('the instruction reads EAX and ECX and clears the upper halves of four registers', () => {
+  const { cpu } = new Fixture().enter('64-bit', 3);
+  cpu.gpr.fill(0xffff_ffff_ffff_ffffn);
+  cpu.gpr[RAX] = 0xffff_ffff_0000_0004n;
+  cpu.gpr[RCX] = 0xffff_ffff_0000_0002n;
+  cpuid(cpu, instruction('cpuid'));
+  const expected = cpuidLeaf(cpu, 4, 2).map((word) => BigInt(word));
+  expect([cpu.gpr[RAX], cpu.gpr[RBX], cpu.gpr[RCX], cpu.gpr[RDX]]).toEqual(expected);
+  // Size of the L2 cache: ways * partitions * line * sets.
+  const [, ebx, ecx] = cpuidLeaf(cpu, 4, 2);
+  expect(((ebx >>> 22) + 1) * (((ebx >>> 12) & 0x3ff) + 1) * ((ebx & 0xfff) + 1) * (ecx + 1)).toBe(1 << 20);
+});
