@@ -216,9 +216,9 @@ export class Fixture {
     this.bus = new RamBus(memory);
     this.cpu = new Cpu(memory, 0, 0, this.bus, this.interrupts, ARCH);
     this.cpu.engine = {
+      ...this.cpu.engine,
       flushTranslations: () => void this.flushes.push('all'),
       flushPage: (linear) => void this.flushes.push(linear),
-      endRun() {},
     };
     this.#descriptorTables();
   }

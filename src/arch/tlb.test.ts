@@ -267,9 +267,9 @@ describe('capacity', () => {
       const f = fixture();
       const known = new Set<bigint>();
       f.cpu.engine = {
+        ...f.cpu.engine,
         flushTranslations: () => known.clear(),
         flushPage: (linear) => void known.delete(linear),
-        endRun() {},
       };
       // Every page of a 16-MByte range maps to one frame.
       for (let page = 0n; page < 4096n; page++) f.map(0xffff_8000_0000_0000n + (page << 12n), 0x9000);
