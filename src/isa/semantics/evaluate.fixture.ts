@@ -19,14 +19,20 @@ import type { IntegerMnemonic } from '../mnemonics.ts';
 import { DS, ES, FS, RAX, RSP, SS } from '../state.ts';
 import { semantics } from './index.ts';
 
-/** What an instruction may read and change. Memory is bytes by linear address; absent bytes are not mapped. */
+/** Bytes by linear address; those absent are not mapped. */
+export interface ByteMemory {
+  get(address: bigint): number | undefined;
+  set(address: bigint, byte: number): unknown;
+}
+
+/** What an instruction may read and change. */
 export interface Guest {
   readonly registers: bigint[];
   /** RFLAGS. */
   flags: bigint;
   /** Address of the instruction. */
   rip: bigint;
-  readonly memory: Map<bigint, number>;
+  readonly memory: ByteMemory;
   /** Linear addresses, by page, that refuse writes. */
   readonly readOnlyPages?: ReadonlySet<bigint>;
   /** Bases of ES CS SS DS FS GS; zero where absent. */
@@ -370,7 +376,7 @@ class Evaluator implements Builder {
   probeWrite(segment: SegmentReference, offset: Value, width: OperandWidth): void {
     const linear = this.linearOf(segment, offset);
     for (let address = linear; address < linear + BigInt(width / 8); address++) {
-      if (!this.guest.memory.has(address)) this.fault(14, 6);
+      if (this.guest.memory.get(address) === undefined) this.fault(14, 6);
       if (this.guest.readOnlyPages?.has(address >> 12n)) this.fault(14, 7);
     }
   }

@@ -100,10 +100,10 @@ const lods = repeated((b) => {
   return undefined;
 });
 
-/** Flags are those of source - destination. */
+/** Flags are those of source - destination. Processors read the destination first: its faults come before the source's. */
 const cmps = repeated((b) => {
-  const x = b.load('operand', source(b), b.form.operandSize);
   const y = b.load('es', destination(b), b.form.operandSize);
+  const x = b.load('operand', source(b), b.form.operandSize);
   advance(b, RSI, RDI);
   return { x, y, difference: b.sub(x, y) };
 });
