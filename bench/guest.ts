@@ -105,7 +105,7 @@ export const loops: readonly Loop[] = [
   {
     name: 'branchy',
     turn: 'data-dependent branches: four tests of a pseudo-random number',
-    instructions: 17,
+    instructions: 20,
     user: false,
     body(a) {
       a.mov(rax, 0x9e37_79b9);
@@ -266,7 +266,8 @@ export const loops: readonly Loop[] = [
 /** The loop of that name; a RangeError if there is none. */
 export function findLoop(name: string): Loop {
   const found = loops.find((loop) => loop.name === name);
-  if (!found) throw new RangeError(`no loop "${name}": there are ${loops.map((loop) => loop.name).join(', ')}`);
+  if (!found)
+    throw new RangeError(`no loop "${name}": there are ${loops.map((loop) => loop.name).join(', ')}`);
   return found;
 }
 

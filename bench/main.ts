@@ -1,0 +1,111 @@
+/**
+ * `npm run bench`: guest speed on our machine and its peers, the same image on each.
+ *
+ *     npm run bench -- [--json] [--loop NAME]... [--on espfix|qemu|bochs]... [--repeat N]
+ */
+import { cpus } from 'node:os';
+import { parseArgs } from 'node:util';
+import Table from 'cli-table3';
+import { findLoop, loops } from './guest.ts';
+import { type Measurement, measure } from './measure.ts';
+import { helpTime, restoreCost } from './own.ts';
+import { type Subject, subjects } from './subjects.ts';
+
+const { values } = parseArgs({
+  options: {
+    json: { type: 'boolean', default: false },
+    loop: { type: 'string', multiple: true },
+    on: { type: 'string', multiple: true },
+    repeat: { type: 'string', default: '1' },
+  },
+});
+
+const chosen = values.loop ? values.loop.map(findLoop) : loops;
+const machines = subjects().filter((subject) => !values.on || values.on.includes(subject.name));
+const repeats = Math.max(1, Number.parseInt(values.repeat, 10) || 1);
+
+const results: Measurement[] = [];
+for (const machine of machines) {
+  for (const loop of chosen) {
+    process.stderr.write(`${machine.version}: ${loop.name}\n`);
+    results.push(await measure(machine, loop, repeats));
+  }
+}
+const restore = restoreCost();
+const help = helpTime();
+
+if (values.json) {
+  const host = { processor: cpus()[0]?.model, processors: cpus().length };
+  const versions = Object.fromEntries(machines.map(({ name, version }) => [name, version]));
+  console.log(JSON.stringify({ host, versions, results, restore, help: help ?? null }, null, 2));
+} else {
+  console.log(`${cpus()[0]?.model}, ${cpus().length} processors`);
+  console.log(`${machines.map(({ version }) => version).join(', ')}\n`);
+  console.log(speedTable(machines));
+  for (const loop of chosen) console.log(`  ${loop.name}: ${loop.turn} (${loop.instructions} instructions)`);
+  console.log(`\n${breakdown()}`);
+  console.log(
+    `snapshot: ${restore.restore.toFixed(1)} us to restore after ${restore.instructions} instructions, which take ${restore.run.toFixed(1)} us`,
+  );
+  console.log(
+    help
+      ? `espfix --help: ${help.help.toFixed(0)} ms, of which Node itself ${help.node.toFixed(0)} ms`
+      : 'espfix --help: not measured, for it is not built (npm run build)',
+  );
+}
+
+function find(loop: string, subject: string): Measurement | undefined {
+  return results.find((r) => r.loop === loop && r.subject === subject);
+}
+
+/** Speed of each loop, and ours as a ratio of each peer's. */
+function speedTable(all: readonly Subject[]): string {
+  const peers = all.filter((subject) => subject.name !== 'espfix');
+  const compared = peers.length < all.length ? peers : [];
+  const table = new Table({
+    head: [
+      'loop',
+      ...all.map(({ name }) => `${name}\nMIPS`),
+      ...all.map(({ name }) => `${name}\nus/turn`),
+      ...compared.map(({ name }) => `espfix\n/ ${name}`),
+    ],
+    style: { head: [], border: [], compact: true },
+    colAligns: ['left', ...Array.from({ length: all.length * 2 + compared.length }, () => 'right' as const)],
+  });
+  for (const loop of chosen) {
+    const own = find(loop.name, 'espfix');
+    table.push([
+      loop.name,
+      ...all.map(({ name }) => find(loop.name, name)?.mips.toFixed(1) ?? '-'),
+      ...all.map(({ name }) => find(loop.name, name)?.turn.toFixed(3) ?? '-'),
+      ...compared.map(({ name }) => {
+        const theirs = find(loop.name, name);
+        return own && theirs ? (own.mips / theirs.mips).toFixed(2) : '-';
+      }),
+    ]);
+  }
+  return table.toString();
+}
+
+/** Where the time of an interrupt round trip goes, by differences between loops. */
+function breakdown(): string {
+  const lines: string[] = [];
+  for (const { name } of machines) {
+    const time = (loop: string) => find(loop, name)?.turn ?? Number.NaN;
+    const empty = time('empty');
+    const trip = time('interrupt') - empty;
+    const same = time('interrupt-same') - empty;
+    const iret = time('iret-same') - time('pushes');
+    if (Number.isNaN(trip + same + iret)) continue;
+    const us = (value: number) => `${value.toFixed(2)} us`;
+    lines.push(
+      `${name}: an interrupt round trip CPL 3 -> 0 -> 3 takes ${us(trip)}:`,
+      `  delivery through the IDT at the same privilege  ${us(same - iret)}`,
+      `  IRETQ at the same privilege                     ${us(iret)}`,
+      `  both, for changing privilege and stack          ${us(trip - same)}`,
+      `  for comparison: the cheapest system instruction ${us(time('system') - empty)}, SYSCALL and SYSRETQ ${us(time('syscall') - empty)}, a fault and IRETQ ${us(time('fault') - empty)}`,
+      '',
+    );
+  }
+  return lines.join('\n');
+}
