@@ -48,16 +48,18 @@ function formsOf(mnemonic: string): readonly Form[] {
   const known = formsByMnemonic.get(mnemonic);
   if (known !== undefined) return known;
   const wanted = Object.entries(Mnemonic).find(([name]) => name.toLowerCase() === mnemonic)?.[1];
-  if (wanted === undefined) throw new RangeError(`unknown mnemonic "${mnemonic}"`);
   const forms: Form[] = [];
   for (const name of codeNames) {
-    if (!name.toLowerCase().startsWith(mnemonic)) continue;
+    const lower = name.toLowerCase();
+    if (!lower.startsWith(mnemonic)) continue;
     const code = Code[name as keyof typeof Code];
     const info = CodeExt.opCode(code);
-    if (info.mnemonic !== wanted) continue;
+    // Some mnemonics, RETFQ for one, are only names of an operand size of another: the code's name says it.
+    if (info.mnemonic !== wanted && lower.split('_')[0] !== mnemonic) continue;
     const kinds = Array.from({ length: info.opCount }, (_, i) => OpCodeOperandKind[info.opKind(i)]);
     forms.push({ code, kinds, info });
   }
+  if (forms.length === 0) throw new RangeError(`unknown mnemonic "${mnemonic}"`);
   formsByMnemonic.set(mnemonic, forms);
   return forms;
 }
@@ -300,12 +302,16 @@ export function encodeInstruction(
   const widthKnown = operands.some(
     (o) => typeof o === 'object' && o.kind === 'register' && o.class !== 'control',
   );
+  // An immediate alone tells no width: PUSH means the code's own, not the one with the shortest encoding.
+  const immediateOnly =
+    operands.length > 0 && operands.every((o) => typeof o !== 'object' || o.kind === 'symbol');
   let best: Encoded | undefined;
   for (const form of formsOf(mnemonic)) {
     const implicit = operands.length === 0 && form.kinds.every(isImplicit);
     if (!implicit && form.kinds.length !== operands.length) continue;
     if (bits === 64 ? !form.info.mode64 : bits === 32 ? !form.info.mode32 : !form.info.mode16) continue;
     if (!implicit && !form.kinds.every((kind, i) => accepts(kind, operands[i], widthKnown))) continue;
+    if (immediateOnly && form.info.operandSize !== 0 && form.info.operandSize !== bits) continue;
     const encoded = encodeForm(form, bits, operands, prefix);
     if (encoded === undefined) continue;
     // A symbol needs the widest field that the form offers an address: 64 bits for MOV to a 64-bit register.

@@ -1,7 +1,54 @@
 /** Bootable images of the espfix kernel: Multiboot 1 and PVH, in one ELF32 file that holds 64-bit code. */
 
+import { createAssembler } from './assembler.ts';
+import { emitBoot } from './boot/boot.ts';
+import { emitStart } from './boot/start.ts';
+import { buildCases } from './cases.ts';
+import { interruptGate, segmentDescriptor, systemDescriptor, taskStateSegment } from './descriptors.ts';
+import { type Segment, writeElf32 } from './elf.ts';
+import { emitCalls } from './entry/calls.ts';
+import { emitEntries } from './entry/entry.ts';
+import { emitHandlers } from './entry/handlers.ts';
+import {
+  GDT_SIZE,
+  ist,
+  KERNEL_BASE,
+  LAPIC,
+  LAPIC_PHYSICAL,
+  LDT_ENTRIES,
+  LOAD_ADDRESS,
+  PAGE_SIZE,
+  PHYSICAL_MAP,
+  PHYSICAL_MAP_SIZE,
+  percpu,
+  percpuPage,
+  STACK_OFFSET,
+  STACK_PAGES,
+  STACKS_BASE,
+  selector,
+  stackNames,
+  TRAMPOLINE,
+  tss,
+  USER_AREA,
+  USER_AREA_PAGES,
+  USER_AREA_STRIDE,
+  USER_LAPIC,
+  USER_RODATA,
+  USER_TEXT,
+  vector,
+} from './layout.ts';
+import { PageTables, type Permissions } from './page-tables.ts';
 import type { CodeSegmentKind, ReturnPath, StackSegmentKind } from './report.ts';
+import { emitReporting } from './reporting.ts';
+import { stackTag } from './seed.ts';
+import { emitSerial } from './serial.ts';
+import { emitUser } from './user.ts';
+import { espfix32 } from './variants/espfix32.ts';
 import type { VariantName } from './variants/index.ts';
+import { linux } from './variants/linux.ts';
+import { none } from './variants/none.ts';
+import { prototype } from './variants/prototype.ts';
+import type { Variant } from './variants/variant.ts';
 
 /** One case of the built-in table, as the filter sees it. */
 export interface CaseInfo {
@@ -15,9 +62,9 @@ export interface CaseInfo {
 }
 
 export interface ImageOptions {
-  /** Most CPUs that the image will start, 1 to 64; the ones that answer at boot are used. Default 8. */
+  /** Most CPUs that the image will start, 1 to 32; the ones that answer at boot are used. Default 8. */
   readonly cpus?: number;
-  /** Moves kernel stacks, and ministacks where the variant randomizes them. Default 1. */
+  /** Moves kernel stacks, and ministacks where the variant randomizes them; 0 to 2^31-1. Default 1. */
   readonly seed?: number;
   /** Keeps only the cases for which it answers true. */
   readonly only?: (c: CaseInfo) => boolean;
@@ -33,15 +80,247 @@ export interface KernelImage {
   readonly variant: VariantName;
   /** The ELF32 file. */
   readonly elf: Uint8Array;
-  /** Linear addresses of labels: `return_to_user`, every `iretq.*`, entry points, user targets. */
+  /**
+   * Linear addresses of labels: `return_to_user` to `return_to_user_end`, every `iretq.*` and `sysretq.user`,
+   * the entries `vector.<n>` and `syscall_entry`, and the user targets `target.<bits>.<event>`.
+   */
   readonly symbols: ReadonlyMap<string, bigint>;
   /** The cases that the image will run on each CPU, in order. */
   readonly cases: readonly CaseInfo[];
   /** Kernel stacks by CPU: task stacks and IST stacks, for checks of stack discipline. */
   readonly stacks: readonly { readonly cpu: number; readonly name: string; readonly range: Range }[];
+  /** Pages that the kernel writes for user space to read: event counts. They change with injected events. */
+  readonly counters: readonly Range[];
 }
 
+/** Returns to user mode of the 64-bit kernel, by variant. */
+const variants64: Partial<Record<VariantName, Variant>> = { none, prototype, linux, espfix32 };
+
+const alignUp = (value: bigint, boundary = BigInt(PAGE_SIZE)) =>
+  ((value + boundary - 1n) / boundary) * boundary;
+
+/** How a section gets into memory: what it may be used for, in file order. */
+const sectionPlan: readonly {
+  readonly name: string;
+  readonly linear?: bigint;
+  readonly permissions?: Permissions;
+}[] = [
+  // Run at its physical address, under the boot page tables alone.
+  { name: '.boot' },
+  { name: '.text', permissions: { execute: true } },
+  { name: '.rodata', permissions: {} },
+  { name: '.trampoline', linear: TRAMPOLINE },
+  { name: '.user.text', linear: USER_TEXT, permissions: { execute: true, user: true } },
+  { name: '.user.rodata', linear: USER_RODATA, permissions: { user: true } },
+  { name: '.data', permissions: { write: true } },
+  { name: '.bss', permissions: { write: true } },
+];
+
 /** Builds the bootable image of a variant. Raises a RangeError for options out of range. */
-export function buildImage(variant: VariantName, options: ImageOptions = {}): KernelImage {
-  throw new Error(`the image of ${variant} for ${options.cpus ?? 8} CPUs is not assembled yet`);
+export function buildImage(variantName: VariantName, options: ImageOptions = {}): KernelImage {
+  const { cpus = 8, seed = 1, only = () => true } = options;
+  if (!Number.isInteger(cpus) || cpus < 1 || cpus > 32)
+    throw new RangeError(`cpus must be 1 to 32, not ${cpus}`);
+  if (!Number.isInteger(seed) || seed < 0 || seed > 0x7fff_ffff)
+    throw new RangeError(`seed must be 0 to 2147483647, not ${seed}`);
+  const variant = variants64[variantName];
+  if (variant === undefined) throw new RangeError(`variant ${variantName} has no 64-bit kernel`);
+  const cases = buildCases(variantName).filter(only);
+  const stacks = Array.from({ length: cpus }, (_, cpu) =>
+    stackNames.map((name, index) => {
+      const start = STACKS_BASE + (BigInt(stackTag(seed, cpu, index)) << 16n) + STACK_OFFSET;
+      return { cpu, name, range: { start, end: start + BigInt(STACK_PAGES * PAGE_SIZE) } };
+    }),
+  );
+
+  const a = createAssembler();
+  emitBoot(a);
+  a.section('.rodata');
+  a.align(16);
+  a.label('idt').zero(256 * 16);
+  emitStart(a, variant, cpus);
+  emitEntries(a, variant);
+  emitHandlers(a, variant);
+  emitCalls(a, variant, cpus);
+  emitSerial(a);
+  emitReporting(a, variant, cpus, seed);
+  a.section('.text').bits(64);
+  variant.emitFunctions?.(a, { cpus, seed });
+  emitUser(a, cases);
+  a.section('.data');
+  a.align(PAGE_SIZE);
+  a.label('percpu').zero(cpus * percpuPage.size);
+  a.section('.bss');
+  a.align(PAGE_SIZE);
+  a.label('stacks').zero(cpus * stackNames.length * STACK_PAGES * PAGE_SIZE);
+  a.label('user_areas').zero(cpus * (1 + USER_AREA_PAGES) * PAGE_SIZE);
+
+  // Physical addresses, in the order of the plan; the page tables come between data and bss.
+  const sizes = a.sizes();
+  const physical = new Map<string, bigint>();
+  const place = new Map<string, bigint>();
+  let at = LOAD_ADDRESS;
+  for (const { name, linear } of sectionPlan) {
+    if (name === '.bss') break;
+    physical.set(name, at);
+    place.set(name, linear ?? (name === '.boot' ? at : KERNEL_BASE + at));
+    at = alignUp(at + BigInt(sizes.get(name) ?? 0));
+  }
+  const tablesAt = at;
+  const tables = new PageTables(tablesAt);
+  const bootRoot = tables.newTable();
+  const root = tables.newTable();
+
+  a.constant('boot_pml4', bootRoot);
+  a.constant('kernel_pml4', root);
+  a.constant('trampoline_image', KERNEL_BASE + (physical.get('.trampoline') as bigint));
+  a.constant('trampoline_length', BigInt(sizes.get('.trampoline') ?? 0));
+
+  // The mappings of everything but bss do not depend on where bss is; its own are made when the number of
+  // tables is known, from a generous guess.
+  const TABLE_PAGES = 64 + 8 * cpus;
+  const bssAt = alignUp(tablesAt + BigInt(TABLE_PAGES * PAGE_SIZE));
+  physical.set('.bss', bssAt);
+  place.set('.bss', KERNEL_BASE + bssAt);
+  const linked = a.link(place);
+  const symbol = (name: string) => linked.symbols.get(name) as bigint;
+  const physicalOf = (name: string) => symbol(name) - KERNEL_BASE;
+
+  for (const { name, permissions } of sectionPlan) {
+    if (permissions === undefined) continue;
+    const size = sizes.get(name) ?? 0;
+    tables.map(root, place.get(name) as bigint, physical.get(name) as bigint, size, permissions);
+  }
+  // CPU 0 copies the trampoline to where it runs.
+  const trampolineAt = physical.get('.trampoline') as bigint;
+  tables.map(root, KERNEL_BASE + trampolineAt, trampolineAt, sizes.get('.trampoline') ?? 0, {});
+  tables.mapLarge(root, PHYSICAL_MAP, 0n, PHYSICAL_MAP_SIZE, { write: true });
+  tables.map(root, LAPIC, LAPIC_PHYSICAL, PAGE_SIZE, { write: true, cacheDisable: true });
+  tables.map(root, USER_LAPIC, LAPIC_PHYSICAL, PAGE_SIZE, { write: true, cacheDisable: true, user: true });
+  const stackBytes = STACK_PAGES * PAGE_SIZE;
+  for (const [i, { range }] of stacks.flat().entries())
+    tables.map(root, range.start, physicalOf('stacks') + BigInt(i * stackBytes), stackBytes, { write: true });
+  const areaBytes = (1 + USER_AREA_PAGES) * PAGE_SIZE;
+  for (let cpu = 0; cpu < cpus; cpu++) {
+    const linear = USER_AREA + BigInt(cpu) * USER_AREA_STRIDE;
+    const from = physicalOf('user_areas') + BigInt(cpu * areaBytes);
+    tables.map(root, linear, from, PAGE_SIZE, { user: true });
+    tables.map(root, linear + BigInt(PAGE_SIZE), from + BigInt(PAGE_SIZE), areaBytes - PAGE_SIZE, {
+      write: true,
+      user: true,
+    });
+  }
+  // While booting, low memory is mapped to itself in place of user space.
+  tables.mapLarge(bootRoot, 0n, 0n, PHYSICAL_MAP_SIZE, { write: true, execute: true });
+  tables.table(bootRoot).set(tables.table(root).subarray(256), 256);
+  const tableBytes = tables.bytes();
+  if (tableBytes.length > TABLE_PAGES * PAGE_SIZE) throw new RangeError('too many page-table pages');
+
+  const bytesOf = (name: string) => linked.sections.get(name)?.bytes ?? new Uint8Array();
+  fillIdt(bytesOf('.rodata'), Number(symbol('idt') - (place.get('.rodata') as bigint)), linked.symbols);
+  const percpuAt = Number(symbol('percpu') - (place.get('.data') as bigint));
+  for (let cpu = 0; cpu < cpus; cpu++) {
+    const page = bytesOf('.data').subarray(
+      percpuAt + cpu * percpuPage.size,
+      percpuAt + (cpu + 1) * percpuPage.size,
+    );
+    fillPercpu(page, {
+      cpu,
+      address: symbol('percpu') + BigInt(cpu * percpuPage.size),
+      stackTops: new Map(stacks[cpu].map(({ name, range }) => [name, range.end])),
+      userArea: USER_AREA + BigInt(cpu) * USER_AREA_STRIDE,
+      userCounters: symbol('user_areas') + BigInt(cpu * areaBytes),
+    });
+  }
+
+  const segments: Segment[] = [];
+  for (const { name, permissions } of sectionPlan) {
+    const address = physical.get(name) as bigint;
+    const size = sizes.get(name) ?? 0;
+    const write = permissions?.write ?? false;
+    const execute = permissions === undefined || (permissions.execute ?? false);
+    if (size === 0) continue;
+    if (name === '.bss') segments.push({ address, bytes: new Uint8Array(), memorySize: size, write });
+    else segments.push({ address, bytes: bytesOf(name), memorySize: size, write, execute });
+    if (name === '.data')
+      segments.push({
+        address: tablesAt,
+        bytes: tableBytes,
+        memorySize: TABLE_PAGES * PAGE_SIZE,
+        write: true,
+      });
+  }
+  return {
+    variant: variantName,
+    elf: writeElf32(symbol('start'), segments),
+    symbols: linked.symbols,
+    cases,
+    stacks: stacks.flat(),
+    counters: Array.from({ length: cpus }, (_, cpu) => {
+      const start = USER_AREA + BigInt(cpu) * USER_AREA_STRIDE;
+      return { start, end: start + BigInt(PAGE_SIZE) };
+    }),
+  };
+}
+
+/** Interrupt gates for all vectors: CPL 3 may raise #BP, INT 0x80 and, in this test kernel, INT 18. */
+function fillIdt(rodata: Uint8Array, offset: number, symbols: ReadonlyMap<string, bigint>): void {
+  const view = new DataView(rodata.buffer, rodata.byteOffset + offset, 256 * 16);
+  const stacks = new Map([
+    [1, ist.debug],
+    [2, ist.nmi],
+    [8, ist.doubleFault],
+    [18, ist.machineCheck],
+  ]);
+  for (let v = 0; v < 256; v++) {
+    const dpl = v === 3 || v === 18 || v === vector.syscall ? 3 : 0;
+    const address = symbols.get(`vector.${v}`) as bigint;
+    const [low, high] = interruptGate(selector.kernelCode, address, dpl, stacks.get(v) ?? 0);
+    view.setBigUint64(16 * v, low, true);
+    view.setBigUint64(16 * v + 8, high, true);
+  }
+}
+
+interface PercpuContents {
+  readonly cpu: number;
+  readonly address: bigint;
+  readonly stackTops: ReadonlyMap<string, bigint>;
+  readonly userArea: bigint;
+  readonly userCounters: bigint;
+}
+
+/** A CPU's area, GDT, TSS and empty LDT. */
+function fillPercpu(page: Uint8Array, c: PercpuContents): void {
+  const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
+  const top = (name: (typeof stackNames)[number]) => c.stackTops.get(name) as bigint;
+  view.setBigUint64(percpu.self, c.address, true);
+  view.setBigUint64(percpu.kernelStack, top('main'), true);
+  view.setBigUint64(percpu.mainStack, top('main'), true);
+  view.setBigUint64(percpu.childStack, top('child'), true);
+  view.setBigUint64(percpu.id, BigInt(c.cpu), true);
+  view.setBigUint64(percpu.userArea, c.userArea, true);
+  view.setBigUint64(percpu.userCounters, c.userCounters, true);
+
+  const flat = { limit: 0xfffff, pages: true } as const;
+  const gdt: bigint[] = [
+    0n,
+    segmentDescriptor({ kind: 'code32', ...flat, dpl: 0 }),
+    segmentDescriptor({ kind: 'code64', limit: 0, dpl: 0 }),
+    segmentDescriptor({ kind: 'data32', ...flat, dpl: 0 }),
+    segmentDescriptor({ kind: 'code32', ...flat, dpl: 3 }),
+    segmentDescriptor({ kind: 'data32', ...flat, dpl: 3 }),
+    segmentDescriptor({ kind: 'code64', limit: 0, dpl: 3 }),
+    segmentDescriptor({ kind: 'data32', ...flat, dpl: 0 }),
+    ...systemDescriptor('tss', c.address + BigInt(percpuPage.tss), tss.size - 1),
+    ...systemDescriptor('ldt', c.address + BigInt(percpuPage.ldt), LDT_ENTRIES * 8 - 1),
+  ];
+  if (gdt.length * 8 !== GDT_SIZE)
+    throw new RangeError('the GDT does not have the size that the layout says');
+  for (const [i, entry] of gdt.entries()) view.setBigUint64(percpuPage.gdt + 8 * i, entry, true);
+  const istStacks: bigint[] = [];
+  istStacks[ist.doubleFault - 1] = top('double-fault');
+  istStacks[ist.nmi - 1] = top('nmi');
+  istStacks[ist.debug - 1] = top('debug');
+  istStacks[ist.machineCheck - 1] = top('machine-check');
+  page.set(taskStateSegment(top('main'), istStacks), percpuPage.tss);
 }

@@ -71,6 +71,8 @@ export const LDT_ENTRIES = 32;
 
 /** Interrupt vectors beyond the exceptions. */
 export const vector = {
+  /** The 8259s' 16 lines, all masked. */
+  legacy: 0x20,
   timer: 0x40,
   ipi: 0x41,
   wake: 0x42,

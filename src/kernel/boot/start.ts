@@ -2,6 +2,7 @@
 
 import {
   type Assembler,
+  al,
   cr3,
   cr4,
   ds,
@@ -149,6 +150,7 @@ export function emitStart(a: Assembler, variant: Variant, cpus: number): void {
 
   a.cmp(qword(rbx, percpu.id), 0);
   a.jne('start_secondary');
+  a.call('mask_8259');
   a.call('serial_init');
   variant.emitBootSetup?.(a, cpus);
   if (cpus > 1) a.call('start_others');
@@ -163,6 +165,25 @@ export function emitStart(a: Assembler, variant: Variant, cpus: number): void {
   a.cli();
   a.hlt();
   a.jmp('park');
+
+  // The firmware left the 8259s on exception vectors: move them away and mask every line.
+  a.label('mask_8259');
+  for (const [port, value] of [
+    [0x20, 0x11],
+    [0xa0, 0x11],
+    [0x21, vector.legacy],
+    [0xa1, vector.legacy + 8],
+    [0x21, 0x04],
+    [0xa1, 0x02],
+    [0x21, 0x01],
+    [0xa1, 0x01],
+    [0x21, 0xff],
+    [0xa1, 0xff],
+  ]) {
+    a.mov(eax, value);
+    a.out(port, al);
+  }
+  a.ret();
 
   // INIT, two start-up IPIs, and a while for each processor to say that it is there (SDM Vol. 3A, Section 9.4.4).
   if (cpus > 1) {

@@ -253,7 +253,6 @@ function emitTurns(a: Assembler): void {
   a.ret();
 
   a.label('call.finish');
-  a.call('report_cpu');
   a.mov(rcx, mem(gs, percpu.id));
   a.mov(rax, mem('cpus_online'));
   a.inc(ecx);

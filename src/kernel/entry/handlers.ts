@@ -1,6 +1,6 @@
 /**
  * What the kernel does about each exception and interrupt. A handler gets the saved registers in RDI, and may
- * change any register but RBX, RBP, R12-R15, which the callee saves.
+ * change any register but RBX and RBP.
  */
 
 import {
@@ -64,6 +64,9 @@ export function emitHandlers(a: Assembler, variant: Variant): void {
     [vector.spurious, 'handle_spurious'],
     [vector.syscall, 'handle_int80'],
   ]);
+
+  // A masked 8259 may still raise its spurious lines 7 and 15.
+  for (const line of [7, 15]) handlers.set(vector.legacy + line, 'handle_spurious');
 
   // Events that need nothing done: NMI, #BP, #MC. User space sees a count of those that interrupted it.
   a.label('handle_event');

@@ -16,7 +16,7 @@ export interface Variant {
   readonly userIretLabels: readonly string[];
 
   /** Emits functions and data of the variant. */
-  emitFunctions?(a: Assembler, cpus: number): void;
+  emitFunctions?(a: Assembler, build: { readonly cpus: number; readonly seed: number }): void;
 
   /** Emits set-up on CPU 0 before the others run, in line; RBX must be preserved. */
   emitBootSetup?(a: Assembler, cpus: number): void;

@@ -1,0 +1,26 @@
+/** Where a build seed puts what a kernel would place at random. */
+
+import { stackPointers } from './cases.ts';
+
+/** A well-mixed 32-bit value of a seed and a purpose (the finalizer of MurmurHash3, public domain). */
+export function mix(seed: number, purpose: number): number {
+  let h = (seed ^ Math.imul(purpose + 1, 0x9e37_79b9)) >>> 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85eb_ca6b) >>> 0;
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2_ae35) >>> 0;
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
+/** Stacks that one seed tells apart: 32 CPUs of 8. */
+const TAGS = 256;
+
+/**
+ * Bits 31:16 of the addresses of a kernel stack: different for every stack of every CPU, and different from
+ * all that the cases put there.
+ */
+export function stackTag(seed: number, cpu: number, stack: number): number {
+  for (let attempt = 0; ; attempt++) {
+    const base = (mix(seed, attempt) % (0x1_0000 / TAGS)) * TAGS;
+    if (stackPointers.some((value) => value >>> 16 >= base && value >>> 16 < base + TAGS)) continue;
+    return base + cpu * 8 + stack;
+  }
+}

@@ -1,0 +1,14 @@
+/** No espfix: every return is a plain IRETQ from the kernel stack. */
+
+import type { Variant } from './variant.ts';
+
+export const espfix32: Variant = {
+  name: 'espfix32',
+  aliases: false,
+  userIretLabels: ['iretq.user'],
+  emitReturn(a) {
+    a.swapgs();
+    a.label('iretq.user');
+    a.iretq();
+  },
+};
