@@ -20,7 +20,7 @@ import {
 import { dispatchModule, END_HANDLER, JUMP_CONTEXT, JUMP_LINEAR, JUMP_OP, jumpSlot } from './dispatch.ts';
 import { formKey, formOf } from './handler-form.ts';
 import { Handlers, SYSTEM_KEY, UNIMPLEMENTED_KEY } from './handlers.ts';
-import { MISS, OP_AFTER, OP_HANDLER, OP_NEXT, OP_START, SHORT, UNIMPLEMENTED, writeOp } from './op.ts';
+import { BUDGET, MISS, OP_AFTER, OP_HANDLER, OP_NEXT, OP_START, SHORT, UNIMPLEMENTED, writeOp } from './op.ts';
 
 /** What the engine asks of arch and machine; `cpu` is a processor's number. */
 export interface Callbacks {
@@ -98,6 +98,7 @@ export class Interpreter {
   private readonly view: DataView;
   private readonly bytes: Uint8Array;
   private readonly words: BigUint64Array;
+  private readonly dwords: Uint32Array;
   private readonly handlers: Handlers;
   private readonly dispatch: (cpu: number, op: number) => number;
   private readonly instructions: (Instruction | undefined)[] = [];
@@ -113,6 +114,7 @@ export class Interpreter {
     this.view = new DataView(memory.buffer);
     this.bytes = new Uint8Array(memory.buffer);
     this.words = new BigUint64Array(memory.buffer, 0, layout.ram / 8);
+    this.dwords = new Uint32Array(memory.buffer, 0, layout.ram / 4);
     this.nextOp = this.firstOp();
 
     const cpuOf = (address: number) => (address - layout.state(0)) / STATE_SIZE;
@@ -224,6 +226,20 @@ export class Interpreter {
     this.view.setUint32(tlb + slot + 8, (host - Number(page & 0xffffffffn)) >>> 0, true);
   }
 
+  /**
+   * Looks up an access of `size` bytes in the fast TLB at `tlb`.
+   * @returns its WebAssembly address, or -1
+   */
+  fastAddress(tlb: number, linear: bigint, size: number): number {
+    const low = Number(linear & 0xffff_ffffn);
+    const entry = tlb + ((low >>> 12) & (FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY;
+    const { dwords } = this;
+    if (dwords[entry >> 2] !== (low & ~0xfff) >>> 0) return -1;
+    if (dwords[(entry >> 2) + 1] !== Number(linear >> 32n)) return -1;
+    if ((low & 0xfff) + size > PAGE_SIZE) return -1;
+    return (low + dwords[(entry >> 2) + 2]) >>> 0;
+  }
+
   /** Forgets all decoded code and all translations of every processor. */
   flushAll(): void {
     this.pages.clear();
@@ -261,6 +277,8 @@ export class Interpreter {
     const state = this.layout.state(cpu);
     let status = this.dispatch(state, 0);
     while (status === MISS || status === SHORT) {
+      // The fetch of an instruction beyond the budget may fault, and what is due before it comes first.
+      if (this.view.getInt32(state + offsetOf('remaining'), true) <= 0) return BUDGET;
       if (status === SHORT) this.single(state);
       status = this.dispatch(state, this.find(cpu, state));
     }
