@@ -195,6 +195,8 @@ export class Generator {
     let start = slotStart;
     const pageCrossing = (slotStart & 0xfff) > 0x1000 - SLOT_BYTES;
     const last = slot === SLOTS - 1;
+    // IRET checks the new RIP against the limit before the case begins.
+    if (last && this.#bits === 32) this.#cs = USER32_CS;
     if (pageCrossing) start += random.between(44, 63);
     else if (last) start += random.between(SLOT_BYTES, SLOT_BYTES + 60);
     else if (random.chance(0.2)) start += random.below(16);

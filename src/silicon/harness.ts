@@ -49,13 +49,14 @@ import {
   UC_MCONTEXT,
 } from './linux-abi.ts';
 
-const TEXT = 0x10_0000_0000n;
-const DATA = 0x10_1000_0000n;
+/** Addresses that arithmetic on edge values does not come upon. */
+const TEXT = 0x15b7_3a60_0000n;
+const DATA = 0x15b7_6c90_0000n;
 /** Mapped with bits 31:16 as a 16-bit stack segment is to find them in ESP (IRET leaves them). */
-const IRET_STACK = 0x20_0000_0000n + (BigInt(STACK_HIGH) << 16n);
+const IRET_STACK = 0x1a3d_0000_0000n + (BigInt(STACK_HIGH) << 16n);
 const IRET_STACK_BYTES = 0x10000;
 /** Second mapping of the code region, for writing. */
-const CODE_ALIAS = 0x30_0000_0000n;
+const CODE_ALIAS = 0x1c59_7d30_0000n;
 
 /** The most cases in one batch. */
 export const MAX_CASES = 8192;

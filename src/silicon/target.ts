@@ -56,6 +56,7 @@ export class Target {
   readonly #loaded = [-1, -1, -1, -1, -1, -1];
   #vector = -1;
   #error = 0;
+  #rip = 0n;
   #kind = KIND_EXCEPTION;
   /** What stopped cases that the machine cannot run, by message. */
   readonly unimplemented = new Map<string, number>();
@@ -84,6 +85,8 @@ export class Target {
         if (cpu.cpl !== 3) this.#kind = KIND_SYSCALL;
         this.#vector = vector;
         this.#error = errorCode ?? 0;
+        // A stopped delivery leaves RIP at a software interrupt, but the handler would have found it past it.
+        this.#rip = cpu.rip;
         return true;
       },
     };
@@ -134,6 +137,7 @@ export class Target {
     } catch (error) {
       if (!(error instanceof UnimplementedInstruction || error instanceof TripleFault)) throw error;
       this.#kind = KIND_INCOMPARABLE;
+      this.#rip = cpu.rip;
       const message = error instanceof Error ? error.message.replace(/.*: /, '') : 'triple fault';
       this.unimplemented.set(message, (this.unimplemented.get(message) ?? 0) + 1);
     }
@@ -157,7 +161,7 @@ export class Target {
     const { cpu } = this.#world;
     new BigUint64Array(results.buffer, results.byteOffset + at + RESULT.gpr, 16).set(cpu.gpr);
     results.setBigUint64(at + RESULT.rflags, readFlags(cpu), true);
-    results.setBigUint64(at + RESULT.rip, cpu.rip, true);
+    results.setBigUint64(at + RESULT.rip, this.#kind === KIND_TIMEOUT ? cpu.rip : this.#rip, true);
     results.setBigUint64(at + RESULT.cr2, cpu.cr2, true);
     results.setBigUint64(at + RESULT.fsBase, cpu.segBase[FS], true);
     results.setBigUint64(at + RESULT.gsBase, cpu.segBase[GS], true);
