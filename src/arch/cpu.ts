@@ -10,6 +10,13 @@ export interface EngineControl {
   flushTranslations(): void;
   /** Forgets the fast translations of the 4-KiB page at `linear`. */
   flushPage(linear: bigint): void;
+  /**
+   * The WebAssembly address of `size` bytes of RAM at `linear` by the fast TLB of `context` (mode.ts); -1 when it does
+   * not have them, which says nothing of the architecture.
+   */
+  fastAddress(linear: bigint, size: number, context: number, write: boolean): number;
+  /** Enters the page of `linear` there: RAM at `host`, the WebAssembly address of `linear` itself. */
+  fillFast(linear: bigint, host: number, context: number, write: boolean): void;
   /** Ends the current run after the instruction in progress, so that the machine looks at devices and events again. */
   endRun(): void;
 }
@@ -33,7 +40,15 @@ export class Cpu extends State {
   readonly bus: Bus;
   readonly interrupts: InterruptController;
   /** Set by the engine when it is attached. */
-  engine: EngineControl = { flushTranslations() {}, flushPage() {}, endRun() {} };
+  engine: EngineControl = {
+    flushTranslations() {},
+    flushPage() {},
+    fastAddress: () => -1,
+    fillFast() {},
+    endRun() {},
+  };
+  /** The machine's whole memory. */
+  readonly view: DataView;
   hooks: CpuHooks = {};
   /** A hook asked to stop the run, with its event undelivered; the instruction cycle clears this. */
   stopRequested = false;
@@ -54,6 +69,7 @@ export class Cpu extends State {
     archAddress: number,
   ) {
     super(memory, address);
+    this.view = new DataView(memory.buffer);
     this.index = index;
     this.bus = bus;
     this.interrupts = interrupts;

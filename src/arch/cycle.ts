@@ -80,6 +80,14 @@ export class Execution {
       cpu.engine = {
         flushTranslations: () => this.interpreter.flushTranslations(cpu.index),
         flushPage: (linear) => this.interpreter.flushPage(cpu.index, linear),
+        fastAddress: (linear, size, context, write) =>
+          this.interpreter.fastAddress(layout.fastTlb(cpu.index, context, write), linear, size),
+        fillFast: (linear, host, context, write) =>
+          this.interpreter.fillTranslation(
+            layout.fastTlb(cpu.index, context, write),
+            linear,
+            host - (host & 0xfff),
+          ),
         endRun: () => {
           this.yielded = true;
           this.endRun();

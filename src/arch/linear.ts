@@ -8,6 +8,7 @@ import { AC as AC_FLAG } from '../isa/flags.ts';
 import { FS, GS, type SegmentNumber, SS } from '../isa/state.ts';
 import type { Cpu } from './cpu.ts';
 import { AC, Fault, GP, SS as STACK_FAULT } from './fault.ts';
+import { TLB_NONE, tlbContext } from './mode.ts';
 import { type PageAccess, pageAccess, translate } from './paging.ts';
 
 /** How an access is judged by paging (SDM vol. 3A 4.6, "Determination of access mode"). */
@@ -84,6 +85,55 @@ function locate(
   return first;
 }
 
+const DR7_ENABLES = 0xffn;
+
+function readRam(view: DataView, at: number, size: AccessSize): bigint {
+  switch (size) {
+    case 1:
+      return BigInt(view.getUint8(at));
+    case 2:
+      return BigInt(view.getUint16(at, true));
+    case 4:
+      return BigInt(view.getUint32(at, true));
+    case 8:
+      return view.getBigUint64(at, true);
+  }
+}
+
+function writeRam(view: DataView, at: number, size: AccessSize, value: bigint): void {
+  switch (size) {
+    case 1:
+      view.setUint8(at, Number(value & 0xffn));
+      break;
+    case 2:
+      view.setUint16(at, Number(value & 0xffffn), true);
+      break;
+    case 4:
+      view.setUint32(at, Number(value & 0xffff_ffffn), true);
+      break;
+    case 8:
+      view.setBigUint64(at, value, true);
+      break;
+  }
+}
+
+/** The WebAssembly address of an access whose translation the engine has at hand, or -1. */
+function fastAddress(cpu: Cpu, linear: bigint, size: AccessSize, access: Access, write: boolean): number {
+  return cpu.engine.fastAddress(linear, size, tlbContext(cpu, access), write);
+}
+
+/** Gives the engine the translation of an access within one page. */
+function keep(cpu: Cpu, linear: bigint, physical: number, access: Access, write: boolean): void {
+  const context = tlbContext(cpu, access);
+  const host = cpu.bus.ramOffset(physical);
+  if (host < 0 || context === TLB_NONE || (cpu.dr[7] & DR7_ENABLES) !== 0n) return;
+  if (write) {
+    if (cpu.bus.code.hasCode(physical)) return;
+    cpu.bus.willWrite(physical);
+  }
+  cpu.engine.fillFast(cpu.longMode ? linear : linear & 0xffff_ffffn, host, context, write);
+}
+
 /**
  * Reads `size` bytes at `linear`, which wraps to 32 bits outside long mode. In long mode a non-canonical address
  * raises #GP(0), or #SS(0) where `stack`. Raises #PF, and #AC where armed.
@@ -95,9 +145,14 @@ export function readLinear(
   access: Access,
   stack = false,
 ): bigint {
+  const fast = fastAddress(cpu, linear, size, access, false);
+  if (fast >= 0) return readRam(cpu.view, fast, size);
   const mode = pageAccess(access.user, access.implicit, false, false);
   const physical = locate(cpu, linear, size, access, stack, mode);
-  if (second < 0) return cpu.bus.read(physical, size);
+  if (second < 0) {
+    keep(cpu, linear, physical, access, false);
+    return cpu.bus.read(physical, size);
+  }
   const rest = second;
   let value = 0n;
   for (let i = size - 1; i >= 0; i--) {
@@ -116,10 +171,16 @@ export function writeLinear(
   access: Access,
   stack = false,
 ): void {
+  const fast = fastAddress(cpu, linear, size, access, true);
+  if (fast >= 0) {
+    writeRam(cpu.view, fast, size, value);
+    return;
+  }
   const mode = pageAccess(access.user, access.implicit, true, false);
   const physical = locate(cpu, linear, size, access, stack, mode);
   const bits = BigInt.asUintN(size * 8, value);
   if (second < 0) {
+    keep(cpu, linear, physical, access, true);
     cpu.bus.write(physical, size, bits);
     return;
   }
@@ -132,6 +193,7 @@ export function writeLinear(
 
 /** Faults as a write there would; sets accessed and dirty flags, writes nothing. */
 export function probeWrite(cpu: Cpu, linear: bigint, size: AccessSize, access: Access, stack = false): void {
+  if (fastAddress(cpu, linear, size, access, true) >= 0) return;
   locate(cpu, linear, size, access, stack, pageAccess(access.user, access.implicit, true, false));
 }
 

@@ -14,15 +14,23 @@ import { AC } from '../isa/flags.ts';
 import { CS, SS } from '../isa/state.ts';
 import type { Cpu } from './cpu.ts';
 import { ATTRIBUTE_DB } from './descriptors.ts';
-import { alignmentChecked } from './linear.ts';
+import { type Access, alignmentChecked, atCpl } from './linear.ts';
 
 /** Contexts with fast TLBs of their own (engine/layout.ts). */
 const TLB_USER = 0;
 const TLB_SUPERVISOR = 1;
 const TLB_SUPERVISOR_AC = 2;
-const TLB_NONE = 3;
+export const TLB_NONE = 3;
 
 const CR4_SMAP = 1n << 21n;
+
+/** The fast TLB that serves an access: by its privilege, and by RFLAGS.AC where SMAP looks at it. */
+export function tlbContext(cpu: Cpu, access: Access): number {
+  if (access.user) return alignmentChecked(cpu) ? TLB_NONE : TLB_USER;
+  if (!access.implicit && (cpu.cr4 & CR4_SMAP) !== 0n && (cpu.flagsRest & AC) !== 0n)
+    return TLB_SUPERVISOR_AC;
+  return TLB_SUPERVISOR;
+}
 
 /** Sets `context`, `codeBase`, `tlbRead` and `tlbWrite` from the architectural state. */
 export function updateContext(cpu: Cpu, interpreter: Interpreter): void {
@@ -38,10 +46,7 @@ export function updateContext(cpu: Cpu, interpreter: Interpreter): void {
   }
   cpu.context = (interpreter.generation | bits) >>> 0;
 
-  let tlb = TLB_SUPERVISOR;
-  if (alignmentChecked(cpu)) tlb = TLB_NONE;
-  else if (cpu.cpl === 3) tlb = TLB_USER;
-  else if ((cpu.cr4 & CR4_SMAP) !== 0n && (cpu.flagsRest & AC) !== 0n) tlb = TLB_SUPERVISOR_AC;
+  const tlb = tlbContext(cpu, atCpl(cpu.cpl));
   cpu.tlbRead = interpreter.layout.fastTlb(cpu.index, tlb, false);
   cpu.tlbWrite = interpreter.layout.fastTlb(cpu.index, tlb, true);
 }
