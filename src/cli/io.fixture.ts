@@ -1,0 +1,43 @@
+/** Standard streams that a test fills and reads. */
+import type { Io, Output } from './io.ts';
+
+export interface CapturedIo extends Io {
+  readonly out: () => string;
+  readonly err: () => string;
+  /** Asks the command to end, as Ctrl-C does. */
+  readonly interrupt: () => void;
+}
+
+/** @param input what stands on standard input; undefined leaves it open and silent */
+export function capturedIo(input: string | undefined = '', terminal = false): CapturedIo {
+  const written: { out: Uint8Array[]; err: Uint8Array[] } = { out: [], err: [] };
+  const sink = (pieces: Uint8Array[]): Output => ({
+    isTerminal: terminal,
+    columns: terminal ? 80 : undefined,
+    write: (data) => pieces.push(typeof data === 'string' ? new TextEncoder().encode(data) : data),
+    flushed: async () => {},
+  });
+  const interrupts = new Set<() => void>();
+  return {
+    stdout: sink(written.out),
+    stderr: sink(written.err),
+    stdin: {
+      listen(callback) {
+        if (input === undefined) return () => {};
+        if (input !== '') callback(new TextEncoder().encode(input));
+        callback(undefined);
+        return () => {};
+      },
+    },
+    env: {},
+    onInterrupt(callback) {
+      interrupts.add(callback);
+      return () => interrupts.delete(callback);
+    },
+    out: () => Buffer.concat(written.out).toString('latin1'),
+    err: () => Buffer.concat(written.err).toString('latin1'),
+    interrupt: () => {
+      for (const callback of interrupts) callback();
+    },
+  };
+}

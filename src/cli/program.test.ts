@@ -1,0 +1,119 @@
+/** The command line: what is refused and how, and what `--help` costs. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import { helloImage } from '../peers/flat-image.fixture.ts';
+import { EXIT_STATUS_HELP } from './exit-status.ts';
+import { capturedIo } from './io.fixture.ts';
+import { espfix } from './program.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'espfix-cli-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const file = (name: string, bytes: Uint8Array | string) => {
+  writeFileSync(join(folder, name), bytes);
+  return join(folder, name);
+};
+const hello = helloImage('hello\n', 3);
+const helloFile = file('hello.elf', hello);
+const truncated = file('truncated.elf', hello.subarray(0, 60));
+const text = file('text', 'not an image');
+const empty = file('empty', '');
+
+describe('bad usage and bad input: one line that says what was expected, status 2', () => {
+  const cases: [args: string[], line: RegExp][] = [
+    [[], /no command: expected check, run/],
+    [['frobnicate'], /unknown command "frobnicate": expected check, run/],
+    [['--frobnicate'], /unknown option '--frobnicate'/],
+    [['check', '--frobnicate'], /unknown option '--frobnicate'/],
+    [['check', 'more'], /too many arguments/],
+    [['check', '--variant'], /--variant.*argument missing/],
+    [['check', '--variant', 'nope'], /--variant nope: unknown, expected one of none, prototype, linux/],
+    [['check', '--format', 'xml'], /--format.*'xml'.*expected text or json/],
+    [['check', '--cpus', '9'], /--cpus.*'9'.*expected a whole number from 1 to 8/],
+    [['run'], /missing required argument 'image'/],
+    [['run', 'a', 'b'], /too many arguments for 'run'/],
+    [['run', join(folder, 'absent')], /absent: no such file or directory/],
+    [['run', folder], /: is a directory, expected a file/],
+    [['run', join(helloFile, 'below')], /: a part of the path is not a directory/],
+    [['run', `${folder}/nul\0`], /nul\\x00: not a file name/],
+    [['run', `${folder}/two\nlines`], /two\\x0alines: no such file or directory/],
+    [['run', text], /text: format: expected an ELF executable or a Multiboot 1 image/],
+    [['run', empty], /empty: format: expected/],
+    [['run', truncated], /truncated.elf: .*expected/],
+    [['run', helloFile, '--memory', '1'], /hello.elf: ELF segment 0: .*expected within RAM/],
+    [['run', helloFile, '--memory', '0'], /--memory.*'0'.*expected a whole number from 1 to 3072/],
+    [['run', helloFile, '--memory', '1e3'], /--memory.*expected a whole number/],
+    [['run', helloFile, '--cpus', '-1'], /--cpus.*expected a whole number from 1 to 64/],
+    [['run', helloFile, '--timeout', '0'], /--timeout.*expected seconds/],
+    [['run', helloFile, '--timeout', 'soon'], /--timeout.*expected seconds/],
+    [['run', helloFile, '--max-instructions', '0'], /--max-instructions.*expected a whole number from 1/],
+    [['run', helloFile, '--initrd', join(folder, 'absent')], /absent: no such file or directory/],
+    [['run', helloFile, '--trace', join(folder, 'absent', 'trace')], /trace: no such file or directory/],
+    [['run', helloFile, '--trace', folder], /: is a directory, expected a file/],
+    [['image', '--variant', 'none'], /required option '-o, --output <file>' not specified/],
+    [['image', '-o', 'x'], /required option '--variant <name>' not specified/],
+    [['image', '--variant', 'nope', '-o', 'x'], /--variant nope: unknown, expected one of/],
+    [['image', '--variant', 'none', '-o', join(folder, 'absent', 'x')], /x: no such file or directory/],
+    [['image', '--variant', 'none', '-o', folder], /: is a directory, expected a file/],
+    [['silicon', 'more'], /too many arguments for 'silicon'/],
+    [['help', 'nope'], /help: no topic "nope"/],
+  ];
+
+  it.each(cases)('espfix %j', async (args, line) => {
+    const io = capturedIo();
+    expect(await espfix(args, io)).toBe(2);
+    expect(io.out()).toBe('');
+    expect(io.err()).toMatch(/^espfix: [^\n]+\n$/);
+    expect(io.err()).toMatch(line);
+  });
+});
+
+describe('help', () => {
+  it.each([
+    [['--help'], /Commands:/],
+    [['run', '--help'], /--max-instructions/],
+    [['help', 'run'], /--max-instructions/],
+    [['help'], /Commands:/],
+    [['--version'], /^\d+\.\d+\.\d+\n$/],
+  ])('espfix %j', async (args, pattern) => {
+    const io = capturedIo();
+    expect(await espfix(args, io)).toBe(0);
+    expect(io.out()).toMatch(pattern);
+    expect(io.err()).toBe('');
+  });
+
+  it('names every exit status, as the README does', async () => {
+    const io = capturedIo();
+    expect(await espfix(['help', 'exit-status'], io)).toBe(0);
+    expect(io.out()).toBe(EXIT_STATUS_HELP);
+    expect(readFileSync(new URL('../../README.md', import.meta.url), 'utf8')).toContain(
+      EXIT_STATUS_HELP.trim(),
+    );
+  });
+
+  it('loads nothing but commander before a command is chosen', () => {
+    const packages = new Set<string>();
+    const files = new Set<string>();
+    const visit = (path: string) => {
+      if (files.has(path)) return;
+      files.add(path);
+      const source = readFileSync(path, 'utf8');
+      for (const [, from] of source.matchAll(/^(?:import|export)\s+(?!type\b)[^;]*?from\s+'([^']+)';/gms)) {
+        if (from.startsWith('.')) visit(resolve(dirname(path), from));
+        else packages.add(from);
+      }
+    };
+    visit(fileURLToPath(new URL('./main.ts', import.meta.url)));
+    expect([...packages]).toEqual(['commander']);
+    expect([...files].map((path) => path.split('/').at(-1)).sort()).toEqual([
+      'exit-status.ts',
+      'failure.ts',
+      'io.ts',
+      'main.ts',
+      'program.ts',
+    ]);
+  });
+});
