@@ -3,7 +3,7 @@ import { AC, CF, readFlags, STATUS_FLAGS, writeFlags } from '../isa/flags.ts';
 import type { Operand } from '../isa/instruction.ts';
 import type { SystemMnemonic } from '../isa/mnemonics.ts';
 import { HALTED, RAX, RUNNING } from '../isa/state.ts';
-import { Fixture, FREE, faultOf, type Mode } from './cpu.fixture.ts';
+import { Fixture, faultOf, type Mode } from './cpu.fixture.ts';
 import { GP, UD } from './fault.ts';
 import { instruction, memory, register } from './instruction.fixture.ts';
 import { instructions } from './instructions.ts';
