@@ -6,7 +6,7 @@ import type { CheckedVariant } from '../check/check-variant.ts';
 import { toJson } from '../check/json.ts';
 import { type VariantName, variantNames } from '../kernel/variants/index.ts';
 import { checkTable } from './check-table.ts';
-import { CLEAN, FINDINGS } from './exit-status.ts';
+import { CLEAN, FINDINGS, INTERRUPTED } from './exit-status.ts';
 import { UserError } from './failure.ts';
 import type { Io } from './io.ts';
 import { startProgress } from './progress.ts';
@@ -36,41 +36,64 @@ export async function check(options: CheckCommandOptions, io: Io): Promise<numbe
   return ok ? CLEAN : FINDINGS;
 }
 
+/** Runs one variant somewhere. */
+interface Runner {
+  run(variant: VariantName, onProgress: (done: number, total: number) => void): Promise<CheckedVariant>;
+  end(): Promise<void>;
+}
+
 async function checkAll(names: readonly VariantName[], cpus: number, io: Io): Promise<CheckedVariant[]> {
   const state = new Map(names.map((name) => [name, 'waiting']));
   const line = () => `checking: ${names.map((name) => `${name} ${state.get(name)}`).join(', ')}`;
   const progress = await startProgress(io, `checking ${names.join(', ')}`);
-  const pool = new Tinypool({
-    // The same file in the sources and as built.
-    filename: new URL(
-      import.meta.url.endsWith('.ts') ? './check-worker.ts' : './check-worker.js',
-      import.meta.url,
-    ).href,
-    minThreads: 1,
-    maxThreads: Math.min(names.length, availableParallelism()),
-  });
-  const forget = io.onInterrupt(() => process.exit(130));
+  const runner = import.meta.url.endsWith('.ts') ? inThisThread(cpus) : inWorkers(cpus, names.length);
+  const forget = io.onInterrupt(() => process.exit(INTERRUPTED));
   try {
     return await Promise.all(
       names.map(async (variant) => {
-        const { port1, port2 } = new MessageChannel();
-        port1.on('message', ({ done, total }: { done: number; total: number }) => {
+        const result = await runner.run(variant, (done, total) => {
           state.set(variant, `${done}/${total}`);
           progress.update(line());
         });
-        try {
-          const result = await pool.run({ variant, cpus, progress: port2 }, { transferList: [port2] });
-          state.set(variant, 'done');
-          progress.update(line());
-          return result as CheckedVariant;
-        } finally {
-          port1.close();
-        }
+        state.set(variant, 'done');
+        progress.update(line());
+        return result;
       }),
     );
   } finally {
     forget();
     progress.end();
-    await pool.destroy();
+    await runner.end();
   }
+}
+
+function inWorkers(cpus: number, tasks: number): Runner {
+  const pool = new Tinypool({
+    filename: new URL('./check-worker.js', import.meta.url).href,
+    minThreads: 1,
+    maxThreads: Math.min(tasks, availableParallelism()),
+  });
+  return {
+    async run(variant, onProgress) {
+      const { port1, port2 } = new MessageChannel();
+      port1.on('message', ({ done, total }: { done: number; total: number }) => onProgress(done, total));
+      try {
+        return await pool.run({ variant, cpus, progress: port2 }, { transferList: [port2] });
+      } finally {
+        port1.close();
+      }
+    },
+    end: () => pool.destroy(),
+  };
+}
+
+/** For the sources themselves, which a worker thread cannot load without help. */
+function inThisThread(cpus: number): Runner {
+  return {
+    async run(variant, onProgress) {
+      const { checkVariant } = await import('../check/check-variant.ts');
+      return checkVariant(variant, { cpus, onProgress });
+    },
+    end: async () => {},
+  };
 }
