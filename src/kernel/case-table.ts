@@ -29,6 +29,8 @@ export const record = {
   prefix: 64,
   suffix: 72,
   suffixLength: 80,
+  /** Another vector + 1 that is as good as the expected one. */
+  alternativeFault: 84,
   size: 88,
 } as const;
 
@@ -106,7 +108,7 @@ export function emitCaseTable(a: Assembler, cases: readonly Case[]): void {
     a.dd(codeSelector(c.cs), stackSelector(c.ss), recordRip);
     a.dd(c.expected === undefined ? 0 : c.expected.vector + 1, c.expected?.error ?? 0, prefix.length);
     a.dq(sym(`case_text.${i}`), sym(`case_text.${i}`, prefix.length));
-    a.dd(suffix.length, 0);
+    a.dd(suffix.length, c.expected?.alternative === undefined ? 0 : c.expected.alternative + 1);
   }
   a.label('cases_end');
   for (const [i, c] of cases.entries()) {

@@ -159,6 +159,8 @@ export const percpu = words([
   'espfixWrite',
   /** ESP and SS for LSS. */
   'espfixPointer',
+  /** A register's value while the stack is moved. */
+  'fixScratch',
   /** Faulting address as the entry code found it. */
   'cr2',
 ]);

@@ -241,6 +241,8 @@ function emitCaseLine(a: Assembler, texts: Texts, hex: (digits: number) => void)
   a.mov(eax, mem(r13, user.fault));
   a.cmp(eax, mem(r12, record.expectedFault));
   a.je('.print');
+  a.cmp(eax, mem(r12, record.alternativeFault));
+  a.je('.print');
   a.label('.bad');
   a.xor(r15d, r15d);
   a.label('.print');

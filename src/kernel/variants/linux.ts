@@ -1,14 +1,155 @@
-/** No espfix: every return is a plain IRETQ from the kernel stack. */
+/**
+ * espfix64 as merged in Linux 3.16. A return whose SS is an LDT selector takes its frame to a 64-byte ministack
+ * whose aliases are read-only; the frame is written through another mapping of the same page. All ministacks
+ * exist before the CPU that uses them runs; which page and slot they take depends on the build seed.
+ *
+ * If the IRETQ there faults, the processor cannot push the exception frame onto the read-only ministack, and
+ * raises #DF, whose handler has a stack of its own: it turns the double fault into the #GP(0) that user space
+ * should get.
+ */
 
+import {
+  byte,
+  eax,
+  ecx,
+  gs,
+  mem,
+  qword,
+  r14,
+  r15,
+  r15d,
+  rax,
+  rbx,
+  rcx,
+  rdi,
+  rdx,
+  rsi,
+  rsp,
+  sym,
+} from '../assembler.ts';
+import { emitRegion, emitSpread, region } from '../espfix/region.ts';
+import {
+  ESPFIX_BASE,
+  ESPFIX_STACK_SIZE,
+  FRAME_SIZE,
+  frame,
+  PAGE_SIZE,
+  percpu,
+  percpuPage,
+  regs,
+  selector,
+} from '../layout.ts';
+import { mix } from '../seed.ts';
 import type { Variant } from './variant.ts';
+
+const STACKS_PER_PAGE = PAGE_SIZE / ESPFIX_STACK_SIZE;
+/** Ministack pages that fit the PGD slot: 2^39 / 2^16 aliases / 4096. */
+const PAGES = 2048;
+
+/** Words of a ministack: RAX, then the IRETQ frame. */
+const ministack = { rax: 0, frame: 8 } as const;
 
 export const linux: Variant = {
   name: 'linux',
-  aliases: false,
+  aliases: true,
   userIretLabels: ['iretq.user'],
+
   emitReturn(a) {
     a.swapgs();
+    a.test(byte(rsp, frame.ss), 4);
+    a.jnz('return_to_ldt');
     a.label('iretq.user');
     a.iretq();
+
+    a.label('return_to_ldt');
+    a.push(rdi);
+    a.swapgs();
+    a.mov(rdi, mem(gs, percpu.espfixWrite));
+    a.mov(mem(rdi, ministack.rax), rax);
+    for (const word of [frame.rip, frame.cs, frame.rflags, frame.ss, frame.rsp]) {
+      a.mov(rax, mem(rsp, 8 + word));
+      a.mov(mem(rdi, ministack.frame + word), rax);
+    }
+    // The user's ESP, read last, chooses the alias: IRET keeps bits 31:16 of whatever RSP is.
+    a.and(eax, 0xffff_0000);
+    a.pop(rdi);
+    a.or(rax, mem(gs, percpu.espfixStack));
+    a.swapgs();
+    a.mov(rsp, rax);
+    a.pop(rax);
+    a.label('iretq.espfix');
+    a.iretq();
+  },
+
+  emitBootSetup(a, cpus) {
+    a.xor(r15d, r15d);
+    a.label('.ministack');
+    a.call('espfix_set_up');
+    a.inc(r15d);
+    a.cmp(r15d, cpus);
+    a.jb('.ministack');
+  },
+
+  emitFunctions(a, { seed }) {
+    emitRegion(a, region.readOnly);
+    const random = mix(seed, 0x510);
+    const slot = random % STACKS_PER_PAGE;
+    const page = Math.floor(random / STACKS_PER_PAGE) % PAGES;
+
+    // espfix_set_up(CPU in R15): maps its ministack and tells it where.
+    a.label('espfix_set_up');
+    a.mov(rax, r15);
+    a.shr(eax, Math.log2(STACKS_PER_PAGE));
+    a.instruction('xor', eax, page);
+    a.shl(rax, Math.log2(PAGE_SIZE));
+    a.mov(rcx, r15);
+    a.add(ecx, slot);
+    a.and(ecx, STACKS_PER_PAGE - 1);
+    a.shl(ecx, Math.log2(ESPFIX_STACK_SIZE));
+    a.or(rax, rcx);
+    emitSpread(a, rcx);
+    a.mov(r14, rax);
+    a.mov(rdi, rax);
+    a.call('espfix_map');
+    a.mov(rcx, r14);
+    a.and(ecx, PAGE_SIZE - 1);
+    a.add(rcx, rax);
+    a.mov(rax, r15);
+    a.instruction('imul', rax, rax, percpuPage.size);
+    a.mov(rdx, sym('percpu'));
+    a.mov(mem(rax, rdx, percpu.espfixStack), r14);
+    a.mov(mem(rax, rdx, percpu.espfixWrite), rcx);
+    a.ret();
+  },
+
+  emitDoubleFault(a) {
+    // Only the IRETQ on a ministack is expected to get here.
+    a.cmp(qword(rdi, regs.cs), selector.kernelCode);
+    a.jne('.not_espfix');
+    a.lea(rax, mem('iretq.espfix'));
+    a.cmp(mem(rdi, regs.rip), rax);
+    a.jne('.not_espfix');
+    a.mov(rsi, mem(rdi, regs.rsp));
+    a.mov(rax, rsi);
+    a.shr(rax, 39);
+    a.cmp(eax, Number(ESPFIX_BASE >> 39n));
+    a.jne('.not_espfix');
+    // As if #GP(0) had come in user mode: the frame that IRETQ refused, on the task's stack. The handler
+    // returns into the #GP entry with the user's registers and GS base as they were at the IRETQ.
+    a.push(rbx);
+    a.mov(rbx, rdi);
+    a.mov(rdx, mem(gs, percpu.kernelStack));
+    a.sub(rdx, FRAME_SIZE);
+    a.mov(rdi, rdx);
+    a.mov(ecx, FRAME_SIZE / 8);
+    a.rep().movsq();
+    a.mov(qword(rdx, -8), 0);
+    a.sub(rdx, 8);
+    a.mov(mem(rbx, regs.rsp), rdx);
+    a.lea(rax, mem('vector.13'));
+    a.mov(mem(rbx, regs.rip), rax);
+    a.pop(rbx);
+    a.ret();
+    a.label('.not_espfix');
   },
 };
