@@ -5,6 +5,7 @@
  * vol. 1 3.3.7.1 (canonical addresses).
  */
 import { AC as AC_FLAG } from '../isa/flags.ts';
+import { highHalf } from '../isa/halves.ts';
 import { FS, GS, type SegmentNumber, SS } from '../isa/state.ts';
 import type { Cpu } from './cpu.ts';
 import { AC, Fault, GP, SS as STACK_FAULT } from './fault.ts';
@@ -35,8 +36,8 @@ export function atCpl(cpl: number): Access {
 
 /** Bits 63:47 of `linear` are all alike: it is canonical for 48-bit linear addresses. */
 export function isCanonical(linear: bigint): boolean {
-  const top = linear >> 47n;
-  return top === 0n || top === 0x1ffffn;
+  const top = highHalf(linear) >>> 15;
+  return top === 0 || top === 0x1ffff;
 }
 
 const CR0_AM = 1n << 18n;

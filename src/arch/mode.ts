@@ -6,6 +6,7 @@ import {
   CONTEXT_CODE_32,
   CONTEXT_CODE_64,
   CONTEXT_LIMITED,
+  CONTEXT_REAL,
   CONTEXT_STACK_32,
   CONTEXT_USER,
   type Interpreter,
@@ -42,6 +43,7 @@ export function updateContext(cpu: Cpu, interpreter: Interpreter): void {
     if (cpu.segAttributes[CS] & ATTRIBUTE_DB) bits |= CONTEXT_CODE_32;
     if (cpu.segAttributes[SS] & ATTRIBUTE_DB) bits |= CONTEXT_STACK_32;
     if (cpu.segLimit[CS] !== 0xffff_ffff) bits |= CONTEXT_LIMITED;
+    if (cpu.realAddressing) bits |= CONTEXT_REAL;
     cpu.codeBase = cpu.segBase[CS];
   }
   cpu.context = (interpreter.generation | bits) >>> 0;

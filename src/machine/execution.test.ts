@@ -196,3 +196,34 @@ describe('precise faults', () => {
     expect(machine.registers().rsi).toBe(32n);
   });
 });
+
+describe('VEX-encoded instructions (SDM vol. 2A 2.3)', () => {
+  // ANDN EAX, EBX, ECX
+  const andn = [0xc4, 0xe2, 0x60, 0xf2, 0xc1];
+
+  it('exist in protected mode', () => {
+    const { machine } = machineWith((a) => {
+      a.mov(ebx, 0x0f);
+      a.mov(ecx, 0xff);
+      a.db(...andn);
+      a.label('end');
+      a.jmp('end');
+    });
+    machine.run({ maxInstructions: 5 });
+    expect(machine.registers().rax).toBe(0xf0n);
+  });
+
+  it('are #UD in real-address mode', () => {
+    const machine = Machine.create({ memory: 16 });
+    machine.writePhysical(0x8000, new Uint8Array(andn));
+    machine.setRegister('cs', 0n);
+    machine.setRegister('rip', 0x8000n);
+    const vectors: number[] = [];
+    machine.on('deliver', (_cpu, vector) => {
+      vectors.push(vector);
+      return true;
+    });
+    expect(machine.step().reason).toBe('hook');
+    expect(vectors).toEqual([6]);
+  });
+});

@@ -566,6 +566,11 @@ export class HandlerBuilder implements Builder {
       .i64(BigInt(bytes - 1))
       .op(Op.i64Add);
     code.get(element).memory(Memory.i64Load32U, high).op(Op.i64GtU).op(Op.i32Or).if();
+    // A flat segment has no end: accesses run on at address 0 (segmentToLinear in arch/linear.ts).
+    code.get(element).memory(Memory.i32Load, low).op(Op.i32Eqz);
+    code.get(element).memory(Memory.i32Load, high).i32(-1).op(Op.i32Eq).op(Op.i32And);
+    this.pushSegmentBase(fixed);
+    code.op(Op.i64Eqz).op(Op.i32And).op(Op.i32Eqz).if();
     if (fixed !== undefined) {
       this.fault(fixed === SS ? STACK_FAULT : GP, 0);
     } else {
@@ -579,13 +584,19 @@ export class HandlerBuilder implements Builder {
       code.op(Op.end);
       this.fault(GP, 0);
     }
-    code.op(Op.end);
+    code.op(Op.end).op(Op.end);
     this.push64(offset);
+    this.pushSegmentBase(fixed);
+    code.op(Op.i64Add).i64(0xffffffffn).op(Op.i64And).set(linear);
+    return linear;
+  }
+
+  /** The base of a fixed segment, or of the instruction's, on the stack. */
+  private pushSegmentBase(fixed: SegmentNumber | undefined): void {
+    const { code } = this;
     if (fixed !== undefined) code.get(CPU).memory(Memory.i64Load, offsetOf('segBase', fixed));
     else
       code.get(CPU).get(OP).memory(Memory.i32Load, OP_SEGMENT_BASE).op(Op.i32Add).memory(Memory.i64Load, 0);
-    code.op(Op.i64Add).i64(0xffffffffn).op(Op.i64And).set(linear);
-    return linear;
   }
 
   /** The `access` argument of the slow paths, on the stack. */

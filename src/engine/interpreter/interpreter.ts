@@ -4,6 +4,8 @@
  * What a processor is (paging, segments, exceptions) it knows only through {@link Callbacks}, which arch provides.
  */
 import { decode } from '../../isa/decode/decode.ts';
+import { vexMnemonics } from '../../isa/decode/vex.ts';
+import { highHalf, lowHalf } from '../../isa/halves.ts';
 import type { CodeSize, Instruction } from '../../isa/instruction.ts';
 import { systemMnemonics } from '../../isa/mnemonics.ts';
 import { offsetOf, STATE_SIZE } from '../../isa/state.ts';
@@ -20,7 +22,17 @@ import {
 import { dispatchModule, END_HANDLER, JUMP_CONTEXT, JUMP_LINEAR, JUMP_OP, jumpSlot } from './dispatch.ts';
 import { formKey, formOf } from './handler-form.ts';
 import { Handlers, SYSTEM_KEY, UNIMPLEMENTED_KEY } from './handlers.ts';
-import { BUDGET, MISS, OP_AFTER, OP_HANDLER, OP_NEXT, OP_START, SHORT, UNIMPLEMENTED, writeOp } from './op.ts';
+import {
+  BUDGET,
+  MISS,
+  OP_AFTER,
+  OP_HANDLER,
+  OP_NEXT,
+  OP_START,
+  SHORT,
+  UNIMPLEMENTED,
+  writeOp,
+} from './op.ts';
 
 /** What the engine asks of arch and machine; `cpu` is a processor's number. */
 export interface Callbacks {
@@ -55,9 +67,11 @@ export const CONTEXT_USER = 8;
 export const CONTEXT_LIMITED = 16;
 /** Runs of one instruction each, for stepping and for the end of a budget. */
 export const CONTEXT_SINGLE = 32;
-const CONTEXT_BITS = 6;
+/** Real-address or virtual-8086 mode, where instructions that only VEX encodes do not exist. */
+export const CONTEXT_REAL = 64;
+const CONTEXT_BITS = 7;
 /** The bits that the decoding of an instruction depends on. */
-const DECODE_BITS = CONTEXT_CODE_32 | CONTEXT_CODE_64 | CONTEXT_STACK_32 | CONTEXT_SINGLE;
+const DECODE_BITS = CONTEXT_CODE_32 | CONTEXT_CODE_64 | CONTEXT_STACK_32 | CONTEXT_SINGLE | CONTEXT_REAL;
 
 const PAGE_SIZE = 4096;
 const BLOCK_INSTRUCTIONS = 64;
@@ -220,10 +234,11 @@ export class Interpreter {
    * @param tlb `tlbRead` or `tlbWrite` of the processor
    */
   fillTranslation(tlb: number, linear: bigint, host: number): void {
-    const slot = Number((linear >> 12n) & BigInt(FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY;
-    const page = BigInt.asUintN(64, linear & ~0xfffn);
-    this.words[(tlb + slot) / 8] = page;
-    this.view.setUint32(tlb + slot + 8, (host - Number(page & 0xffffffffn)) >>> 0, true);
+    const page = lowHalf(linear) & -PAGE_SIZE;
+    const at = (tlb + ((page >>> 12) & (FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY) >> 2;
+    this.dwords[at] = page;
+    this.dwords[at + 1] = highHalf(linear);
+    this.dwords[at + 2] = host - page;
   }
 
   /**
@@ -231,11 +246,11 @@ export class Interpreter {
    * @returns its WebAssembly address, or -1
    */
   fastAddress(tlb: number, linear: bigint, size: number): number {
-    const low = Number(linear & 0xffff_ffffn);
+    const low = lowHalf(linear);
     const entry = tlb + ((low >>> 12) & (FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY;
     const { dwords } = this;
     if (dwords[entry >> 2] !== (low & ~0xfff) >>> 0) return -1;
-    if (dwords[(entry >> 2) + 1] !== Number(linear >> 32n)) return -1;
+    if (dwords[(entry >> 2) + 1] !== highHalf(linear)) return -1;
     if ((low & 0xfff) + size > PAGE_SIZE) return -1;
     return (low + dwords[(entry >> 2) + 2]) >>> 0;
   }
@@ -328,7 +343,7 @@ export class Interpreter {
     let at = host;
     const most = context & CONTEXT_SINGLE ? 1 : BLOCK_INSTRUCTIONS;
     while (decoded.length < most) {
-      const instruction = decode(this.bytes, at, end, codeSize);
+      const instruction = legalIn(context, decode(this.bytes, at, end, codeSize));
       if (!instruction) break;
       decoded.push(instruction);
       at += instruction.length;
@@ -371,7 +386,7 @@ export class Interpreter {
       const host = this.callbacks.ramOffset(at);
       bytes[count] = host < 0 ? this.callbacks.readByte(at) : this.bytes[host];
       at++;
-      instruction = decode(bytes, 0, count + 1, codeSize);
+      instruction = legalIn(context, decode(bytes, 0, count + 1, codeSize));
     }
     if (!instruction) throw new Error('the decoder wants more than 15 bytes');
     const op = this.layout.ops + cpu * 2 * OP_SIZE;
@@ -405,6 +420,13 @@ export class Interpreter {
     this.handlers.install();
     return at + OP_SIZE;
   }
+}
+
+/** The instruction as the context has it: #UD for VEX where there is none (SDM vol. 2A 2.3, "VEX prefix"). */
+function legalIn(context: number, instruction: Instruction | null): Instruction | null {
+  if (!instruction || !(context & CONTEXT_REAL) || !vexMnemonics.has(instruction.mnemonic))
+    return instruction;
+  return { ...instruction, mnemonic: 'invalid', operands: [] };
 }
 
 function sizesOf(context: number): { codeSize: CodeSize; stackSize: CodeSize } {
