@@ -98,6 +98,8 @@ export class Board {
 
   /** The state in which PC firmware hands the machine to a kernel. */
   initialiseAsFirmware(): void {
+    // The timer first: the edge of its output is forgotten when the 8259s are initialised.
+    this.pit.initialiseAsFirmware();
     this.pic.initialiseAsFirmware();
     this.localApics[0].initialiseAsFirmware();
   }

@@ -321,6 +321,11 @@ export class I8254 implements TimedDevice, Saved<I8254State> {
     if (now > this.#settledAt) this.#settledAt = now;
   }
 
+  /** As PC firmware leaves channel 0, but stopped: in mode 2, with its output high. */
+  initialiseAsFirmware(): void {
+    this.#write(3, 0x34);
+  }
+
   save(): I8254State {
     const [a, b, c] = this.#channels;
     return {

@@ -30,6 +30,11 @@ class Rig {
     this.rtc.portWrite(0x71, 1, value);
     return this;
   }
+  /** Time has come to `now`. */
+  at(now: number): void {
+    this.now = now;
+    this.rtc.advance(now);
+  }
   /** Hours, minutes, seconds. */
   get time(): number[] {
     return [this.in(4), this.in(2), this.in(0)];
@@ -142,7 +147,7 @@ describe('interrupts', () => {
     rig.out(0xb, 0x12);
     rig.now = SECOND / 2;
     expect(rig.rtc.deadline()).toBe(SECOND);
-    rig.rtc.advance((rig.now = SECOND));
+    rig.at(SECOND);
     expect(rig.line).toBe(true);
     expect(rig.in(0xc) & 0x90).toBe(0x90);
     expect(rig.rtc.deadline()).toBe(2 * SECOND);
@@ -152,7 +157,7 @@ describe('interrupts', () => {
     rig.out(1, 0x05).out(3, 0xff).out(5, 0xc0).out(0xb, 0x22);
     const at: number[] = [];
     for (let s = 1; s <= 70; s++) {
-      rig.rtc.advance((rig.now = s * SECOND));
+      rig.at(s * SECOND);
       if (rig.in(0xc) & 0x20) at.push(s);
     }
     expect(at).toEqual([5, 65]);
