@@ -7,7 +7,8 @@
  * Rules for semantics:
  * - Every access that may fault comes before the first change of architectural state, so that a fault finds
  *   the state of the instruction's start. A read-modify-write uses {@link Builder.readForWrite}; several stores are
- *   preceded by {@link Builder.probeWrite}. `setRip` comes last.
+ *   preceded by {@link Builder.probeWrite}. `setRip` comes last. Only where the processor itself leaves partial results
+ *   do semantics: CALL, ENTER, PUSHA (memory), POPA (registers).
  * - Static facts ({@link Form}) may steer which operations are emitted (TypeScript `if`); run-time values may not
  *   (use `when`, `select`, `loop`).
  * - Operations work modulo 2^width on operands of equal width. Booleans are of width 1.

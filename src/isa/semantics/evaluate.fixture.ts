@@ -43,7 +43,13 @@ export interface Guest {
 
 export type Outcome =
   | { readonly kind: 'next' | 'again' | 'jump' }
-  | { readonly kind: 'fault'; readonly vector: number; readonly errorCode: number | undefined };
+  | {
+      readonly kind: 'fault';
+      readonly vector: number;
+      readonly errorCode: number | undefined;
+      /** Linear address of a page fault. */
+      readonly address: bigint | undefined;
+    };
 
 class Known implements Value, Variable {
   readonly assignable = true;
@@ -345,7 +351,7 @@ class Evaluator implements Builder {
     let value = 0n;
     for (let i = 0n; i < width / 8; i++) {
       const byte = this.guest.memory.get(linear + i);
-      if (byte === undefined) this.fault(14, 4);
+      if (byte === undefined) this.pageFault(linear + i, 4);
       else value |= BigInt(byte) << (8n * i);
     }
     return new Known(width, value);
@@ -376,8 +382,8 @@ class Evaluator implements Builder {
   probeWrite(segment: SegmentReference, offset: Value, width: OperandWidth): void {
     const linear = this.linearOf(segment, offset);
     for (let address = linear; address < linear + BigInt(width / 8); address++) {
-      if (this.guest.memory.get(address) === undefined) this.fault(14, 6);
-      if (this.guest.readOnlyPages?.has(address >> 12n)) this.fault(14, 7);
+      if (this.guest.memory.get(address) === undefined) this.pageFault(address, 6);
+      if (this.guest.readOnlyPages?.has(address >> 12n)) this.pageFault(address, 7);
     }
   }
 
@@ -442,7 +448,10 @@ class Evaluator implements Builder {
     throw new Ended({ kind: 'again' });
   }
   fault(vector: number, errorCode?: number): void {
-    throw new Ended({ kind: 'fault', vector, errorCode });
+    throw new Ended({ kind: 'fault', vector, errorCode, address: undefined });
+  }
+  private pageFault(address: bigint, errorCode: number): void {
+    throw new Ended({ kind: 'fault', vector: 14, errorCode, address });
   }
 
   variable(initial: Value): Variable {

@@ -41,8 +41,8 @@ function setFlagsOf(b: Builder, { x, y, difference }: Comparison): void {
  * One run of the handler is one iteration: a fault in a later one finds the registers of that iteration's start, but
  * the flags of the whole instruction's start (SDM vol. 2, REP), since the last comparison alone sets them.
  *
- * `pointers` are the registers that a count of zero writes, too, though with their own values: with 32-bit
- * addresses in 64-bit mode that clears bits 63:32 (of rCX always; of the pointers as the processor does).
+ * With 32-bit addresses in 64-bit mode, a repeat prefix clears bits 63:32 of rCX and of `pointers` before anything else:
+ * for a count of zero too, and even where the first access faults (measured on Intel silicon).
  */
 function repeated(element: Element, pointers: readonly number[] = []): Semantic {
   return (b) => {
@@ -52,6 +52,8 @@ function repeated(element: Element, pointers: readonly number[] = []): Semantic 
       if (comparison) setFlagsOf(b, comparison);
       return;
     }
+    if (codeSize === 64 && addressSize === 32)
+      for (const register of [RCX, ...pointers]) b.setRegister(register, b.getRegister(register, 32));
     b.when(
       isNonzero(b, b.getRegister(RCX, addressSize)),
       () => {
@@ -66,10 +68,6 @@ function repeated(element: Element, pointers: readonly number[] = []): Semantic 
         } else {
           b.when(left, () => b.again());
         }
-      },
-      () => {
-        if (codeSize !== 64 || addressSize !== 32) return;
-        for (const register of [RCX, ...pointers]) b.setRegister(register, b.getRegister(register, 32));
       },
     );
   };
