@@ -7,11 +7,12 @@
  * Physical addresses have MAXPHYADDR = 40 bits and are JavaScript numbers.
  */
 import { AC } from '../isa/flags.ts';
+import { offsetOf } from '../isa/state.ts';
 import type { Bus } from './bus.ts';
 import type { Cpu } from './cpu.ts';
 import { Fault, gp, PF } from './fault.ts';
 import {
-  type PageShift,
+  type PageBytes,
   TLB_DIRTY,
   TLB_GLOBAL,
   TLB_HALF,
@@ -53,6 +54,7 @@ const CR4_PGE = 1 << 7;
 const CR4_PCIDE = 1 << 17;
 const CR4_SMEP = 1 << 20;
 const CR4_SMAP = 1 << 21;
+const RFLAGS_AC = Number(AC);
 const EFER_LMA = 1 << 10;
 const EFER_NXE = 1 << 11;
 
@@ -82,6 +84,17 @@ const ERROR_USER = 4;
 const ERROR_RESERVED = 8;
 const ERROR_FETCH = 16;
 
+/** Low dwords of state fields are read as numbers: translation is too frequent for BigInt. */
+const CR0 = offsetOf('cr0');
+const CR3 = offsetOf('cr3');
+const CR4 = offsetOf('cr4');
+const EFER = offsetOf('efer');
+const RFLAGS = offsetOf('flagsRest');
+
+function low(cpu: Cpu, offset: number): number {
+  return cpu.tlb.memory[(cpu.address + offset) >>> 2];
+}
+
 /** Outcome of a walk. */
 const MAPPED = 0;
 const NOT_PRESENT = 1;
@@ -89,7 +102,7 @@ const RESERVED = 2;
 
 /** What the latest walk found: the page's physical address and size, its rights as TLB flags, and its leaf entry. */
 let frame = 0;
-let shift: PageShift = 12;
+let pageBytes: PageBytes = 0x1000;
 let rights = 0;
 let leafAddress = 0;
 let leafLow = 0;
@@ -119,10 +132,10 @@ function setFlags(bus: Bus, address: number, low: number, flags: number): void {
  * @param mark set the accessed flags of the entries that refer to another paging structure, as they are used.
  */
 function walk(cpu: Cpu, linear: number, mark: boolean): number {
-  const cr4 = Number(cpu.cr4 & 0xffff_ffffn);
-  const efer = Number(cpu.efer & 0xffff_ffffn);
+  const cr4 = low(cpu, CR4);
+  const efer = low(cpu, EFER);
   if (efer & EFER_LMA) {
-    const root = Number(cpu.cr3 & 0xff_ffff_f000n);
+    const root = (low(cpu, CR3 + 4) & 0xff) * 0x1_0000_0000 + ((low(cpu, CR3) & 0xffff_f000) >>> 0);
     return walkWide(cpu, linear, 4, root, cr4, efer, RESERVED_LONG, mark);
   }
   if (cr4 & CR4_PAE) {
@@ -132,6 +145,9 @@ function walk(cpu: Cpu, linear: number, mark: boolean): number {
   }
   return walk32(cpu, linear, cr4, mark);
 }
+
+/** Bytes of linear address space that an entry of each level covers; level 0 is no level. */
+const COVERED = [0, 0x1000, 0x20_0000, 0x4000_0000, 0x80_0000_0000] as const;
 
 /** 4-level paging from level 4 (the PML4), and PAE paging from level 2 (the page directory). */
 function walkWide(
@@ -149,32 +165,32 @@ function walkWide(
   let allowed = WRITABLE | USER;
   let forbidden = 0;
   for (let level = levels; ; level--) {
-    const position = 12 + 9 * (level - 1);
-    const address = table + (Math.floor(linear / 2 ** position) & 0x1ff) * 8;
-    const low = readEntry(cpu, address);
+    const covered = COVERED[level];
+    const address = table + (Math.floor(linear / covered) & 0x1ff) * 8;
+    const entry = readEntry(cpu, address);
     const high = entryHigh;
-    if ((low & PRESENT) === 0) return NOT_PRESENT;
+    if ((entry & PRESENT) === 0) return NOT_PRESENT;
     if (high & reservedHigh) return RESERVED;
-    allowed &= low;
+    allowed &= entry;
     forbidden |= high & NO_EXECUTE;
-    const target = (high & 0xff) * 0x1_0000_0000 + ((low & 0xffff_f000) >>> 0);
-    if (level === 1 || low & PAGE_SIZE) {
+    const target = (high & 0xff) * 0x1_0000_0000 + ((entry & 0xffff_f000) >>> 0);
+    if (level === 1 || entry & PAGE_SIZE) {
       if (level === 4) return RESERVED;
-      if (level === 3 && low & RESERVED_1G) return RESERVED;
-      if (level === 2 && low & RESERVED_2M) return RESERVED;
-      shift = position as PageShift;
-      frame = target - (target % 2 ** position);
+      if (level === 3 && entry & RESERVED_1G) return RESERVED;
+      if (level === 2 && entry & RESERVED_2M) return RESERVED;
+      pageBytes = covered as PageBytes;
+      frame = target - (target & (covered - 1));
       leafAddress = address;
-      leafLow = low;
+      leafLow = entry;
       rights =
         (allowed & USER ? TLB_USER : 0) |
         (allowed & WRITABLE ? TLB_WRITABLE : 0) |
         (forbidden ? TLB_NO_EXECUTE : 0) |
-        (low & DIRTY ? TLB_DIRTY : 0) |
-        (low & GLOBAL && cr4 & CR4_PGE ? TLB_GLOBAL : 0);
+        (entry & DIRTY ? TLB_DIRTY : 0) |
+        (entry & GLOBAL && cr4 & CR4_PGE ? TLB_GLOBAL : 0);
       return MAPPED;
     }
-    if (mark) setFlags(cpu.bus, address, low, ACCESSED);
+    if (mark) setFlags(cpu.bus, address, entry, ACCESSED);
     table = target;
   }
 }
@@ -190,7 +206,7 @@ function walk32(cpu: Cpu, linear: number, cr4: number, mark: boolean): number {
     if (pde & RESERVED_4M) return RESERVED;
     leafAddress = pdeAddress;
     leafLow = pde;
-    shift = 21;
+    pageBytes = 0x20_0000;
     frame = ((pde >>> 13) & 0xff) * 0x1_0000_0000 + ((pde & 0xffc0_0000) >>> 0) + (linear & 0x20_0000);
     rights = TLB_HALF;
   } else {
@@ -199,7 +215,7 @@ function walk32(cpu: Cpu, linear: number, cr4: number, mark: boolean): number {
     leafLow = Number(cpu.bus.read(leafAddress, 4));
     if ((leafLow & PRESENT) === 0) return NOT_PRESENT;
     allowed &= leafLow;
-    shift = 12;
+    pageBytes = 0x1000;
     frame = (leafLow & 0xffff_f000) >>> 0;
     rights = 0;
   }
@@ -218,24 +234,28 @@ function permits(cpu: Cpu, flags: number, access: PageAccess): boolean {
     return !access.write || (flags & TLB_WRITABLE) !== 0;
   }
   if (flags & TLB_USER) {
-    const cr4 = Number(cpu.cr4 & 0xffff_ffffn);
+    const cr4 = low(cpu, CR4);
     if (access.fetch) {
       if (cr4 & CR4_SMEP) return false;
-    } else if (cr4 & CR4_SMAP && (access.implicit || (cpu.flagsRest & AC) === 0n)) return false;
+    } else if (cr4 & CR4_SMAP && (access.implicit || (low(cpu, RFLAGS) & RFLAGS_AC) === 0)) return false;
   }
-  if (access.write && (flags & TLB_WRITABLE) === 0) return (Number(cpu.cr0 & 0xffff_ffffn) & CR0_WP) === 0;
+  if (access.write && (flags & TLB_WRITABLE) === 0) return (low(cpu, CR0) & CR0_WP) === 0;
   return true;
 }
 
 /** The current process-context identifier: CR3[11:0] where CR4.PCIDE, else 0 (SDM vol. 3A 4.10.1). */
 export function currentPcid(cpu: Cpu): number {
-  if ((Number(cpu.cr4 & 0xffff_ffffn) & CR4_PCIDE) === 0) return 0;
-  return Number(cpu.cr3 & 0xfffn);
+  if ((low(cpu, CR4) & CR4_PCIDE) === 0) return 0;
+  return low(cpu, CR3) & 0xfff;
 }
+
+const scratch = new BigUint64Array(1);
+const scratchDwords = new Uint32Array(scratch.buffer);
 
 /** Bits 47:0 of a linear address, as the TLB takes it. */
 export function linearNumber(linear: bigint): number {
-  return Number(BigInt.asUintN(48, linear));
+  scratch[0] = linear;
+  return (scratchDwords[1] & 0xffff) * 0x1_0000_0000 + scratchDwords[0];
 }
 
 /**
@@ -244,8 +264,8 @@ export function linearNumber(linear: bigint): number {
  * @param linear canonical in long mode, below 2^32 outside it.
  */
 export function translate(cpu: Cpu, linear: bigint, access: PageAccess): number {
-  if ((Number(cpu.cr0 & 0xffff_ffffn) & CR0_PG) === 0) return Number(linear);
   const at = linearNumber(linear);
+  if ((low(cpu, CR0) & CR0_PG) === 0) return at;
   const pcid = currentPcid(cpu);
   const tlb = cpu.tlb;
   const found = tlb.find(at, pcid);
@@ -257,8 +277,8 @@ export function translate(cpu: Cpu, linear: bigint, access: PageAccess): number 
   if (outcome !== MAPPED || !permits(cpu, rights, access)) throw pageFault(cpu, linear, outcome, access);
   if (access.write) rights |= TLB_DIRTY;
   setFlags(cpu.bus, leafAddress, leafLow, access.write ? ACCESSED | DIRTY : ACCESSED);
-  tlb.insert(at, pcid, shift, frame, rights);
-  return frame + (at % 2 ** shift);
+  tlb.insert(at, pcid, pageBytes, frame, rights);
+  return frame + (at & (pageBytes - 1));
 }
 
 /** A page fault also drops the TLB's entries for its page, which may be stale (SDM vol. 3A 4.10.4.1). */
@@ -270,8 +290,8 @@ function pageFault(cpu: Cpu, linear: bigint, outcome: number, access: PageAccess
   if (access.write) code |= ERROR_WRITE;
   if (access.user) code |= ERROR_USER;
   if (access.fetch) {
-    const cr4 = Number(cpu.cr4 & 0xffff_ffffn);
-    const noExecute = cr4 & CR4_PAE && Number(cpu.efer & 0xffff_ffffn) & EFER_NXE;
+    const cr4 = low(cpu, CR4);
+    const noExecute = cr4 & CR4_PAE && low(cpu, EFER) & EFER_NXE;
     if (cr4 & CR4_SMEP || noExecute) code |= ERROR_FETCH;
   }
   return new Fault(PF, code);
@@ -293,12 +313,12 @@ export interface PageView {
  */
 export function inspectPage(cpu: Cpu, linear: bigint): PageView | null {
   const at = linearNumber(linear);
-  if ((Number(cpu.cr0 & 0xffff_ffffn) & CR0_PG) === 0)
+  if ((low(cpu, CR0) & CR0_PG) === 0)
     return { physical: Number(linear), size: 0x1000, user: true, writable: true, executable: true };
   if (walk(cpu, at, false) !== MAPPED) return null;
   return {
-    physical: frame + (at % 2 ** shift),
-    size: 2 ** shift,
+    physical: frame + (at & (pageBytes - 1)),
+    size: pageBytes,
     user: (rights & TLB_USER) !== 0,
     writable: (rights & TLB_WRITABLE) !== 0,
     executable: (rights & TLB_NO_EXECUTE) === 0,

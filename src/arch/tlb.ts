@@ -34,32 +34,32 @@ const WAYS = 4;
 const ENTRY_WORDS = 4;
 
 interface Bank {
-  /** log2 of the page size. */
-  readonly shift: number;
+  /** Bytes of a page. */
+  readonly page: number;
   readonly sets: number;
   /** Word offset of the first entry, and of the first set's replacement counter, from the area's start. */
   readonly entries: number;
   readonly turns: number;
 }
 
-function bank(shift: number, sets: number, at: number): Bank {
-  return { shift, sets, entries: at, turns: at + sets * WAYS * ENTRY_WORDS };
+function bank(page: number, sets: number, at: number): Bank {
+  return { page, sets, entries: at, turns: at + sets * WAYS * ENTRY_WORDS };
 }
 const wordsOf = (b: Bank) => b.sets * (WAYS * ENTRY_WORDS + 1);
 
 /** Word 0 of the area counts valid entries for pages above 4 KiB, so that look-ups may skip their banks. */
 const LARGE_COUNT = 0;
-const BANK_4K = bank(12, 256, 4);
-const BANK_2M = bank(21, 16, BANK_4K.entries + wordsOf(BANK_4K));
-const BANK_1G = bank(30, 1, BANK_2M.entries + wordsOf(BANK_2M));
+const BANK_4K = bank(0x1000, 256, 4);
+const BANK_2M = bank(0x20_0000, 16, BANK_4K.entries + wordsOf(BANK_4K));
+const BANK_1G = bank(0x4000_0000, 1, BANK_2M.entries + wordsOf(BANK_2M));
 const BANKS = [BANK_4K, BANK_2M, BANK_1G] as const;
 const WORDS = BANK_1G.entries + wordsOf(BANK_1G);
 
 /** Bytes from the TLB's address that it uses; a snapshot need hold no more of the arch area. */
 export const TLB_BYTES = WORDS * 4;
 
-/** log2 of the sizes of pages that the TLB holds. */
-export type PageShift = 12 | 21 | 30;
+/** Sizes of pages that the TLB holds, in bytes. */
+export type PageBytes = 0x1000 | 0x20_0000 | 0x4000_0000;
 
 const HIGH = 2 ** 32;
 
@@ -98,20 +98,20 @@ export class Tlb {
 
   /** The physical address of `linear` by a found entry. */
   physical(entry: number, linear: number): number {
-    const size = entry < BANK_2M.entries ? 0x1000 : entry < BANK_1G.entries ? 0x20_0000 : 0x4000_0000;
-    return this.#words[entry + 2] * 0x1000 + (linear % size);
+    const mask = entry < BANK_2M.entries ? 0xfff : entry < BANK_1G.entries ? 0x1f_ffff : 0x3fff_ffff;
+    return this.#words[entry + 2] * 0x1000 + (linear & mask);
   }
 
   /**
    * Caches a translation in place of any that stands for `linear` under `pcid`.
-   * @param page log2 of the page's size; the two halves of a 4-MByte page are cached on their own, with TLB_HALF.
+   * @param page the page's size; the two halves of a 4-MByte page are cached on their own, with TLB_HALF.
    * @param frame physical address of the page.
    * @param flags TLB_USER, TLB_WRITABLE, TLB_NO_EXECUTE, TLB_DIRTY, TLB_GLOBAL, TLB_HALF.
    */
-  insert(linear: number, pcid: number, page: PageShift, frame: number, flags: number): void {
+  insert(linear: number, pcid: number, page: PageBytes, frame: number, flags: number): void {
     const words = this.#words;
-    const into = page === 12 ? BANK_4K : page === 21 ? BANK_2M : BANK_1G;
-    const number = Math.floor(linear / 2 ** page);
+    const into = page === 0x1000 ? BANK_4K : page === 0x20_0000 ? BANK_2M : BANK_1G;
+    const number = Math.floor(linear / page);
     const low = number >>> 0;
     const high = (Math.floor(number / HIGH) | (pcid << 4) | flags | TLB_VALID) >>> 0;
     const physical = frame / 0x1000;
@@ -144,7 +144,7 @@ export class Tlb {
     words[entry] = low;
     words[entry + 1] = high;
     words[entry + 2] = physical;
-    if (page !== 12) words[LARGE_COUNT]++;
+    if (page !== 0x1000) words[LARGE_COUNT]++;
   }
 
   /**
@@ -186,7 +186,7 @@ export class Tlb {
 
   #findIn(b: Bank, linear: number, pcid: number): number {
     const words = this.#words;
-    const number = Math.floor(linear / 2 ** b.shift);
+    const number = Math.floor(linear / b.page);
     const low = number >>> 0;
     const high = Math.floor(number / HIGH);
     const first = b.entries + (number & (b.sets - 1)) * WAYS * ENTRY_WORDS;
@@ -201,7 +201,7 @@ export class Tlb {
 
   #invalidateIn(b: Bank, linear: number, pcid: number, globals: boolean): void {
     const words = this.#words;
-    const number = Math.floor(linear / 2 ** b.shift);
+    const number = Math.floor(linear / b.page);
     const first = b.entries + (number & (b.sets - 1)) * WAYS * ENTRY_WORDS;
     for (let entry = first; entry < first + WAYS * ENTRY_WORDS; entry += ENTRY_WORDS) {
       const tag = words[entry + 1];
