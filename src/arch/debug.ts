@@ -47,17 +47,17 @@ export function setDebugStatus(cpu: Cpu, bits: number): void {
 }
 
 /**
- * The debug register that operand `n` names: DR4 and DR5 are DR6 and DR7. Raises #UD for those with CR4.DE set and for
- * DR8 and above, #GP(0) if CPL is not 0, and #DB if DR7.GD is set (DR6.BD then is set).
+ * The debug register that operand `n` names: DR4 and DR5 are DR6 and DR7. Raises, in this order, #UD for DR8 and above,
+ * #GP(0) if CPL is not 0, #UD for DR4 and DR5 with CR4.DE set, and #DB if DR7.GD is set (DR6.BD then is set).
  */
 function debugRegister(cpu: Cpu, instruction: Instruction, n: number): number {
   let index = specialIndex(instruction, n);
   if (index > 7) throw ud();
+  requireCpl0(cpu);
   if (index === 4 || index === 5) {
     if (cpu.cr4 & CR4_DE) throw ud();
     index += 2;
   }
-  requireCpl0(cpu);
   if (cpu.dr[7] & DR7_GD) {
     setDebugStatus(cpu, DR6_BD);
     // A fault of this instruction, and not of an instruction breakpoint: its RFLAGS image has RF set.

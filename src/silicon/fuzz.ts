@@ -2,13 +2,14 @@
  * The differential fuzzer: batches of cases through the processor and through the machine, and what is to be
  * made of their differences.
  */
-import { CASE, decodeResult, KIND_EXCEPTION, RESULT, type Result } from './batch.ts';
+import { CASE, decodeResult, KIND_EXCEPTION, KIND_TIMEOUT, RESULT, type Result } from './batch.ts';
 import { type Difference, differences, quickEqual } from './compare.ts';
 import { disassemble } from './disassembly.ts';
 import { environmentRules } from './environment.ts';
 import { Generator, makePattern, type Program, STATES } from './generate.ts';
 import type { Host, NativeSide } from './host-info.ts';
 import { CODE, CODE_BYTES, SLOTS } from './layout.ts';
+import { USER_CS } from './linux-abi.ts';
 import { Target } from './target.ts';
 import { type Executed, undefinedAfter } from './undefined.ts';
 
@@ -61,6 +62,7 @@ interface Batch {
   readonly programs: readonly Program[];
   readonly code: Uint8Array;
   readonly cases: Uint8Array;
+  readonly machine: Uint8Array;
   readonly native: Promise<Uint8Array>;
 }
 
@@ -70,7 +72,6 @@ export class Fuzzer {
   readonly #seed: number;
   readonly #target: Target;
   readonly #generator: Generator;
-  readonly #machineResults = new Uint8Array(BATCH_CASES * RESULT.size);
 
   /** @param native started with `makePattern(seed)`. */
   constructor(native: NativeSide, seed: number) {
@@ -97,10 +98,26 @@ export class Fuzzer {
     const programs: Program[] = [];
     for (let i = 0; i < SLOTS; i++)
       programs.push(this.#generator.make(first + i, code, view, i * STATES * CASE.size));
-    return { first, programs, code, cases, native: this.#native.run(code, cases, BATCH_CASES) };
+    const machine = this.#runMachine(code, cases, BATCH_CASES);
+    // A case that does not end would keep the harness until its watchdog: it gets an INT3 to run instead.
+    const nativeCases = cases.slice();
+    const nativeView = new DataView(nativeCases.buffer);
+    for (let i = 0; i < BATCH_CASES; i++) {
+      if (machine[i * RESULT.size + RESULT.kind] !== KIND_TIMEOUT) continue;
+      nativeView.setBigUint64(i * CASE.size + CASE.rip, BigInt(CODE), true);
+      nativeView.setUint16(i * CASE.size + CASE.selectors, USER_CS, true);
+    }
+    return {
+      first,
+      programs,
+      code,
+      cases,
+      machine,
+      native: this.#native.run(code, nativeCases, BATCH_CASES),
+    };
   }
 
-  /** Runs cases; two batches are under way natively while the machine works on a third. */
+  /** Runs cases; a batch is under way natively while the machine works on the next. */
   async run(options: FuzzOptions): Promise<FuzzSummary> {
     const leftOut = new Map<string, number>();
     const vectors = new Map<number, number>();
@@ -122,7 +139,7 @@ export class Fuzzer {
       if (!batch) break;
       for (const program of batch.programs)
         for (const piece of program.pieces) forms.set(piece.form, (forms.get(piece.form) ?? 0) + 1);
-      const machine = this.#runMachine(batch.code, batch.cases, BATCH_CASES);
+      const { machine } = batch;
       const native = await batch.native;
       const nativeWords = new Int32Array(native.buffer, native.byteOffset, native.length / 4);
       const machineWords = new Int32Array(machine.buffer);
@@ -159,7 +176,7 @@ export class Fuzzer {
   }
 
   #runMachine(code: Uint8Array, cases: Uint8Array, count: number): Uint8Array {
-    const results = this.#machineResults;
+    const results = new Uint8Array(count * RESULT.size);
     const caseView = new DataView(cases.buffer, cases.byteOffset);
     const resultView = new DataView(results.buffer);
     this.#target.load(code);
@@ -183,10 +200,10 @@ export class Fuzzer {
       if (instruction) executed.push({ ...instruction, cl: step.cl, completed: true });
     });
     const machine = decodeResult(new DataView(results.buffer), 0);
-    // A fault leaves RIP at an instruction that did not complete.
+    // What ended the case kept the last one from changing flags: a fault of its own, or a trap before it.
     const last = executed.at(-1);
     if (last) {
-      executed[executed.length - 1] = { ...last, completed: machine.trapno === 3 || machine.trapno === 1 };
+      executed[executed.length - 1] = { ...last, completed: false };
     }
     return { machine, executed };
   }
@@ -207,6 +224,9 @@ export class Fuzzer {
       differences(first.native, first.machine, this.host, 0).length === 0
     )
       return 'same';
+    // What needs no look at the instructions executed.
+    const outside = { ...first, host: this.host, executed: [] };
+    for (const rule of environmentRules) if (rule.applies(outside)) return rule.name;
     const { executed, machine } = this.trace(code, caseBytes);
     const situation = { ...first, host: this.host, executed };
     for (const rule of environmentRules) if (rule.applies(situation)) return rule.name;

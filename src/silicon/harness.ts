@@ -61,7 +61,7 @@ const CODE_ALIAS = 0x1c59_7d30_0000n;
 /** The most cases in one batch. */
 export const MAX_CASES = 8192;
 /** Seconds after which a case that does not end is ended. */
-const WATCHDOG_SECONDS = 2;
+const WATCHDOG_SECONDS = 1;
 
 /** What the harness tells before the first batch: FSGSBASE, LAR and LSL of 7b, prctl's result; 32 bits each. */
 export const INFO_BYTES = 16;

@@ -54,22 +54,19 @@ function repeated(element: Element, pointers: readonly number[] = []): Semantic 
     }
     if (codeSize === 64 && addressSize === 32)
       for (const register of [RCX, ...pointers]) b.setRegister(register, b.getRegister(register, 32));
-    b.when(
-      isNonzero(b, b.getRegister(RCX, addressSize)),
-      () => {
-        const comparison = element(b);
-        const count = plus(b, b.getRegister(RCX, addressSize), -1);
-        b.setRegister(RCX, count);
-        const left = isNonzero(b, count);
-        if (comparison) {
-          const equal = isZero(b, comparison.difference);
-          b.when(b.and(left, repeat === 'rep' ? equal : b.not(equal)), () => b.again());
-          setFlagsOf(b, comparison);
-        } else {
-          b.when(left, () => b.again());
-        }
-      },
-    );
+    b.when(isNonzero(b, b.getRegister(RCX, addressSize)), () => {
+      const comparison = element(b);
+      const count = plus(b, b.getRegister(RCX, addressSize), -1);
+      b.setRegister(RCX, count);
+      const left = isNonzero(b, count);
+      if (comparison) {
+        const equal = isZero(b, comparison.difference);
+        b.when(b.and(left, repeat === 'rep' ? equal : b.not(equal)), () => b.again());
+        setFlagsOf(b, comparison);
+      } else {
+        b.when(left, () => b.again());
+      }
+    });
   };
 }
 
