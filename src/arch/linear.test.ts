@@ -233,3 +233,18 @@ test('SMAP holds system accesses whatever RFLAGS.AC says', () => {
   expect(faultOf(() => readLinear(cpu, 0x5000n, 8, KERNEL))).toBeNull();
   expect(faultOf(() => readLinear(cpu, 0x5000n, 8, SYSTEM))).toEqual({ vector: PF, errorCode: 1 });
 });
+
+test('data breakpoints see what instructions access through segments', () => {
+  const { cpu } = new Fixture().enter('64-bit');
+  cpu.dr[0] = BigInt(FREE + 4);
+  // DR0, enabled, on reads and writes of 4 bytes.
+  cpu.dr[7] = 0x000f_0401n;
+  readSegment(cpu, DS, BigInt(FREE), 4);
+  readLinear(cpu, BigInt(FREE + 4), 4, SYSTEM);
+  expect(cpu.pendingDebug).toBe(0);
+  readSegment(cpu, DS, BigInt(FREE + 1), 4);
+  expect(cpu.pendingDebug).toBe(1);
+  cpu.pendingDebug = 0;
+  writeSegment(cpu, DS, BigInt(FREE + 7), 1, 0n);
+  expect(cpu.pendingDebug).toBe(1);
+});

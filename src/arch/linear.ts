@@ -6,8 +6,9 @@
  */
 import { AC as AC_FLAG } from '../isa/flags.ts';
 import { highHalf } from '../isa/halves.ts';
-import { FS, GS, type SegmentNumber, SS } from '../isa/state.ts';
+import { FS, GS, offsetOf, type SegmentNumber, SS } from '../isa/state.ts';
 import type { Cpu } from './cpu.ts';
+import { matchDataBreakpoint } from './debug.ts';
 import { AC, Fault, GP, SS as STACK_FAULT } from './fault.ts';
 import { TLB_NONE, tlbContext } from './mode.ts';
 import { type PageAccess, pageAccess, translate } from './paging.ts';
@@ -226,6 +227,13 @@ export function segmentToLinear(
   return (cpu.segBase[segment] + BigInt(first)) & 0xffff_ffffn;
 }
 
+const DR7 = offsetOf('dr', 7);
+
+/** An explicit access was made: data breakpoints trap after the instruction. */
+function watch(cpu: Cpu, linear: bigint, size: AccessSize, write: boolean): void {
+  if (cpu.view.getUint8(cpu.address + DR7) !== 0) matchDataBreakpoint(cpu, linear, size, write);
+}
+
 /** Reads through a segment register, by default as an instruction at the current CPL. */
 export function readSegment(
   cpu: Cpu,
@@ -235,7 +243,9 @@ export function readSegment(
   access: Access = atCpl(cpu.cpl),
 ): bigint {
   const linear = segmentToLinear(cpu, segment, offset, size, false);
-  return readLinear(cpu, linear, size, access, segment === SS);
+  const value = readLinear(cpu, linear, size, access, segment === SS);
+  watch(cpu, linear, size, false);
+  return value;
 }
 
 /** Writes through a segment register, by default as an instruction at the current CPL. */
@@ -249,6 +259,7 @@ export function writeSegment(
 ): void {
   const linear = segmentToLinear(cpu, segment, offset, size, true);
   writeLinear(cpu, linear, size, value, access, segment === SS);
+  watch(cpu, linear, size, true);
 }
 
 /** Faults as {@link writeSegment} there would. */
