@@ -68,6 +68,8 @@ export class Tlb {
   readonly memory: Uint32Array;
   readonly #words: Uint32Array;
   readonly #engine: () => EngineControl;
+  /** Grows with every change of an entry: who has seen it last knows whether the TLB is still the same. */
+  changes = 0;
 
   /**
    * @param address of `TLB_BYTES` zero bytes in `memory`, a multiple of 4.
@@ -119,6 +121,7 @@ export class Tlb {
     for (let old = this.find(linear, pcid); old >= 0; old = this.find(linear, pcid)) {
       const same = words[old] === low && words[old + 2] === physical && old >= into.entries;
       if (same && (words[old + 1] | TLB_DIRTY) === (high | TLB_DIRTY)) {
+        if (words[old + 1] !== high) this.changes++;
         words[old + 1] = high;
         return;
       }
@@ -141,6 +144,7 @@ export class Tlb {
       entry = first + turn * ENTRY_WORDS;
       this.#drop(entry);
     }
+    this.changes++;
     words[entry] = low;
     words[entry + 1] = high;
     words[entry + 2] = physical;
@@ -162,6 +166,7 @@ export class Tlb {
   /** Drops translations of one PCID, or of all where `pcid` is -1; global ones only where `globals`. */
   invalidateContext(pcid: number, globals: boolean): void {
     const words = this.#words;
+    this.changes++;
     for (const b of BANKS) {
       if (b !== BANK_4K && words[LARGE_COUNT] === 0) break;
       for (let entry = b.entries; entry < b.turns; entry += ENTRY_WORDS) {
@@ -229,6 +234,7 @@ export class Tlb {
     const words = this.#words;
     const tag = words[entry + 1];
     if ((tag & TLB_VALID) === 0) return;
+    this.changes++;
     words[entry + 1] = 0;
     if (entry >= BANK_2M.entries) {
       words[LARGE_COUNT]--;

@@ -283,7 +283,6 @@ export class Machine {
    */
   setRegister(name: string, value: bigint, cpu = 0): void {
     writeRegister(this.#cpu(cpu), name, value);
-    this.#keeper.touch(cpu);
   }
 
   /** Instructions executed and events delivered, over all processors. */
@@ -337,11 +336,11 @@ export class Machine {
   restore(snapshot: Snapshot): void {
     this.#idle();
     checkFits(snapshot.configuration, this.configuration);
-    this.#keeper.restore(snapshot);
+    const flush = this.#keeper.restore(snapshot);
     this.#board.restore(snapshot.parts);
     this.#schedule.restore(snapshot.parts.schedule as ReturnType<Schedule['save']>);
     this.#random.restore(snapshot.parts.random as Uint32Array);
-    this.#execution.interpreter.flushWrites();
+    if (flush) this.#execution.interpreter.flushWrites();
   }
 
   /** Listens to an event; returns a function that ends it. */

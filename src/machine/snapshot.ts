@@ -74,6 +74,8 @@ export class SnapshotKeeper {
   readonly #states: Uint8Array;
   readonly #tlbs: readonly Uint8Array[];
   readonly #touched: Uint8Array;
+  /** `changes` of each TLB when it was last saved or restored. */
+  readonly #tlbChanges: number[];
   #pages: PageTree;
   #savedTlbs: readonly Uint8Array[];
 
@@ -83,11 +85,12 @@ export class SnapshotKeeper {
     this.#states = new Uint8Array(memory.buffer, layout.state(0), cpus.length * STATE_SIZE);
     this.#tlbs = cpus.map((_, i) => new Uint8Array(memory.buffer, layout.arch(i), TLB_BYTES));
     this.#touched = new Uint8Array(cpus.length).fill(1);
+    this.#tlbChanges = cpus.map(() => -1);
     this.#pages = PageTree.empty(layout.ramBytes / PAGE_SIZE);
     this.#savedTlbs = this.#tlbs.map(() => new Uint8Array(0));
   }
 
-  /** Processor `index` may have changed its TLB. */
+  /** Processor `index` is about to run: it may get translations for writing. */
   touch(index: number): void {
     this.#touched[index] = 1;
   }
@@ -102,16 +105,17 @@ export class SnapshotKeeper {
       this.#pages = this.#pages.with(changes);
       dirty.clear();
     }
-    this.#savedTlbs = this.#tlbs.map((tlb, i) => (this.#touched[i] ? tlb.slice() : this.#savedTlbs[i]));
-    this.#touched.fill(0);
+    this.#savedTlbs = this.#tlbs.map((tlb, i) => (this.#tlbChanged(i) ? tlb.slice() : this.#savedTlbs[i]));
+    this.#settle();
     return new Snapshot(configuration, this.#pages, this.#states.slice(), this.#savedTlbs, parts);
   }
 
   /**
-   * Puts RAM, processors and TLBs back, and tells each processor's engine to forget its translations where its TLB may
-   * have changed. The caller restores the parts and sees to `flushWrites`.
+   * Puts RAM, processors and TLBs back, and tells the engine of a processor to forget its translations where they may
+   * not hold any more. The caller restores the parts.
+   * @returns whether a processor may still have a fast translation for writing (the engine's `flushWrites` is due).
    */
-  restore(snapshot: Snapshot): void {
+  restore(snapshot: Snapshot): boolean {
     const { dirty } = this.#bus;
     for (const page of dirty.list()) this.#restorePage(page, snapshot.pages.get(page));
     PageTree.difference(this.#pages, snapshot.pages, (page, content) => {
@@ -120,14 +124,29 @@ export class SnapshotKeeper {
     dirty.clear();
     this.#pages = snapshot.pages;
 
+    let kept = false;
+    const before = this.#cpus.map(translationControls);
     this.#states.set(snapshot.states);
     for (let i = 0; i < this.#cpus.length; i++) {
-      if (this.#touched[i] === 0 && this.#savedTlbs[i] === snapshot.tlbs[i]) continue;
-      this.#tlbs[i].set(snapshot.tlbs[i]);
-      this.#cpus[i].engine.flushTranslations();
+      const cpu = this.#cpus[i];
+      const tlbSame = this.#savedTlbs[i] === snapshot.tlbs[i] && !this.#tlbChanged(i);
+      if (!tlbSame) this.#tlbs[i].set(snapshot.tlbs[i]);
+      if (tlbSame && before[i].every((value, n) => value === translationControls(cpu)[n])) {
+        if (this.#touched[i] !== 0) kept = true;
+      } else cpu.engine.flushTranslations();
     }
-    this.#touched.fill(0);
     this.#savedTlbs = snapshot.tlbs;
+    this.#settle();
+    return kept;
+  }
+
+  #tlbChanged(index: number): boolean {
+    return this.#cpus[index].tlb.changes !== this.#tlbChanges[index];
+  }
+
+  #settle(): void {
+    this.#touched.fill(0);
+    for (let i = 0; i < this.#cpus.length; i++) this.#tlbChanges[i] = this.#cpus[i].tlb.changes;
   }
 
   #restorePage(page: number, content: Uint8Array | undefined): void {
@@ -141,6 +160,12 @@ export class SnapshotKeeper {
       code.written(start + from, to - from);
     } else copyPage(bytes, start, content);
   }
+}
+
+/** What fast translations depend on besides the TLB: paging and protection modes, PCID, breakpoints. */
+function translationControls(cpu: Cpu): readonly bigint[] {
+  const { cr0, cr3, cr4, efer, dr } = cpu;
+  return [cr0, cr3, cr4, efer, dr[0], dr[1], dr[2], dr[3], dr[7]];
 }
 
 function copyPage(bytes: Uint8Array, start: number, content: Uint8Array | undefined): void {
