@@ -44,6 +44,8 @@ export const caseFlag = {
   wide: 2,
   /** The return is from the child task's stack. */
   child: 4,
+  /** The system call of this case meets a double fault on its way. */
+  doubleFault: 8,
 } as const;
 
 const widths = { cs64: 64, 'cs32-gdt': 32, 'cs32-ldt': 32, 'cs16-ldt': 16 } as const;
@@ -98,7 +100,8 @@ export function emitCaseTable(a: Assembler, cases: readonly Case[]): void {
     const flags =
       (c.path === 'db' ? caseFlag.step : 0) |
       (width === 64 ? caseFlag.wide : 0) |
-      (c.kind === 'spawn' ? caseFlag.child : 0);
+      (c.kind === 'spawn' ? caseFlag.child : 0) |
+      (c.doubleFault ? caseFlag.doubleFault : 0);
     const set = width === 64 ? (WIDE_HIGH << 32n) | BigInt(c.set) : BigInt(c.set);
     const prefix = ` path=${c.path} cs=${c.cs} ss=${c.ss} set=${c.set.toString(16).padStart(8, '0')} seen=`;
     const suffix = ` name=${c.name}\n`;

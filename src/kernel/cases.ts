@@ -37,6 +37,8 @@ export interface Case {
   readonly faulty: boolean;
   /** The fault that the return must raise. */
   readonly expected: Fault | undefined;
+  /** The kernel double-faults while it serves the event, and its task gate saves it. */
+  readonly doubleFault?: boolean;
 }
 
 /** Ways in which target code enters the kernel. */

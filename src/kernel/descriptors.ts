@@ -49,6 +49,21 @@ export function interruptGate(selector: number, offset: bigint, dpl: 0 | 3, ist:
   return [low, (offset >> 32n) & 0xffffffffn];
 }
 
+/** The 8-byte form outside IA-32e mode of a TSS or LDT descriptor (SDM Vol. 3A, Figure 7-3). */
+export function systemDescriptor32(type: 'ldt' | 'tss', base: number, limit: number): bigint {
+  return systemDescriptor(type, BigInt(base), limit)[0];
+}
+
+/** An 8-byte 32-bit interrupt gate (SDM Vol. 3A, Figure 6-2). */
+export function interruptGate32(selector: number, offset: number, dpl: 0 | 3): bigint {
+  return interruptGate(selector, BigInt(offset), dpl, 0)[0];
+}
+
+/** A task gate (SDM Vol. 3A, Figure 7-6). */
+export function taskGate(selector: number, dpl: 0 | 3): bigint {
+  return (BigInt(selector) << 16n) | (BigInt(0x85 | (dpl << 5)) << 40n);
+}
+
 /** A 64-bit TSS with RSP0 and interrupt stacks 1..7, and no I/O permission map (SDM Vol. 3A, Section 8.7). */
 export function taskStateSegment(rsp0: bigint, interruptStacks: readonly bigint[]): Uint8Array {
   const bytes = new Uint8Array(tss.size);

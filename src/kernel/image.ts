@@ -134,7 +134,7 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
   );
 
   const a = createAssembler();
-  emitBoot(a);
+  emitBoot(a, 64);
   a.section('.rodata');
   a.align(16);
   a.label('idt').zero(256 * 16);
@@ -142,7 +142,7 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
   emitEntries(a, variant);
   emitHandlers(a, variant);
   emitCalls(a, variant, cpus);
-  emitSerial(a);
+  emitSerial(a, 64);
   emitReporting(a, variant, cpus, seed);
   a.section('.text').bits(64);
   variant.emitFunctions?.(a, { cpus, seed });
@@ -171,7 +171,7 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
   const bootRoot = tables.newTable();
   const root = tables.newTable();
 
-  a.constant('boot_pml4', bootRoot);
+  a.constant('boot_page_tables', bootRoot);
   a.constant('kernel_pml4', root);
   a.constant('trampoline_image', KERNEL_BASE + (physical.get('.trampoline') as bigint));
   a.constant('trampoline_length', BigInt(sizes.get('.trampoline') ?? 0));

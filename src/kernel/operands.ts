@@ -88,6 +88,13 @@ export const [cr0, cr2, cr3, cr4, cr8] = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8'].map
 export const [dr0, dr1, dr2, dr3, dr6, dr7] = ['dr0', 'dr1', 'dr2', 'dr3', 'dr6', 'dr7'].map(debug);
 export const rip: Register = { kind: 'register', name: 'rip', class: 'rip', bits: 64 };
 
+/** The general registers that 32- and 64-bit code share, in the width of an address there. */
+export function wordRegisters(bits: 32 | 64) {
+  return bits === 64
+    ? { ax: rax, bx: rbx, cx: rcx, dx: rdx, si: rsi, di: rdi, bp: rbp, sp: rsp }
+    : { ax: eax, bx: ebx, cx: ecx, dx: edx, si: esi, di: edi, bp: ebp, sp: esp };
+}
+
 /** The address of `name` plus `addend` as an immediate. */
 export function sym(name: string, addend: number | bigint = 0): SymbolReference {
   return { kind: 'symbol', name, addend: BigInt(addend) };

@@ -1,4 +1,4 @@
-/** Four-level page tables built while the image is (SDM Vol. 3A, Section 4.5). */
+/** Four-level and PAE page tables built while the image is (SDM Vol. 3A, Sections 4.4 and 4.5). */
 
 /** Bits of a page-table entry (SDM Vol. 3A, Table 4-20). */
 export const pte = {
@@ -36,11 +36,13 @@ function leafBits(p: Permissions): bigint {
 /** A growing run of page-table pages at consecutive physical addresses. */
 export class PageTables {
   readonly #base: bigint;
+  readonly #levels: 3 | 4;
   readonly #pages: BigUint64Array[] = [];
 
-  /** Table pages will lie from this physical address on. */
-  constructor(base: bigint) {
+  /** Table pages will lie from this physical address on. PAE paging has 3 levels. */
+  constructor(base: bigint, levels: 3 | 4 = 4) {
     this.#base = base;
+    this.#levels = levels;
   }
 
   /** A new empty table; gives its physical address. */
@@ -56,14 +58,18 @@ export class PageTables {
     return page;
   }
 
-  /** The entry for `linear` in the table at `level` (4 is the root), making tables on the way. */
+  /** The entry for `linear` in the table at `level` (the root has the highest), making tables on the way. */
   #entry(root: bigint, linear: bigint, level: 1 | 2): { table: BigUint64Array; index: number } {
     let table = this.table(root);
-    for (let at = 4; ; at--) {
+    for (let at: number = this.#levels; ; at--) {
       const index = Number((linear >> BigInt(12 + 9 * (at - 1))) & 0x1ffn);
       if (at === level) return { table, index };
       if ((table[index] & pte.present) === 0n)
-        table[index] = this.newTable() | pte.present | pte.write | pte.user | pte.accessed;
+        // Most bits of a PAE page-directory-pointer-table entry are reserved (SDM Vol. 3A, Table 4-8).
+        table[index] =
+          this.newTable() |
+          pte.present |
+          (at === 3 && this.#levels === 3 ? 0n : pte.write | pte.user | pte.accessed);
       if ((table[index] & pte.large) !== 0n)
         throw new RangeError(`0x${linear.toString(16)} is in a large page`);
       table = this.table(table[index] & ADDRESS);

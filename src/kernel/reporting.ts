@@ -45,44 +45,15 @@ import {
   regs,
   user,
 } from './layout.ts';
-import { vectorNames } from './report.ts';
+import { emitVectorNames, Texts } from './texts.ts';
 import type { Variant } from './variants/variant.ts';
 
 /** Bits of a page-table entry that name a physical page. */
 const ADDRESS = 0x000f_ffff_ffff_f000n;
 
-/** Texts that the kernel prints, each under a label. */
-class Texts {
-  readonly #a: Assembler;
-  readonly #known = new Map<string, string>();
-
-  constructor(a: Assembler) {
-    this.#a = a;
-  }
-
-  /** Emits code that prints `text`. */
-  print(text: string): void {
-    let label = this.#known.get(text);
-    if (label === undefined) {
-      label = `text.${this.#known.size}`;
-      this.#known.set(text, label);
-    }
-    this.#a.lea(rdi, mem(label));
-    this.#a.mov(eax, text.length);
-    this.#a.mov(rsi, rax);
-    this.#a.call('put_string');
-  }
-
-  /** Emits the texts themselves. */
-  emit(): void {
-    this.#a.section('.rodata');
-    for (const [text, label] of this.#known) this.#a.label(label).db(text);
-  }
-}
-
 /** Emits report_header, the report call and report_end. */
 export function emitReporting(a: Assembler, variant: Variant, cpus: number, seed: number): void {
-  const texts = new Texts(a);
+  const texts = new Texts(a, 64);
   const hex = (digits: number) => {
     a.mov(eax, digits);
     a.mov(rsi, rax);
@@ -120,11 +91,7 @@ export function emitReporting(a: Assembler, variant: Variant, cpus: number, seed
   a.ret();
 
   texts.emit();
-  a.align(8);
-  a.label('vector_names');
-  for (let v = 0; v < 32; v++)
-    a.dq(sym(`vector_name.${Math.min(v, vectorNames.length)}`), (vectorNames[v] ?? 'reserved').length);
-  for (const [v, name] of [...vectorNames, 'reserved'].entries()) a.label(`vector_name.${v}`).db(name);
+  emitVectorNames(a);
   a.section('.data');
   a.align(8);
   a.label('cases_ok').dd(0);

@@ -1,31 +1,16 @@
 /**
- * COM1 by polling (16550: data at 3F8, line status at 3FD). Functions of the kernel in 64-bit code; arguments
- * in RDI and RSI, no register but RAX, RCX, RDX, RSI, RDI changed.
+ * COM1 by polling (16550: data at 3F8, line status at 3FD). Functions of the kernel in 32- or 64-bit code;
+ * arguments in RDI and RSI (EDI and ESI), no register but RAX, RCX, RDX, RSI, RDI changed.
  */
 
-import {
-  type Assembler,
-  al,
-  byte,
-  cl,
-  dx,
-  eax,
-  ecx,
-  edx,
-  mem,
-  rax,
-  rbx,
-  rcx,
-  rdi,
-  rdx,
-  rsi,
-} from './assembler.ts';
+import { type Assembler, al, byte, cl, dx, eax, ecx, edx, mem, wordRegisters } from './assembler.ts';
 
 const COM1 = 0x3f8;
 
 /** Emits serial_init, put_char, put_string, put_hex and put_decimal. */
-export function emitSerial(a: Assembler): void {
-  a.section('.text').bits(64);
+export function emitSerial(a: Assembler, bits: 32 | 64): void {
+  const { ax: rax, bx: rbx, cx: rcx, dx: rdx, si: rsi, di: rdi } = wordRegisters(bits);
+  a.section('.text').bits(bits);
   a.label('serial_init');
   // 115,200 baud, 8N1, FIFOs on, no interrupts, DTR and RTS.
   const settings: [number, number][] = [
@@ -61,7 +46,8 @@ export function emitSerial(a: Assembler): void {
   a.mov(rcx, rsi);
   a.mov(rsi, rdi);
   a.label('.next');
-  a.jrcxz('.done');
+  if (bits === 64) a.jrcxz('.done');
+  else a.jecxz('.done');
   a.xor(eax, eax);
   a.lodsb();
   a.mov(rdi, rax);
@@ -75,7 +61,7 @@ export function emitSerial(a: Assembler): void {
   a.label('put_hex');
   a.push(rbx);
   a.mov(rbx, rdi);
-  a.mov(ecx, 16);
+  a.mov(ecx, bits / 4);
   a.sub(rcx, rsi);
   a.shl(ecx, 2);
   a.shl(rbx, cl);

@@ -59,9 +59,9 @@ import {
 } from './layout.ts';
 
 /** Values that general registers must keep through an event. EBX keeps the event count, ESI the area. */
-const pattern = { edx: 0x0dd0_0dd1, ebp: 0x0bb0_0bb1, edi: 0x0d1d_0d11 } as const;
+export const pattern = { edx: 0x0dd0_0dd1, ebp: 0x0bb0_0bb1, edi: 0x0d1d_0d11 } as const;
 /** Turns of the waiting loop before an event counts as missed. */
-const PATIENCE = 0x40_0000;
+export const PATIENCE = 0x40_0000;
 /** Local APIC timer ticks until the timer interrupt. */
 const TIMER_TICKS = 2000;
 
@@ -70,7 +70,7 @@ const SELF_IPI = 0x0004_4000 | vector.ipi;
 const NMI_IPI = 0x4400;
 
 /** LDT entries in the order of `ldtSelector`. */
-const ldtDescriptors = [
+export const ldtDescriptors = [
   segmentDescriptor({ kind: 'code32', limit: 0xfffff, pages: true, dpl: 3 }),
   segmentDescriptor({ kind: 'code16', base: Number(USER_TEXT), limit: 0xffff, dpl: 3 }),
   segmentDescriptor({ kind: 'data16', limit: 0xffff, dpl: 3 }),
@@ -92,7 +92,7 @@ export function emitUser(a: Assembler, cases: readonly Case[]): void {
   emitSignalHandler(a);
   for (const bits of [64, 32, 16] as const) {
     for (const event of targetEvents) emitTarget(a, bits, event);
-    emitRecord(a, bits);
+    emitRecord(a, bits, 64);
   }
   emitAfterTarget(a);
 
@@ -283,7 +283,8 @@ function emitSignalHandler(a: Assembler): void {
   a.jmp('user_broken');
 }
 
-function emitTarget(a: Assembler, bits: CodeBits, event: TargetEvent): void {
+/** The code that a case runs, in 16-, 32- or 64-bit code: lets the event happen and goes on to `record.<bits>`. */
+export function emitTarget(a: Assembler, bits: CodeBits, event: TargetEvent): void {
   const area = bits === 64 ? rsi : esi;
   a.bits(bits);
   a.label(`target.${bits}.${event}`);
@@ -323,8 +324,8 @@ function emitTarget(a: Assembler, bits: CodeBits, event: TargetEvent): void {
   a.jmp(`record.${bits}`);
 }
 
-/** Stores the stack pointer and all registers, then leaves for 64-bit code. */
-function emitRecord(a: Assembler, bits: CodeBits): void {
+/** Stores the stack pointer and all registers, then leaves for code of the kernel's width. */
+export function emitRecord(a: Assembler, bits: CodeBits, kernelBits: 32 | 64): void {
   const area = bits === 64 ? rsi : esi;
   a.bits(bits);
   a.label(`record.${bits}`);
@@ -338,8 +339,8 @@ function emitRecord(a: Assembler, bits: CodeBits): void {
     [user.edi, edi],
   ] as const)
     a.mov(mem(area, offset), register);
-  if (bits === 64) a.jmp('after_target');
-  else a.jmpFar(selector.userCode64, 'after_target');
+  if (bits === kernelBits) a.jmp('after_target');
+  else a.jmpFar(kernelBits === 64 ? selector.userCode64 : selector.userCode32, 'after_target');
 }
 
 function emitAfterTarget(a: Assembler): void {

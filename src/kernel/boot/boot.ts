@@ -1,7 +1,7 @@
 /**
- * From the boot loader to long mode. Multiboot 1 and PVH both enter in 32-bit protected mode without paging
+ * From the boot loader to the kernel's mode: IA-32e, or 32-bit with PAE paging. Multiboot 1 and PVH both enter in 32-bit protected mode without paging
  * (Multiboot 0.6.96, Section 3.2; Xen's PVH boot ABI); nothing that they pass is needed. Application
- * processors join at `enter_long_mode` from the trampoline.
+ * processors join at `enter_paging` from the trampoline.
  */
 
 import { type Assembler, cr0, cr3, cr4, ds, eax, ecx, es, mem, rax, ss, sym } from '../assembler.ts';
@@ -20,11 +20,14 @@ const CR0 = 0x8001_0033;
 /** CR4: PAE and PGE. */
 const CR4 = 0xa0;
 const IA32_EFER = 0xc000_0080;
-/** EFER: NXE, LME, SCE. */
-const EFER = 0x901;
+/** EFER: NXE, and in the 64-bit kernel LME and SCE. */
+const EFER = { 32: 0x800, 64: 0x901 } as const;
 
-/** Emits the Multiboot header, `start`, `enter_long_mode` and the trampoline. */
-export function emitBoot(a: Assembler): void {
+/**
+ * Emits the Multiboot header, `start`, `enter_paging` and the trampoline. The kernel is entered at `start32` or
+ * `start64`, under the page tables at `boot_page_tables`.
+ */
+export function emitBoot(a: Assembler, bits: 32 | 64): void {
   a.section('.boot').bits(32);
   a.label('multiboot_header');
   a.dd(MULTIBOOT_MAGIC, MULTIBOOT_FLAGS, -(MULTIBOOT_MAGIC + MULTIBOOT_FLAGS));
@@ -33,28 +36,32 @@ export function emitBoot(a: Assembler): void {
   a.cli();
   a.cld();
   a.lgdt(mem('boot_gdt_pointer'));
-  a.jmpFar(boot.code32, 'enter_long_mode');
+  a.jmpFar(boot.code32, 'enter_paging');
 
-  a.label('enter_long_mode');
+  a.label('enter_paging');
   a.mov(eax, boot.data);
   a.mov(ds, eax);
   a.mov(es, eax);
   a.mov(ss, eax);
   a.mov(eax, CR4);
   a.mov(cr4, eax);
-  a.mov(eax, sym('boot_pml4'));
+  a.mov(eax, sym('boot_page_tables'));
   a.mov(cr3, eax);
   a.mov(ecx, IA32_EFER);
   a.rdmsr();
-  a.or(eax, EFER);
+  a.or(eax, EFER[bits]);
   a.wrmsr();
   a.mov(eax, CR0);
   a.mov(cr0, eax);
-  a.jmpFar(boot.code64, 'enter_kernel');
-
-  a.label('enter_kernel').bits(64);
-  a.mov(rax, sym('start64'));
-  a.jmp(rax);
+  if (bits === 64) {
+    a.jmpFar(boot.code64, 'enter_kernel');
+    a.label('enter_kernel').bits(64);
+    a.mov(rax, sym('start64'));
+    a.jmp(rax);
+  } else {
+    a.mov(eax, sym('start32'));
+    a.jmp(eax);
+  }
 
   a.align(8);
   a.label('boot_gdt');
@@ -78,7 +85,7 @@ export function emitBoot(a: Assembler): void {
   a.lgdt(mem('trampoline_gdt_pointer'));
   a.mov(eax, 1);
   a.mov(cr0, eax);
-  a.jmpFar(boot.code32, 'enter_long_mode');
+  a.jmpFar(boot.code32, 'enter_paging');
   a.align(4);
   a.label('trampoline_gdt_pointer');
   a.dw(31);

@@ -52,8 +52,8 @@ export const apic = {
 } as const;
 
 /** Interrupt commands (SDM Vol. 3A, Figure 11-12). */
-const INIT_ALL_BUT_SELF = 0x000c_4500;
-const STARTUP_ALL_BUT_SELF = 0x000c_4600;
+export const INIT_ALL_BUT_SELF = 0x000c_4500;
+export const STARTUP_ALL_BUT_SELF = 0x000c_4600;
 
 const msr = {
   star: 0xc000_0081,
@@ -66,7 +66,7 @@ const msr = {
 const SYSCALL_MASK = 0x4_7700;
 
 /** Turns of PAUSE that CPU 0 waits for the others after each start-up IPI. */
-const WAIT_TURNS = 50_000;
+export const WAIT_TURNS = 50_000;
 
 /** Emits start64 and what it needs to bring all processors to their first task. */
 export function emitStart(a: Assembler, variant: Variant, cpus: number): void {
@@ -166,24 +166,7 @@ export function emitStart(a: Assembler, variant: Variant, cpus: number): void {
   a.hlt();
   a.jmp('park');
 
-  // The firmware left the 8259s on exception vectors: move them away and mask every line.
-  a.label('mask_8259');
-  for (const [port, value] of [
-    [0x20, 0x11],
-    [0xa0, 0x11],
-    [0x21, vector.legacy],
-    [0xa1, vector.legacy + 8],
-    [0x21, 0x04],
-    [0xa1, 0x02],
-    [0x21, 0x01],
-    [0xa1, 0x01],
-    [0x21, 0xff],
-    [0xa1, 0xff],
-  ]) {
-    a.mov(eax, value);
-    a.out(port, al);
-  }
-  a.ret();
+  emitMask8259(a);
 
   // INIT, two start-up IPIs, and a while for each processor to say that it is there (SDM Vol. 3A, Section 9.4.4).
   if (cpus > 1) {
@@ -249,4 +232,26 @@ export function emitStart(a: Assembler, variant: Variant, cpus: number): void {
   a.label('idt_pointer');
   a.dw(256 * 16 - 1);
   a.dq(sym('idt'));
+}
+
+/** Emits mask_8259, in 32- or 64-bit code. */
+export function emitMask8259(a: Assembler): void {
+  // The firmware left the 8259s on exception vectors: move them away and mask every line.
+  a.label('mask_8259');
+  for (const [port, value] of [
+    [0x20, 0x11],
+    [0xa0, 0x11],
+    [0x21, vector.legacy],
+    [0xa1, vector.legacy + 8],
+    [0x21, 0x04],
+    [0xa1, 0x02],
+    [0x21, 0x01],
+    [0xa1, 0x01],
+    [0x21, 0xff],
+    [0xa1, 0xff],
+  ]) {
+    a.mov(eax, value);
+    a.out(port, al);
+  }
+  a.ret();
 }
