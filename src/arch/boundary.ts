@@ -16,16 +16,6 @@ import { initReset, startUp } from './reset.ts';
 const MCG_RIPV = 1n;
 const MCG_MCIP = 4n;
 
-/** Ends the run if an event waits that may be delivered at the coming boundary. */
-export function noticeEvents(cpu: Cpu): void {
-  if (
-    (cpu.nmiPending !== 0 && cpu.nmiBlocked === 0) ||
-    ((cpu.flagsRest & IF) !== 0n && cpu.interrupts.pending())
-  ) {
-    cpu.engine.endRun();
-  }
-}
-
 /**
  * Looks at what waits at an instruction boundary, with RIP at the next instruction, and delivers the first of:
  * machine check, INIT or SIPI, debug traps, NMI, external interrupt. Wakes a halted processor. To be called again until

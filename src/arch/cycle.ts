@@ -219,7 +219,7 @@ export class Execution {
     const shadow = cpu.shadow;
     cpu.shadow = SHADOW_NONE;
     if (this.execute(cpu, 1, shadow)) {
-      afterInstruction(cpu, traps);
+      afterInstruction(cpu, traps, shadow);
       this.updateContext(cpu);
     }
   }
@@ -232,6 +232,7 @@ export class Execution {
   private execute(cpu: Cpu, budget: number, shadow: number = SHADOW_NONE): boolean {
     cpu.remaining = budget;
     cpu.stop = 0;
+    cpu.repeating = 0;
     this.granted = budget;
     let status: number;
     try {

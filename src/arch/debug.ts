@@ -106,7 +106,8 @@ export function singleStepNeeded(cpu: Cpu): boolean {
 
 /**
  * Called before each instruction that is run by itself. True if an instruction breakpoint stands at RIP: DR6 is
- * set, and #DB is to be delivered, as a fault. RF and a MOV SS before the instruction suppress that.
+ * set, and #DB is to be delivered, as a fault. RF, a MOV SS before the instruction, and iterations that it has made
+ * suppress that.
  *
  * RF ends here rather than after the instruction: nothing can tell (faults set it in their image, and PUSHF, SYSCALL and
  * software interrupts show it as 0), and so IRET and task switches may set it for the instruction after them.
@@ -117,7 +118,7 @@ export function instructionBreakpoint(cpu: Cpu): boolean {
     return false;
   }
   const control = dr7(cpu);
-  if ((control & 0xff) === 0 || cpu.shadow === SHADOW_MOV_SS) return false;
+  if ((control & 0xff) === 0 || cpu.shadow === SHADOW_MOV_SS || cpu.repeating !== 0) return false;
   const linear = cpu.mode64 ? cpu.rip : (cpu.segBase[CS] + cpu.rip) & 0xffff_ffffn;
   let met = 0;
   let hit = false;
@@ -199,17 +200,10 @@ export function matchIoBreakpoint(cpu: Cpu, port: number, size: number): void {
  * @param traced TF as it was before the instruction: the single-step trap is now pending, unless the instruction
  *   (a software interrupt, SYSCALL) has called it off
  * @param shadow `shadow` before the instruction: of MOV SS after MOV SS only the first holds off events (measured)
- * @param again the instruction is a repeated string instruction with iterations left: RF stays set between them
  */
-export function afterInstruction(
-  cpu: Cpu,
-  traced: boolean,
-  shadow: number = SHADOW_NONE,
-  again = false,
-): void {
+export function afterInstruction(cpu: Cpu, traced: boolean, shadow: number = SHADOW_NONE): void {
   if (shadow === SHADOW_MOV_SS && cpu.shadow === SHADOW_MOV_SS) cpu.shadow = SHADOW_NONE;
   const calledOff = cpu.pendingDebug & NO_STEP_TRAP;
   cpu.pendingDebug &= ~NO_STEP_TRAP;
   if (traced && !calledOff) cpu.pendingDebug |= DR6_BS;
-  if (again) cpu.flagsRest |= RF;
 }

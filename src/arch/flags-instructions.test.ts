@@ -109,17 +109,4 @@ describe('POPF', () => {
     });
     expect(f.cpu.gpr[RSP]).toBe(0x8000n);
   });
-
-  it('ends the run when an interrupt waits that IF now lets through', () => {
-    const f = machine('64-bit', 0);
-    let ended = 0;
-    f.cpu.engine = { ...f.cpu.engine, endRun: () => void ended++ };
-    f.bus.write(0x8000, 8, IF | 2n);
-    popf(f.cpu, instruction('popf', [], { operandSize: 64 }));
-    expect(ended).toBe(0);
-    f.interrupts.vector = 0x30;
-    f.cpu.gpr[RSP] = 0x8000n;
-    popf(f.cpu, instruction('popf', [], { operandSize: 64 }));
-    expect(ended).toBe(1);
-  });
 });

@@ -22,7 +22,6 @@ import {
   ZF,
 } from '../isa/flags.ts';
 import { RSP, SHADOW_STI } from '../isa/state.ts';
-import { noticeEvents } from './boundary.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { gp } from './fault.ts';
 import { PushStack, peek, setStackPointer, slotSize } from './stack.ts';
@@ -72,5 +71,4 @@ export const popf: SystemInstruction = (cpu, instruction) => {
   if (cpu.cpl === 0) mask |= IOPL;
   writeFlags(cpu, (readFlags(cpu) & ~(mask | RF)) | (image & mask));
   setStackPointer(cpu, cpu.gpr[RSP] + BigInt(size));
-  noticeEvents(cpu);
 };

@@ -287,6 +287,23 @@ describe('flags', () => {
     expect(f.cpu.flagsRest & RF).toBe(0n);
   });
 
+  it('RF is pushed as 1 between the iterations of a repeated string instruction (single-stepping measured)', () => {
+    for (const [source, vector] of [
+      ['external', 0x80],
+      ['nmi', 2],
+      ['exception', DB],
+      ['exception', MC],
+    ] as const) {
+      const f = fresh().enter('64-bit', 0);
+      gate64(f, {}, vector);
+      f.cpu.gpr[RSP] = 0x5000n;
+      f.cpu.repeating = 1;
+      deliver(f.cpu, vector, source);
+      expect(f.bus.read(0x5000 - 24, 8) & RF).toBe(RF);
+      expect(f.cpu.repeating).toBe(0);
+    }
+  });
+
   it('TF and NT are pushed and cleared, AC stays', () => {
     const f = fresh().enter('64-bit', 0);
     gate64(f);

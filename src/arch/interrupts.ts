@@ -62,13 +62,11 @@ export function deliver(cpu: Cpu, vector: number, source: EventSource, errorCode
   if ((source === 'exception' || source === 'int1') && vector === DB) cpu.dr[7] &= ~DR7_GD;
   if ((cpu.flagsRest & TF) !== 0n) cpu.pendingDebug |= NO_STEP_TRAP;
   const software = source === 'software' || source === 'int3' || source === 'into';
-  // Faults resume their instruction past its breakpoint; #DB, the traps and the aborts do not.
+  // Faults resume their instruction past its breakpoint, and so do events between the iterations of a repeated string
+  // instruction (measured); #DB, traps, aborts and interrupts do not otherwise.
   let image = readFlags(cpu);
-  if (source === 'exception') {
-    if (vector !== DB && vector !== MC) image |= RF;
-  } else if (software || source === 'int1') {
-    image &= ~RF;
-  }
+  if (software || source === 'int1') image &= ~RF;
+  else if (cpu.repeating !== 0 || (source === 'exception' && vector !== DB && vector !== MC)) image |= RF;
   const from = cpu.cpl;
   try {
     if (cpu.longMode) deliverLong(cpu, vector, software, image, errorCode);
@@ -78,6 +76,7 @@ export function deliver(cpu: Cpu, vector: number, source: EventSource, errorCode
     throw fault instanceof Fault && !software ? external(fault) : fault;
   }
   cpu.shadow = SHADOW_NONE;
+  cpu.repeating = 0;
   announcePrivilege(cpu, from);
   return true;
 }

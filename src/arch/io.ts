@@ -91,6 +91,7 @@ function iterate(
   writeRegister(cpu, index, width, offset + by);
   if (!repeated) return;
   writeRegister(cpu, RCX, width, count - 1n);
+  cpu.repeating = count === 1n ? 0 : 1;
   if (count !== 1n) cpu.rip = BigInt.asUintN(64, cpu.rip - BigInt(instruction.length));
 }
 
@@ -98,8 +99,8 @@ function iterate(
 export const inputString: SystemInstruction = (cpu, instruction) => {
   const size = portSize(instruction);
   const port = Number(readRegister(cpu, RDX, 16));
+  checkIoPermission(cpu, port, size);
   iterate(cpu, instruction, RDI, size, (offset) => {
-    checkIoPermission(cpu, port, size);
     probeSegmentWrite(cpu, ES, offset, size);
     writeSegment(cpu, ES, offset, size, readPort(cpu, port, size));
   });

@@ -28,7 +28,6 @@ import {
   ZF,
 } from '../isa/flags.ts';
 import { CS, DS, ES, FS, GS, RSP, SS, TR } from '../isa/state.ts';
-import { noticeEvents } from './boundary.ts';
 import {
   announcePrivilege,
   dropInnerSegments,
@@ -71,7 +70,6 @@ export const iret: SystemInstruction = (cpu, instruction) => {
   else if (cpu.virtual8086) returnVirtual8086(cpu, size);
   else if ((cpu.flagsRest & NT) !== 0n) returnTask(cpu);
   else returnProtected(cpu, size);
-  noticeEvents(cpu);
 };
 
 function returnReal(cpu: Cpu, size: SlotSize): void {

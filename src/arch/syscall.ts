@@ -3,9 +3,8 @@
  *
  * Both set CS and SS to fixed flat segments without reading a descriptor. Single-step traps follow TF as it is after them.
  */
-import { IF, RF, readFlags, TF, writeFlags } from '../isa/flags.ts';
+import { RF, readFlags, TF, writeFlags } from '../isa/flags.ts';
 import { CS, RCX, RSP, SS } from '../isa/state.ts';
-import { noticeEvents } from './boundary.ts';
 import { announcePrivilege } from './code-segment.ts';
 import { EFER_SCE } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
@@ -81,14 +80,12 @@ export const sysret: SystemInstruction = (cpu, instruction) => {
   if (!wide) cpu.gpr[RSP] &= 0xffff_ffffn;
   stepByNewFlags(cpu, before);
   announcePrivilege(cpu, 0);
-  if ((cpu.flagsRest & IF) !== 0n) noticeEvents(cpu);
 };
 
 /** The single-step trap after the instruction is that of TF as loaded, not of `before`. */
 function stepByNewFlags(cpu: Cpu, before: bigint): void {
   if ((cpu.flagsRest & TF) !== 0n) {
     cpu.pendingDebug |= DR6_BS;
-    cpu.engine.endRun();
   } else if ((before & TF) !== 0n) {
     cpu.pendingDebug |= NO_STEP_TRAP;
   }

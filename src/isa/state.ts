@@ -124,6 +124,8 @@ export const declarations = {
   initPending: { type: 'u8' },
   sipiPending: { type: 'u8' },
   sipiVector: { type: 'u8' },
+  /** RIP is at a repeated string instruction that has made some of its iterations: events push RF as 1. */
+  repeating: { type: 'u8' },
   /** DR6 bits of debug traps to be delivered at the coming instruction boundary. */
   pendingDebug: { type: 'u32' },
 

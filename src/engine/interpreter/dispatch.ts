@@ -122,7 +122,12 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
   code.op(Op.end);
   whenStatus(AGAIN);
   giveBack(0);
-  setRip(code, OP_START).i32(0).set(op).branch(2);
+  setRip(code, OP_START);
+  code.get(cpu).memory(Memory.i32Load, remaining).i32(0).op(Op.i32LeS).if();
+  code.get(cpu).i32(1).memory(Memory.i32Store8, offsetOf('repeating'));
+  code.i32(BUDGET).op(Op.return);
+  code.op(Op.end);
+  code.i32(0).set(op).branch(2);
   code.op(Op.end);
   whenStatus(STOP);
   giveBack(0);
