@@ -4,7 +4,7 @@
  * SDM vol. 2A "CALL", "JMP", vol. 2B "RET"; vol. 3A 5.8.1 to 5.8.6 (privilege), 7.3 (tasks), 20.1 (real-address mode).
  *
  * Measured on Intel silicon at CPL 3 where the manual is silent or says otherwise: far CALL pushes CS and RIP before the
- * new RIP is checked, and does so as the mode of the new code segment has it; RETF reads CS before RIP.
+ * new RIP is checked, and CS before the stack is known to have room for RIP, and does so as the mode of the new code segment has it; RETF reads CS before RIP.
  */
 import type { Instruction } from '../isa/instruction.ts';
 import { CS, RSP, SS } from '../isa/state.ts';
@@ -118,9 +118,12 @@ function pushReturn(cpu: Cpu, stack: PushStack, size: SlotSize): void {
 
 function callSameLevel(cpu: Cpu, d: Descriptor, offset: bigint, size: SlotSize): void {
   const stack = PushStack.current(cpu, is64BitCode(cpu, d));
-  stack.requireRoom(2, size);
   setAccessed(cpu, d);
-  pushReturn(cpu, stack, size);
+  // CS is written even where there is no room for RIP.
+  stack.requireRoom(1, size);
+  stack.push(size, BigInt(cpu.segSelector[CS]));
+  stack.requireRoom(1, size);
+  stack.push(size, cpu.rip);
   const rip = targetIn(cpu, d, offset);
   enterCode(cpu, d, cpu.cpl, rip);
   setStackPointer(cpu, stack.pointer);

@@ -95,7 +95,10 @@ function iterate(
   if (count !== 1n) cpu.rip = BigInt.asUintN(64, cpu.rip - BigInt(instruction.length));
 }
 
-/** INS: from port DX to ES:rDI. The port is not read if the store would fault. */
+/**
+ * INS: from port DX to ES:rDI. The port is not read if the store would fault. Permission is checked even where a repeat
+ * count is zero (measured on Intel silicon).
+ */
 export const inputString: SystemInstruction = (cpu, instruction) => {
   const size = portSize(instruction);
   const port = Number(readRegister(cpu, RDX, 16));
@@ -110,8 +113,8 @@ export const inputString: SystemInstruction = (cpu, instruction) => {
 export const outputString: SystemInstruction = (cpu, instruction) => {
   const size = portSize(instruction);
   const port = Number(readRegister(cpu, RDX, 16));
+  checkIoPermission(cpu, port, size);
   iterate(cpu, instruction, RSI, size, (offset) => {
-    checkIoPermission(cpu, port, size);
     const value = readSegment(cpu, instruction.segment, offset, size);
     writePort(cpu, port, size, BigInt.asUintN(portWidth(size), value));
   });

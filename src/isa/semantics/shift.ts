@@ -52,10 +52,11 @@ const sar: Semantic = (b) => {
 
 /**
  * OF, given what a count of 1 makes it. It is undefined for other counts: the processor gives the same there if the
- * count is in CL, and keeps OF if the count is an immediate.
+ * count is in CL or the operand in memory, and keeps OF for a register and an immediate count.
  */
 function rotateOverflow(b: Builder, count: Value, byOne: Value): Value {
-  if (b.form.operands[1].kind === 'register') return byOne;
+  const [operand, by] = b.form.operands;
+  if (operand.kind === 'memory' || by.kind === 'register') return byOne;
   return b.select(b.eq(count, b.constant(8, 1)), byOne, b.getFlag('of'));
 }
 

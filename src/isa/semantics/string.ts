@@ -41,18 +41,18 @@ function setFlagsOf(b: Builder, { x, y, difference }: Comparison): void {
  * One run of the handler is one iteration: a fault in a later one finds the registers of that iteration's start, but
  * the flags of the whole instruction's start (SDM vol. 2, REP), since the last comparison alone sets them.
  *
- * With 32-bit addresses in 64-bit mode, a repeat prefix clears bits 63:32 of rCX and of `pointers` before anything else:
+ * With 32-bit addresses a repeat prefix clears bits 63:32 of rCX and of `pointers` before anything else:
  * for a count of zero too, and even where the first access faults (measured on Intel silicon).
  */
 function repeated(element: Element, pointers: readonly number[] = []): Semantic {
   return (b) => {
-    const { repeat, addressSize, codeSize } = b.form;
+    const { repeat, addressSize } = b.form;
     if (repeat === '') {
       const comparison = element(b);
       if (comparison) setFlagsOf(b, comparison);
       return;
     }
-    if (codeSize === 64 && addressSize === 32)
+    if (addressSize === 32)
       for (const register of [RCX, ...pointers]) b.setRegister(register, b.getRegister(register, 32));
     b.when(isNonzero(b, b.getRegister(RCX, addressSize)), () => {
       const comparison = element(b);

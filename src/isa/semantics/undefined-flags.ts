@@ -18,7 +18,8 @@ export interface UndefinedFlags {
 export const undefinedFlags: Readonly<Partial<Record<IntegerMnemonic, UndefinedFlags>>> = {};
 
 const shiftReason = 'AF is cleared; OF is what a count of 1 would make it';
-const rotateReason = 'OF is what a count of 1 would make it if the count is in CL, else kept';
+const rotateReason =
+  'OF is what a count of 1 would make it if the count is in CL or the operand in memory, else kept';
 const fieldReason = 'AF and PF are cleared';
 
 /** Flags that the manual leaves undefined, and what the semantics make of them. Other processors may differ here. */
