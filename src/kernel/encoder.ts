@@ -41,16 +41,18 @@ interface Form {
   readonly info: OpCodeInfo;
 }
 
-const codeNames = Object.keys(Code).filter((name) => Number.isNaN(Number(name)));
+const codeNames = Object.keys(Code)
+  .filter((name) => Number.isNaN(Number(name)))
+  .map((name) => ({ name, lower: name.toLowerCase() }));
+const mnemonics = new Map(Object.entries(Mnemonic).map(([name, value]) => [name.toLowerCase(), value]));
 const formsByMnemonic = new Map<string, readonly Form[]>();
 
 function formsOf(mnemonic: string): readonly Form[] {
   const known = formsByMnemonic.get(mnemonic);
   if (known !== undefined) return known;
-  const wanted = Object.entries(Mnemonic).find(([name]) => name.toLowerCase() === mnemonic)?.[1];
+  const wanted = mnemonics.get(mnemonic);
   const forms: Form[] = [];
-  for (const name of codeNames) {
-    const lower = name.toLowerCase();
+  for (const { name, lower } of codeNames) {
     if (!lower.startsWith(mnemonic)) continue;
     const code = Code[name as keyof typeof Code];
     const info = CodeExt.opCode(code);

@@ -89,6 +89,8 @@ export interface KernelImage {
   readonly cases: readonly CaseInfo[];
   /** Kernel stacks by CPU: task stacks and IST stacks, for checks of stack discipline. */
   readonly stacks: readonly { readonly cpu: number; readonly name: string; readonly range: Range }[];
+  /** Lowest alias (address bits 31:16 zero) of each CPU's 64-byte ministack; empty without espfix64. */
+  readonly ministacks: readonly bigint[];
   /** Pages that the kernel writes for user space to read: event counts. They change with injected events. */
   readonly counters: readonly Range[];
 }
@@ -256,6 +258,9 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
     symbols: linked.symbols,
     cases,
     stacks: stacks.flat(),
+    ministacks: Array.from({ length: variant.ministack ? cpus : 0 }, (_, cpu) =>
+      (variant.ministack as (cpu: number, seed: number) => bigint)(cpu, seed),
+    ),
     counters: Array.from({ length: cpus }, (_, cpu) => {
       const start = USER_AREA + BigInt(cpu) * USER_AREA_STRIDE;
       return { start, end: start + BigInt(PAGE_SIZE) };
@@ -297,6 +302,7 @@ function fillPercpu(page: Uint8Array, c: PercpuContents): void {
   view.setBigUint64(percpu.kernelStack, top('main'), true);
   view.setBigUint64(percpu.mainStack, top('main'), true);
   view.setBigUint64(percpu.childStack, top('child'), true);
+  view.setBigUint64(percpu.nmiStack, top('nmi'), true);
   view.setBigUint64(percpu.id, BigInt(c.cpu), true);
   view.setBigUint64(percpu.userArea, c.userArea, true);
   view.setBigUint64(percpu.userCounters, c.userCounters, true);

@@ -138,6 +138,8 @@ export const percpu = words([
   /** Tops of the two task stacks. */
   'mainStack',
   'childStack',
+  /** Top of the stack that NMIs arrive on. */
+  'nmiStack',
   /** Saved registers of the task that waits for its child. */
   'parentRegs',
   /** The user pages of this CPU's task, and the kernel's alias of the page that user space only reads. */

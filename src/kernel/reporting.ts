@@ -73,7 +73,7 @@ export function emitReporting(a: Assembler, variant: Variant, cpus: number, seed
   a.jnz('.count');
   a.call('put_decimal');
   texts.print(` seed=${seed} protocol=1\n`);
-  if (variant.aliases) emitEspfixLines(a, texts, cpus);
+  if (variant.ministack) emitEspfixLines(a, texts, cpus);
   else texts.print('pages tables=0 ministacks=0\n');
   a.pop(rbx);
   a.ret();

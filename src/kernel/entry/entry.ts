@@ -9,6 +9,7 @@
 import {
   type Assembler,
   byte,
+  cl,
   eax,
   ebx,
   ecx,
@@ -35,7 +36,7 @@ import {
   rsp,
   times,
 } from '../assembler.ts';
-import { cause, FRAME_SIZE, percpu, regs, selector } from '../layout.ts';
+import { cause, FRAME_SIZE, PAGE_SIZE, percpu, regs, STACK_PAGES, selector } from '../layout.ts';
 import type { Variant } from '../variants/variant.ts';
 
 /** General registers from the highest address of `regs` down. */
@@ -157,20 +158,47 @@ function emitParanoidEntry(a: Assembler): void {
   a.mov(eax, mem(rsp, regs.vector));
   a.lea(rcx, mem('handlers'));
   a.call(qword(rcx, times(rax, 8)));
+  // Any IRET ends the blocking of NMIs. A #DB or #MC that came while an NMI was being served on the NMI stack
+  // must leave it in force, or the next NMI would be pushed over the one being served.
+  a.mov(rdx, mem(gs, percpu.nmiStack));
+  a.sub(rdx, mem(rsp, regs.rsp));
+  a.xor(ecx, ecx);
+  a.cmp(rdx, STACK_PAGES * PAGE_SIZE);
+  a.setb(cl);
   a.test(ebx, ebx);
-  a.jz('return_to_kernel');
+  a.jz('.gs_restored');
   a.swapgs();
-  a.jmp('return_to_kernel');
+  a.label('.gs_restored');
+  a.test(ecx, ecx);
+  a.jz('return_to_kernel');
+  a.cmp(qword(rsp, regs.vector), 2);
+  a.je('return_to_kernel');
 
-  // From user mode there is a whole task stack free: go on there as any other exception does.
+  // RIP and RFLAGS go below the interrupted stack pointer, from where POPFQ and RET take them.
+  a.label('return_without_iret');
+  a.mov(rax, mem(rsp, regs.rsp));
+  a.sub(rax, 16);
+  a.mov(rcx, mem(rsp, regs.rip));
+  a.mov(mem(rax, 8), rcx);
+  a.mov(rcx, mem(rsp, regs.rflags));
+  a.mov(mem(rax), rcx);
+  a.mov(mem(rsp, regs.rsp), rax);
+  restoreRegisters(a);
+  a.mov(rsp, mem(rsp, regs.rsp - regs.vector));
+  a.popfq();
+  a.ret();
+
+  // From user mode there is a whole task stack free: go on there as any other exception does. RSP stays on the
+  // interrupt stack until its frame has been copied.
   a.label('.from_user');
   a.swapgs();
   a.mov(rsi, rsp);
   a.mov(rdi, mem(gs, percpu.kernelStack));
   a.sub(rdi, regs.size);
-  a.mov(rsp, rdi);
+  a.mov(rbx, rdi);
   a.mov(ecx, regs.size / 8);
   a.rep().movsq();
+  a.mov(rsp, rbx);
   a.mov(rdi, rsp);
   a.mov(eax, mem(rsp, regs.vector));
   a.lea(rcx, mem('handlers'));

@@ -6,22 +6,7 @@
  * and 32 entries for itself (SDM Vol. 3A, Section 4.5.4).
  */
 
-import {
-  type Assembler,
-  eax,
-  ecx,
-  mem,
-  type Register,
-  r8q,
-  r9,
-  rax,
-  rcx,
-  rdi,
-  rdx,
-  rsi,
-  sym,
-  times,
-} from '../assembler.ts';
+import { type Assembler, eax, ecx, mem, r8q, r9, rax, rcx, rdi, rdx, rsi, sym, times } from '../assembler.ts';
 import { ESPFIX_BASE, ESPFIX_PGD_SLOT, KERNEL_BASE, PAGE_SIZE, PHYSICAL_MAP } from '../layout.ts';
 import { pte } from '../page-tables.ts';
 
@@ -103,15 +88,17 @@ function descend(a: Assembler, level: string, count: number, stride: number, bit
 }
 
 /**
- * Emits the spreading of a ministack's offset among all ministacks, in RAX, to its address: bits 15:0 stay,
- * the others move up by 16 to leave room for the alias. Clobbers `scratch`.
+ * The lowest alias of a ministack: its offset among all ministacks with bits 15:0 in place and the others moved
+ * up by 16, which leaves bits 31:16 to the aliases.
  */
-export function emitSpread(a: Assembler, scratch: Register): void {
-  a.mov(scratch, rax);
-  a.and(rax, 0xffff);
-  a.shr(scratch, 16);
-  a.shl(scratch, 32);
-  a.or(rax, scratch);
-  a.mov(scratch, ESPFIX_BASE);
-  a.add(rax, scratch);
+export function ministackAddress(offset: bigint): bigint {
+  return ESPFIX_BASE + ((offset & 0xffffn) | ((offset >> 16n) << 32n));
+}
+
+/** Emits `ministack_addresses`, the lowest alias of each CPU's ministack. */
+export function emitMinistackAddresses(a: Assembler, addresses: readonly bigint[]): void {
+  a.section('.rodata');
+  a.align(8);
+  a.label('ministack_addresses').dq(...addresses);
+  a.section('.text');
 }

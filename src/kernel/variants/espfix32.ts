@@ -14,7 +14,6 @@ const DESCRIPTOR = percpuPage.gdt + selector.espfix;
 
 export const espfix32: Variant = {
   name: 'espfix32',
-  aliases: false,
   userIretLabels: ['iretq.user', 'iretq.espfix'],
   emitReturn(a) {
     a.test(byte(rsp, frame.ss), 4);

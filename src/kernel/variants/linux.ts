@@ -26,8 +26,9 @@ import {
   rsi,
   rsp,
   sym,
+  times,
 } from '../assembler.ts';
-import { emitRegion, emitSpread, region } from '../espfix/region.ts';
+import { emitMinistackAddresses, emitRegion, ministackAddress, region } from '../espfix/region.ts';
 import {
   ESPFIX_BASE,
   ESPFIX_STACK_SIZE,
@@ -51,7 +52,12 @@ const ministack = { rax: 0, frame: 8 } as const;
 
 export const linux: Variant = {
   name: 'linux',
-  aliases: true,
+  ministack(cpu, seed) {
+    const random = mix(seed, 0x510);
+    const slot = (cpu + random) % STACKS_PER_PAGE;
+    const page = (Math.floor(cpu / STACKS_PER_PAGE) ^ Math.floor(random / STACKS_PER_PAGE)) % PAGES;
+    return ministackAddress(BigInt(page * PAGE_SIZE + slot * ESPFIX_STACK_SIZE));
+  },
   userIretLabels: ['iretq.user'],
 
   emitReturn(a) {
@@ -90,24 +96,17 @@ export const linux: Variant = {
     a.jb('.ministack');
   },
 
-  emitFunctions(a, { seed }) {
+  emitFunctions(a, { cpus, seed }) {
     emitRegion(a, region.readOnly);
-    const random = mix(seed, 0x510);
-    const slot = random % STACKS_PER_PAGE;
-    const page = Math.floor(random / STACKS_PER_PAGE) % PAGES;
+    emitMinistackAddresses(
+      a,
+      Array.from({ length: cpus }, (_, cpu) => linux.ministack?.(cpu, seed) ?? 0n),
+    );
 
     // espfix_set_up(CPU in R15): maps its ministack and tells it where.
     a.label('espfix_set_up');
-    a.mov(rax, r15);
-    a.shr(eax, Math.log2(STACKS_PER_PAGE));
-    a.instruction('xor', eax, page);
-    a.shl(rax, Math.log2(PAGE_SIZE));
-    a.mov(rcx, r15);
-    a.add(ecx, slot);
-    a.and(ecx, STACKS_PER_PAGE - 1);
-    a.shl(ecx, Math.log2(ESPFIX_STACK_SIZE));
-    a.or(rax, rcx);
-    emitSpread(a, rcx);
+    a.lea(rax, mem('ministack_addresses'));
+    a.mov(rax, mem(rax, times(r15, 8)));
     a.mov(r14, rax);
     a.mov(rdi, rax);
     a.call('espfix_map');

@@ -4,7 +4,6 @@ import type { Variant } from './variant.ts';
 
 export const none: Variant = {
   name: 'none',
-  aliases: false,
   userIretLabels: ['iretq.user'],
   emitReturn(a) {
     a.swapgs();

@@ -25,8 +25,9 @@ import {
   rsi,
   rsp,
   sym,
+  times,
 } from '../assembler.ts';
-import { emitRegion, emitSpread, region } from '../espfix/region.ts';
+import { emitMinistackAddresses, emitRegion, ministackAddress, region } from '../espfix/region.ts';
 import {
   ESPFIX_BASE,
   ESPFIX_PGD_SLOT,
@@ -45,7 +46,7 @@ const ministack = { rdi: 8, rax: 16, frame: 24 } as const;
 
 export const prototype: Variant = {
   name: 'prototype',
-  aliases: true,
+  ministack: (cpu) => ministackAddress(BigInt(cpu * ESPFIX_STACK_SIZE)),
   userIretLabels: ['iretq.user', 'iretq.espfix'],
 
   emitReturn(a) {
@@ -88,16 +89,19 @@ export const prototype: Variant = {
     a.call('init_espfix_cpu');
   },
 
-  emitFunctions(a) {
+  emitFunctions(a, { cpus, seed }) {
     emitRegion(a, region.writable);
+    emitMinistackAddresses(
+      a,
+      Array.from({ length: cpus }, (_, cpu) => prototype.ministack?.(cpu, seed) ?? 0n),
+    );
 
     a.label('init_espfix_cpu');
     a.cmp(qword(gs, percpu.espfixStack), 0);
     a.jne('.done');
-    a.mov(rax, mem(gs, percpu.id));
-    a.instruction('imul', rax, rax, ESPFIX_STACK_SIZE);
-    emitSpread(a, rcx);
-    a.mov(r14, rax);
+    a.mov(rcx, mem(gs, percpu.id));
+    a.lea(rax, mem('ministack_addresses'));
+    a.mov(r14, mem(rax, times(rcx, 8)));
     a.call('espfix_already_there');
     a.je('.there');
     a.label('.lock');

@@ -36,6 +36,6 @@ export interface Variant {
    */
   emitDoubleFault?(a: Assembler): void;
 
-  /** Whether the variant builds ministack aliases, so that the report counts them. */
-  readonly aliases: boolean;
+  /** The lowest alias of a CPU's ministack, for variants that have them. */
+  ministack?(cpu: number, seed: number): bigint;
 }
