@@ -1,6 +1,6 @@
 /** One virtual processor: its architectural state and what it is wired to. Arch functions take it first. */
 import type { CodeSize, Instruction } from '../isa/instruction.ts';
-import { CS, SS, State } from '../isa/state.ts';
+import { CS, offsetOf, SS, State } from '../isa/state.ts';
 import type { Bus, InterruptController } from './bus.ts';
 import { Tlb } from './tlb.ts';
 
@@ -34,6 +34,11 @@ export interface CpuHooks {
 
 /** How an interrupt or exception arises (SDM vol. 3A 6.3, 6.4). */
 export type EventSource = 'external' | 'nmi' | 'exception' | 'software' | 'int1' | 'int3' | 'into';
+
+/** Low dwords of fields in the state as an array of dwords: modes are asked for too often to make BigInts of them. */
+const EFER = offsetOf('efer') / 4;
+const CR0 = offsetOf('cr0') / 4;
+const FLAGS = offsetOf('flagsRest') / 4;
 
 export class Cpu extends State {
   readonly index: number;
@@ -78,15 +83,15 @@ export class Cpu extends State {
 
   /** IA32_EFER.LMA: long mode is active. */
   get longMode(): boolean {
-    return (this.efer & 0x400n) !== 0n;
+    return (this.u32[EFER] & 0x400) !== 0;
   }
   /** CR0.PE. */
   get protectedMode(): boolean {
-    return (this.cr0 & 1n) !== 0n;
+    return (this.u32[CR0] & 1) !== 0;
   }
   /** RFLAGS.VM with CR0.PE. */
   get virtual8086(): boolean {
-    return (this.flagsRest & 0x20000n) !== 0n;
+    return (this.u32[FLAGS] & 0x2_0000) !== 0;
   }
   /** Real-address or virtual-8086 mode: selectors are paragraphs. */
   get realAddressing(): boolean {
