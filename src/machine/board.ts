@@ -3,6 +3,7 @@
  * the 8259s and to the I/O APIC's input of the same number, but the timer's to input 2 and the 8259s' own to input 0.
  */
 import { UnimplementedInstruction } from '../arch/fault.ts';
+import { ioApicId } from './boot/mp-table.ts';
 import { route } from './devices/apic-message.ts';
 import { DebugExit } from './devices/debug-exit.ts';
 import type { MmioDevice, Plain, TimedDevice } from './devices/device.ts';
@@ -96,12 +97,18 @@ export class Board {
     else if (irq !== 2) this.ioApic.setPin(irq, asserted);
   }
 
+  /** Some device may send what RFLAGS.IF does not hold off. */
+  get hasUnmaskable(): boolean {
+    return this.ioApic.hasUnmaskable || this.localApics.some((apic) => apic.hasUnmaskable);
+  }
+
   /** The state in which PC firmware hands the machine to a kernel. */
   initialiseAsFirmware(): void {
     // The timer first: the edge of its output is forgotten when the 8259s are initialised.
     this.pit.initialiseAsFirmware();
     this.pic.initialiseAsFirmware();
     this.localApics[0].initialiseAsFirmware();
+    this.ioApic.initialiseAsFirmware(ioApicId(this.localApics.length));
   }
 
   save(): Record<string, Plain> {

@@ -67,7 +67,9 @@ function withInterrupts(vectors: Readonly<Record<number, string>>): Code {
 function tables(code: Code): Code {
   code.align(8).label('gdt').u32(0).u32(0);
   code.u32(0x0000_ffff).u32(0x00cf_9b00).u32(0x0000_ffff).u32(0x00cf_9300);
-  code.label('gdtr').u16(0x17).address('gdt');
+  // 18H code and 20H data of DPL 3.
+  code.u32(0x0000_ffff).u32(0x00cf_fb00).u32(0x0000_ffff).u32(0x00cf_f300);
+  code.label('gdtr').u16(0x27).address('gdt');
   return code.label('idtr').u16(0x7ff).u32(IDT);
 }
 
@@ -139,6 +141,14 @@ export function nmiImage(): Uint8Array {
   const code = withInterrupts({ 2: 'nmi' });
   code.label('loop').bytes(0x43, 0xeb).relative('loop');
   code.label('nmi').put('n').exit(7).spin();
+  return multibootImage(tables(code));
+}
+
+/** Goes to CPL 3 by IRET and loops there. */
+export function userImage(): Uint8Array {
+  const code = withInterrupts({});
+  // PUSH 23H; PUSH ESP; PUSH 2; PUSH 1BH; PUSH user; IRETD
+  code.bytes(0x6a, 0x23, 0x54, 0x6a, 0x02, 0x6a, 0x1b, 0x68).address('user').bytes(0xcf).label('user').spin();
   return multibootImage(tables(code));
 }
 

@@ -11,8 +11,9 @@ import {
   pagingImage,
   picTimerImage,
   twoProcessorImage,
+  userImage,
 } from './guests.fixture.ts';
-import { Code, multibootImage } from './image.fixture.ts';
+import { Code, elf, multibootHeader, multibootImage } from './image.fixture.ts';
 
 function boot(
   image: Uint8Array,
@@ -53,6 +54,20 @@ describe('booting', () => {
       0xffff_ffffn,
       0n,
     ]);
+  });
+
+  it('an ELF64 through Multiboot, and one through PVH, both in 32-bit code', () => {
+    const code = new Code().put('x').exit(6);
+    const segment = { physical: code.origin, bytes: code.finish() };
+    const note = Uint8Array.of(4, 0, 0, 0, 4, 0, 0, 0, 18, 0, 0, 0, 0x58, 0x65, 0x6e, 0, 0, 0, 0x10, 0);
+    for (const image of [
+      elf(64, BigInt(code.origin), [segment], multibootHeader(0)),
+      elf(64, BigInt(code.origin), [segment, { physical: 0, bytes: note, type: 4 }]),
+    ]) {
+      const { machine, output } = boot(image);
+      expect(machine.run()).toMatchObject({ reason: 'exit', value: 6 });
+      expect(output()).toBe('x');
+    }
   });
 
   it('again starts from power-on', () => {
@@ -135,6 +150,18 @@ describe('why a run ends', () => {
     expect(output()).toBe('he');
     expect(machine.run().reason).toBe('exit');
     expect(output()).toBe('hello\n');
+  });
+  it('a listener to changes of privilege', () => {
+    const { machine } = boot(userImage());
+    const changes: number[][] = [];
+    machine.on('privilege-change', (...change) => {
+      changes.push(change);
+      machine.stop();
+    });
+    expect(machine.run({ maxInstructions: 1000 })).toEqual({ reason: 'hook' });
+    expect(changes).toEqual([[0, 0, 3]]);
+    const { rip, cpl, cs } = machine.registers();
+    expect([cpl, cs, machine.readMemory(rip, 2)]).toEqual([3n, 0x1bn, Uint8Array.of(0xeb, 0xfe)]);
   });
   it('a listener', () => {
     const { machine } = boot(helloImage());

@@ -17,6 +17,7 @@ import { layOut } from '../engine/layout.ts';
 import { SHUTDOWN } from '../isa/state.ts';
 import { Board } from './board.ts';
 import { type BootOptions, loadImage } from './boot/load.ts';
+import { mpTable } from './boot/mp-table.ts';
 import type { Plain } from './devices/device.ts';
 import { DEFAULT_EPOCH } from './devices/rtc.ts';
 import { PAGE_SIZE, SystemBus } from './memory.ts';
@@ -165,7 +166,7 @@ export class Machine {
         devices: this.#board.timed,
         execute: (cpu, budget) => this.#execute(cpu, budget),
         interrupted: () => this.#interrupted(),
-        unmaskable: () => this.#board.ioApic.hasUnmaskable,
+        unmaskable: () => this.#board.hasUnmaskable,
       },
       quantum,
       seed,
@@ -216,7 +217,8 @@ export class Machine {
     this.#idle();
     const load = loadImage(image, this.#bus.ramBytes, options);
     this.restore(this.#powerOn);
-    for (const { address, bytes } of load.pieces) this.#bus.copyIn(address, bytes);
+    for (const { address, bytes } of [...mpTable(this.cpus.length), ...load.pieces])
+      this.#bus.copyIn(address, bytes);
     this.#board.initialiseAsFirmware();
     load.enter(this.cpus[0]);
   }
@@ -518,6 +520,7 @@ function checkConfiguration({ cpus, ramBytes, quantum, seed, epoch }: Configurat
 }
 
 function checkFits(snapshot: Configuration, machine: Configuration): void {
+  if (snapshot === machine) return;
   for (const name of ['cpus', 'ramBytes', 'quantum', 'seed', 'epoch'] as const)
     if (snapshot[name] !== machine[name])
       throw new SnapshotError(

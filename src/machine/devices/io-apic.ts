@@ -51,6 +51,11 @@ export class IoApic implements MmioDevice, Saved<IoApicState> {
     }
   }
 
+  /** As PC firmware leaves it: with the identifier that its tables give, of which the register holds four bits. */
+  initialiseAsFirmware(id: number): void {
+    this.#id = id & 15;
+  }
+
   /** Asserts or deasserts an input, 0..23. */
   setPin(pin: number, asserted: boolean): void {
     const bit = 1 << pin;

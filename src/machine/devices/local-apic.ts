@@ -370,6 +370,12 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
     else if (this.#externalPending()) this.#wiring.kick();
   }
 
+  /** The 8259s' wire is taken as an NMI, which wakes a processor whatever RFLAGS.IF. */
+  get hasUnmaskable(): boolean {
+    const lvt = this.#registers[R_LVT + LINT0];
+    return this.present && (lvt & LVT_MASKED) === 0 && ((lvt >> 8) & 7) === NMI_MODE;
+  }
+
   /** The NMI pin is pulsed: LINT1, or the processor's own pin where the APIC is disabled. */
   pulseLint1(): void {
     if (!this.present) {

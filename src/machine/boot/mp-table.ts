@@ -1,0 +1,94 @@
+/**
+ * The MultiProcessor configuration table, by which systems find processors, the I/O APIC and how interrupts are wired.
+ * Intel MultiProcessor Specification 1.4, chapter 4.
+ */
+import { SIGNATURE } from '../../arch/cpuid.ts';
+import { IO_APIC_BASE } from '../devices/io-apic.ts';
+import { LOCAL_APIC_BASE } from '../devices/local-apic.ts';
+import type { Piece } from './plan.ts';
+
+/** In the BIOS ROM's range, where the floating pointer is looked for (4.1). */
+export const MP_FLOATING_POINTER = 0xf_0000;
+const CONFIGURATION = MP_FLOATING_POINTER + 16;
+
+const SPECIFICATION = 4;
+const LOCAL_APIC_VERSION = 0x14;
+const IO_APIC_VERSION = 0x20;
+/** CPUID.1:EDX of a processor with an FPU and an APIC. */
+const FEATURES = 0x201;
+
+const PROCESSOR_ENABLED = 1;
+const PROCESSOR_BOOTSTRAP = 2;
+/** Interrupt types (table 4-10). */
+const INT = 0;
+const NMI = 1;
+const EXTINT = 3;
+const ALL_LOCAL_APICS = 0xff;
+
+/** Little-endian fields. */
+class Table {
+  readonly bytes: number[] = [];
+  u8(...values: number[]): this {
+    this.bytes.push(...values);
+    return this;
+  }
+  u16(value: number): this {
+    return this.u8(value & 0xff, value >> 8);
+  }
+  u32(value: number): this {
+    return this.u16(value & 0xffff).u16(value >>> 16);
+  }
+  /** Padded with blanks. */
+  text(text: string, length: number): this {
+    return this.u8(...new TextEncoder().encode(text.padEnd(length)));
+  }
+  /** Makes the bytes sum to 0 through the one at `at`. */
+  sum(at: number): Uint8Array {
+    this.bytes[at] = -this.bytes.reduce((sum, byte) => sum + byte, 0) & 0xff;
+    return Uint8Array.from(this.bytes);
+  }
+}
+
+/** The identifier that the I/O APIC has in the table, after those of the processors. */
+export function ioApicId(cpus: number): number {
+  return cpus;
+}
+
+/** The floating pointer and the table, for RAM. */
+export function mpTable(cpus: number): Piece[] {
+  const pointer = new Table().text('_MP_', 4).u32(CONFIGURATION).u8(1, SPECIFICATION, 0, 0, 0, 0, 0, 0);
+
+  const entries = new Table();
+  for (let id = 0; id < cpus; id++) {
+    const flags = PROCESSOR_ENABLED | (id === 0 ? PROCESSOR_BOOTSTRAP : 0);
+    entries.u8(0, id, LOCAL_APIC_VERSION, flags).u32(SIGNATURE).u32(FEATURES).u32(0).u32(0);
+  }
+  entries.u8(1, 0).text('ISA', 6);
+  entries.u8(2, ioApicId(cpus), IO_APIC_VERSION, 1).u32(IO_APIC_BASE);
+  let count = cpus + 2;
+  const io = (type: number, irq: number, pin: number) => {
+    entries.u8(3, type).u16(0).u8(0, irq, ioApicId(cpus), pin);
+    count++;
+  };
+  io(EXTINT, 0, 0);
+  // The timer is wired to input 2; the cascade has no line.
+  for (let irq = 0; irq < 16; irq++) if (irq !== 2) io(INT, irq, irq === 0 ? 2 : irq);
+  for (const [type, pin] of [
+    [EXTINT, 0],
+    [NMI, 1],
+  ]) {
+    entries.u8(4, type).u16(0).u8(0, 0, ALL_LOCAL_APICS, pin);
+    count++;
+  }
+
+  const header = new Table()
+    .text('PCMP', 4)
+    .u16(44 + entries.bytes.length)
+    .u8(SPECIFICATION, 0);
+  header.text('ESPFIX', 8).text('PC', 12).u32(0).u16(0).u16(count).u32(LOCAL_APIC_BASE).u32(0);
+  header.u8(...entries.bytes);
+  return [
+    { address: MP_FLOATING_POINTER, bytes: pointer.sum(10) },
+    { address: CONFIGURATION, bytes: header.sum(7) },
+  ];
+}
