@@ -144,7 +144,7 @@ function emitParanoidEntry(a: Assembler): void {
   a.cld();
   saveRegisters(a);
   a.test(byte(rsp, regs.cs), 3);
-  a.jnz('.from_user');
+  a.jnz('paranoid_entry_from_user');
   // Kernel addresses have their sign bit set, and user space cannot load such a GS base.
   a.mov(ecx, IA32_GS_BASE);
   a.rdmsr();
@@ -190,7 +190,7 @@ function emitParanoidEntry(a: Assembler): void {
 
   // From user mode there is a whole task stack free: go on there as any other exception does. RSP stays on the
   // interrupt stack until its frame has been copied.
-  a.label('.from_user');
+  a.label('paranoid_entry_from_user');
   a.swapgs();
   a.mov(rsi, rsp);
   a.mov(rdi, mem(gs, percpu.kernelStack));
