@@ -152,9 +152,12 @@ export function writeMsr(cpu: Cpu, index: number, value: bigint): void {
   switch (index) {
     case IA32_TSC:
       cpu.tscOffset = BigInt.asUintN(64, value - cpu.bus.now(cpu.index));
+      // The TSC deadline of the local APIC may have come nearer.
+      cpu.engine.endRun();
       return;
     case IA32_TSC_ADJUST:
       cpu.tscOffset = value;
+      cpu.engine.endRun();
       return;
     // Written before CPUID to ask for the microcode's revision, which is 0.
     case IA32_BIOS_SIGN_ID:
