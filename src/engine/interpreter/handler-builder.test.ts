@@ -112,7 +112,7 @@ const binary: Record<string, [(b: Builder, x: Value, y: Value) => Value, Rule]> 
   zeroExtend: [(b, x) => b.zeroExtend(x, 64), (x) => x],
   truncate: [(b, x) => b.truncate(x, 8), (x) => x & 0xffn],
   signFromBit: [(b, x, y) => b.signExtend(b.eq(x, y), x.width), (x, y) => (x === y ? -1n : 0n)],
-  select: [(b, x, y) => b.select(b.ltUnsigned(x, y), y, x), (x, y) => (x < y ? y : x) + 0n],
+  select: [(b, x, y) => b.select(b.ltUnsigned(x, y), b.not(x), y), (x, y) => (x < y ? ~x : y)],
 };
 
 /** Operations whose second operand is a count below the width (below 32 for shifts of narrow values). */
