@@ -46,6 +46,8 @@ export const caseFlag = {
   child: 4,
   /** The system call of this case meets a double fault on its way. */
   doubleFault: 8,
+  /** The task forges an IRETQ frame at `forgedFrameAt`. */
+  forged: 16,
 } as const;
 
 const widths = { cs64: 64, 'cs32-gdt': 32, 'cs32-ldt': 32, 'cs16-ldt': 16 } as const;
@@ -101,7 +103,8 @@ export function emitCaseTable(a: Assembler, cases: readonly Case[]): void {
       (c.path === 'db' ? caseFlag.step : 0) |
       (width === 64 ? caseFlag.wide : 0) |
       (c.kind === 'spawn' ? caseFlag.child : 0) |
-      (c.doubleFault ? caseFlag.doubleFault : 0);
+      (c.doubleFault ? caseFlag.doubleFault : 0) |
+      (c.forged ? caseFlag.forged : 0);
     const set = width === 64 ? (WIDE_HIGH << 32n) | BigInt(c.set) : BigInt(c.set);
     const prefix = ` path=${c.path} cs=${c.cs} ss=${c.ss} set=${c.set.toString(16).padStart(8, '0')} seen=`;
     const suffix = ` name=${c.name}\n`;

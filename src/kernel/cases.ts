@@ -3,7 +3,7 @@
  * table, and for the frames that IRET must refuse.
  */
 
-import { cause, selector, vector } from './layout.ts';
+import { cause, FRAME_SIZE, selector, USER_AREA, user, vector } from './layout.ts';
 import type { CodeSegmentKind, ReturnPath, StackSegmentKind } from './report.ts';
 import type { VariantName } from './variants/index.ts';
 
@@ -39,6 +39,8 @@ export interface Case {
   readonly expected: Fault | undefined;
   /** The kernel double-faults while it serves the event, and its task gate saves it. */
   readonly doubleFault?: boolean;
+  /** The task lays a frame of its own where a return through the segment base would look for one. */
+  readonly forged?: boolean;
 }
 
 /** Ways in which target code enters the kernel. */
@@ -73,6 +75,16 @@ const goodStacks: readonly GoodStack[] = ['ss16-ldt', 'ss32-ldt', 'flat'];
 
 /** Stack pointers that user space sets: values whose bits 31:16 are easily told from a kernel stack's. */
 export const stackPointers = [0x5aadc0de, 0x8badf00d, 0x0000ffff, 0xffff0000] as const;
+
+/**
+ * A stack pointer whose bits 31:16 lead a 64-bit kernel that trusts a segment base into the first task's own
+ * stack page: the kernel's IRETQ frame has the same bits 15:0 on every kernel stack.
+ */
+export const forgedFrameAt = USER_AREA + BigInt(user.stack) - BigInt(FRAME_SIZE);
+const forgedStackPointer = (Number(forgedFrameAt) & ~0xffff) | 0x5678;
+
+/** All values that cases put into bits 31:16 of a stack pointer. */
+export const alienStackPointers: readonly number[] = [...stackPointers, forgedStackPointer];
 
 /** Faults of IRET on a frame of this kind, by the SDM's order of checks (Vol. 2A, IRET, 64-bit mode). */
 const GP = 13;
@@ -194,5 +206,8 @@ export function buildCases(variant: VariantName): Case[] {
         true,
       );
   }
+  const plain = cases.find((c) => c.path === 'int80' && c.cs === 'cs32-gdt' && c.ss === 'ss16-ldt');
+  if (plain !== undefined)
+    cases.push({ ...plain, set: forgedStackPointer, name: 'frame-from-user-memory', forged: true });
   return cases;
 }

@@ -1,6 +1,6 @@
 /** Where a build seed puts what a kernel would place at random. */
 
-import { stackPointers } from './cases.ts';
+import { alienStackPointers } from './cases.ts';
 
 /** A well-mixed 32-bit value of a seed and a purpose (the finalizer of MurmurHash3, public domain). */
 export function mix(seed: number, purpose: number): number {
@@ -20,7 +20,7 @@ const TAGS = 256;
 export function stackTag(seed: number, cpu: number, stack: number): number {
   for (let attempt = 0; ; attempt++) {
     const base = (mix(seed, attempt) % (0x1_0000 / TAGS)) * TAGS;
-    if (stackPointers.some((value) => value >>> 16 >= base && value >>> 16 < base + TAGS)) continue;
+    if (alienStackPointers.some((value) => value >>> 16 >= base && value >>> 16 < base + TAGS)) continue;
     return base + cpu * 8 + stack;
   }
 }

@@ -31,6 +31,7 @@ import {
   r15,
   r15d,
   rax,
+  rcx,
   rdi,
   rsi,
   rsp,
@@ -41,7 +42,7 @@ import {
 } from './assembler.ts';
 import { apic } from './boot/start.ts';
 import { caseFlag, emitCaseTable, entryKinds, record } from './case-table.ts';
-import { type Case, type TargetEvent, targetEvents } from './cases.ts';
+import { type Case, forgedFrameAt, type TargetEvent, targetEvents } from './cases.ts';
 import { segmentDescriptor } from './descriptors.ts';
 import {
   call,
@@ -68,6 +69,9 @@ const TIMER_TICKS = 2000;
 /** Interrupt commands (SDM Vol. 3A, Figure 11-12): to itself by shorthand, or NMI to the CPU in ICR's high half. */
 const SELF_IPI = 0x0004_4000 | vector.ipi;
 const NMI_IPI = 0x4400;
+
+/** The stack pointer of the forged frame. */
+const FORGED_STACK_POINTER = 0x0f0f_0f0f;
 
 /** LDT entries in the order of `ldtSelector`. */
 export const ldtDescriptors = [
@@ -196,6 +200,18 @@ function emitDriver(a: Assembler): void {
   a.sub(eax, Number(USER_AREA));
   a.shl(eax, 24 - Math.log2(Number(USER_AREA_STRIDE)));
   a.mov(mem(Number(USER_LAPIC) + apic.commandHigh), eax);
+
+  // If the kernel takes this frame for its own, the record shows the forged stack pointer.
+  a.test(dword(r12, record.flags), caseFlag.forged);
+  a.jz('.not_forged');
+  a.mov(eax, Number(forgedFrameAt));
+  a.lea(rcx, mem('record.64'));
+  a.mov(mem(rax, frame.rip), rcx);
+  a.mov(qword(rax, frame.cs), selector.userCode64);
+  a.mov(qword(rax, frame.rflags), 0x202);
+  a.mov(qword(rax, frame.rsp), FORGED_STACK_POINTER);
+  a.mov(qword(rax, frame.ss), selector.userData);
+  a.label('.not_forged');
 
   a.mov(ebx, mem(r13, userCounters.events));
   a.mov(mem(r13, user.eventsBefore), ebx);
