@@ -8,7 +8,7 @@ import {
   type Report,
   ReportError,
 } from '../kernel/report.ts';
-import { type VariantName, type Verdict, variantInfo } from '../kernel/variants/index.ts';
+import { type VariantName, type Verdict, variantInfo, variants } from '../kernel/variants/index.ts';
 import { Machine, type Stop } from '../machine/machine.ts';
 import { measureReturns } from './cost.ts';
 import { type JudgedCase, judge } from './judge.ts';
@@ -25,9 +25,9 @@ export interface CheckOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-/** What a variant adds to a plain IRETQ return. Undefined where it does not get there, or has no 64-bit peer. */
+/** What a variant adds to a plain IRETQ return. Undefined where it never gets there. */
 export interface Cost {
-  /** Kernel instructions that a return to a flat stack takes more than in variant `none`. */
+  /** Kernel instructions that a return to a flat stack takes more than with a plain IRET (`none`, `none-pae`). */
   readonly ordinaryReturn: number | undefined;
   /** The same for a return to a 16-bit stack. */
   readonly return16: number | undefined;
@@ -145,8 +145,8 @@ function verdict(report: Report | undefined, cases: readonly JudgedCase[], missi
 
 function cost(name: VariantName, report: Report | undefined): Cost {
   const own = measureReturns(name);
-  const comparable = variantInfo(name).bits === variantInfo('none').bits;
-  const plain = !comparable ? undefined : name === 'none' ? own : measureReturns('none');
+  const baseline = baselineOf(name);
+  const plain = baseline === undefined ? undefined : name === baseline ? own : measureReturns(baseline);
   const added = (which: 'ordinary' | 'stack16') => {
     const [mine, base] = [own[which], plain?.[which]];
     return mine === undefined || base === undefined ? undefined : mine - base;
@@ -157,6 +157,12 @@ function cost(name: VariantName, report: Report | undefined): Cost {
     pageTablePages: report?.pages?.tables ?? 0,
     ministackPages: report?.pages?.ministacks ?? 0,
   };
+}
+
+/** The variant of the same width that returns with a plain IRET. */
+function baselineOf(name: VariantName): VariantName | undefined {
+  const { bits } = variantInfo(name);
+  return variants.find((v) => v.bits === bits && v.name.startsWith('none'))?.name;
 }
 
 function describe(stop: Stop, symbols: ReadonlyMap<string, bigint>): string {

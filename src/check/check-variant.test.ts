@@ -1,0 +1,86 @@
+/** The built-in variants get the verdicts that they are documented to get, at the cost that they have. */
+import { describe, expect, it } from 'vitest';
+import { variants } from '../kernel/variants/index.ts';
+import { checkVariant, symbolAt } from './check-variant.ts';
+
+describe.each(variants)('$name', ({ name, verdict, bits }) => {
+  const progress: number[][] = [];
+  const checked = checkVariant(name, { cpus: 2, onProgress: (...step) => progress.push(step) });
+  const good = checked.cases.filter((c) => c.ss === 'ss16-ldt' || c.ss === 'ss32-ldt' || c.ss === 'flat');
+  const needsEspfix = (c: (typeof good)[number]) => c.ss === 'ss16-ldt' && /^cs(16|32)/.test(c.cs);
+
+  it(`is ${verdict}`, () => {
+    expect(checked.verdict).toBe(verdict);
+    expect(checked.documented).toBe(verdict);
+  });
+
+  it('runs every case, on both processors, and says so as it goes', () => {
+    expect(checked.missing).toBe(0);
+    expect(checked.ended).toBe('completed');
+    expect(new Set(checked.cases.map((c) => c.cpu))).toEqual(new Set([0, 1]));
+    expect(progress.at(-1)).toEqual([checked.cases.length, checked.cases.length]);
+    expect(progress.map(([done]) => done)).toEqual(progress.map((_, i) => i + 1));
+  });
+
+  it('finds user space its own value wherever IRET loads all of ESP', () => {
+    const plain = good.filter((c) => !needsEspfix(c) && !c.result.startsWith('oops'));
+    expect(plain.length).toBeGreaterThan(100);
+    if (verdict !== 'unsafe') expect(plain.filter((c) => !c.ok)).toEqual([]);
+  });
+
+  it.runIf(verdict === 'leaks')(
+    'leaks the kernel stack pointer where IRET loads SP only, and nowhere else',
+    () => {
+      expect(new Set(good.filter(needsEspfix).map((c) => c.found))).toEqual(new Set(['kernel']));
+      expect(checked.cost).toEqual({ ordinaryReturn: 0, return16: 0, pageTablePages: 0, ministackPages: 0 });
+    },
+  );
+
+  it.runIf(verdict === 'safe')('finds its own value everywhere', () => {
+    expect(checked.cases.filter((c) => !c.ok)).toEqual([]);
+  });
+
+  it.runIf(name === 'linux')('adds two instructions to an ordinary return', () => {
+    expect(checked.cost.ordinaryReturn).toBe(2);
+    expect(checked.cost.return16).toBeGreaterThan(10);
+    expect(checked.cost.pageTablePages).toBe(3);
+  });
+
+  it.runIf(name === 'linux' || name === 'prototype')(
+    'has all 65,536 aliases, writable only in the prototype',
+    () => {
+      expect(checked.aliases).toEqual(
+        [0, 1].map((cpu) => ({ cpu, mapped: 65536, writable: name === 'prototype' ? 65536 : 0, of: 65536 })),
+      );
+      expect(checked.capacity?.cpus).toBe(2 ** 17);
+    },
+  );
+
+  it.runIf(bits === 64)('answers the first question: 64-bit CS with 16-bit SS needs no espfix', () => {
+    const cases = checked.cases.filter((c) => c.name === 'q1-cs64-ss16' && !c.result.startsWith('oops'));
+    if (verdict !== 'unsafe') expect(cases.length).toBeGreaterThan(0);
+    expect(cases.filter((c) => c.found !== 'own')).toEqual([]);
+  });
+
+  it('answers the second question: 16-bit CS with 32-bit SS needs no espfix', () => {
+    const cases = checked.cases.filter((c) => c.name === 'q2-cs16-ss32' && !c.result.startsWith('oops'));
+    if (verdict !== 'unsafe') expect(cases.length).toBeGreaterThan(0);
+    expect(cases.filter((c) => c.found !== 'own')).toEqual([]);
+  });
+});
+
+describe('symbolAt', () => {
+  const symbols = new Map([
+    ['start', 0x100n],
+    ['middle', 0x200n],
+  ]);
+  it.each([
+    [0x50n, '0x50'],
+    [0x100n, 'start'],
+    [0x1ffn, 'start+0xff'],
+    [0x200n, 'middle'],
+    [0x210n, 'middle+0x10'],
+  ])('%s', (address, text) => {
+    expect(symbolAt(address, symbols)).toBe(text);
+  });
+});
