@@ -37,6 +37,11 @@ export interface Cost {
   readonly ministackPages: number;
 }
 
+/** A fault in the kernel that it could not explain, and where: `label+offset`. */
+export interface Oops extends OopsLine {
+  readonly at: string;
+}
+
 export interface CheckedVariant {
   readonly name: VariantName;
   readonly title: string;
@@ -51,7 +56,7 @@ export interface CheckedVariant {
   readonly cost: Cost;
   readonly aliases: readonly AliasesLine[];
   readonly capacity: CapacityLine | undefined;
-  readonly oopses: readonly OopsLine[];
+  readonly oopses: readonly Oops[];
   /** How the boot ended, in words; `completed` if the kernel reported to its end. */
   readonly ended: string;
 }
@@ -83,7 +88,7 @@ export function checkVariant(name: VariantName, options: CheckOptions = {}): Che
     cost: cost(name, report),
     aliases: report?.aliases ?? [],
     capacity: report?.capacity,
-    oopses: report?.oopses ?? [],
+    oopses: (report?.oopses ?? []).map((oops) => ({ ...oops, at: symbolAt(oops.rip, image.symbols) })),
     ended: completed ? 'completed' : describe(stop, image.symbols),
   };
 }

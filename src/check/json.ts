@@ -43,6 +43,7 @@ export interface CheckJson {
     readonly oopses: readonly {
       readonly vector: number;
       readonly error: string;
+      readonly at: string;
       readonly rip: string;
       readonly rsp: string;
       readonly cr2: string;
@@ -86,6 +87,7 @@ export function toJson(variants: readonly CheckedVariant[], ok: boolean): CheckJ
       oopses: v.oopses.map((o) => ({
         vector: o.vector,
         error: hex(o.error, 4),
+        at: o.at,
         rip: hex(o.rip, 16),
         rsp: hex(o.rsp, 16),
         cr2: hex(o.cr2, 16),

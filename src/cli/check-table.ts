@@ -1,6 +1,7 @@
 /** The table of `espfix check`: a column a variant, a row a combination of code and stack segment. */
 import Table from 'cli-table3';
 import type { CheckedVariant, JudgedCase, Verdict } from '../check/check-variant.ts';
+import { vectorNames } from '../kernel/report.ts';
 import { colorsFor } from './colors.ts';
 import type { Io } from './io.ts';
 
@@ -39,7 +40,7 @@ const added = (count: number | undefined) =>
   count === undefined ? '-' : count >= 0 ? `+${count}` : `${count}`;
 
 /** The table and what must be said below it, with a line end. */
-export async function checkTable(variants: readonly CheckedVariant[], io: Io): Promise<string> {
+export function checkTable(variants: readonly CheckedVariant[], io: Io): string {
   const colors = colorsFor(io);
   const table = new Table({
     head: ['CS', 'SS', ...variants.map((v) => colors.bold(v.name))],
@@ -104,11 +105,37 @@ export async function checkTable(variants: readonly CheckedVariant[], io: Io): P
     '',
     table.toString(),
   ];
+  lines.push(...questionLines(variants, colors));
   for (const v of variants) {
-    const wrong = v.verdict !== v.documented;
     if (v.ended !== 'completed') lines.push(`${v.name}: ${v.ended}`);
-    if (v.oopses.length > 0) lines.push(`${v.name}: the kernel died ${v.oopses.length} times`);
-    if (wrong) lines.push(colors.red(`${v.name}: documented ${v.documented}, found ${v.verdict}`));
+    lines.push(...oopsLines(v));
+    if (v.verdict !== v.documented)
+      lines.push(colors.red(`${v.name}: documented ${v.documented}, found ${v.verdict}`));
   }
   return `${lines.join('\n')}\n`;
+}
+
+/** A line for each of the review's questions: what its cases say of each variant. */
+function questionLines(variants: readonly CheckedVariant[], colors: Colors): string[] {
+  const names = new Set(variants.flatMap((v) => v.cases.map((c) => c.name)).filter((name) => name !== '-'));
+  return [...names].sort().map((name) => {
+    const answers = variants.flatMap((v) => {
+      const cases = v.cases.filter((c) => c.name === name);
+      if (cases.length === 0) return [];
+      const ok = cases.filter((c) => c.ok).length;
+      const text = `${v.name} ${ok === cases.length ? 'ok' : `${ok}/${cases.length}`}`;
+      return [ok === cases.length ? colors.green(text) : colors.red(text)];
+    });
+    return `${name}: ${answers.join(', ')}`;
+  });
+}
+
+/** Where and how often the kernel died. */
+function oopsLines(variant: CheckedVariant): string[] {
+  const counts = new Map<string, number>();
+  for (const { vector, at } of variant.oopses) {
+    const text = `#${(vectorNames[vector] ?? String(vector)).toUpperCase()} at ${at}`;
+    counts.set(text, (counts.get(text) ?? 0) + 1);
+  }
+  return [...counts].map(([text, count]) => `${variant.name}: the kernel died of ${text}, ${count} times`);
 }

@@ -32,7 +32,7 @@ export async function check(options: CheckCommandOptions, io: Io): Promise<numbe
     ? variants.every((v) => v.verdict === 'safe')
     : variants.every((v) => v.verdict === v.documented);
   if (options.format === 'json') io.stdout.write(`${JSON.stringify(toJson(variants, ok), null, 2)}\n`);
-  else io.stdout.write(await checkTable(variants, io));
+  else io.stdout.write(checkTable(variants, io));
   return ok ? CLEAN : FINDINGS;
 }
 
