@@ -1,5 +1,6 @@
 /** RFLAGS bits (SDM vol. 1 3.4.3) and their lazy form in {@link State}. */
-import type { State } from './state.ts';
+import { lowHalf } from './halves.ts';
+import { offsetOf, type State } from './state.ts';
 
 export const CF = 1n << 0n;
 export const PF = 1n << 2n;
@@ -24,30 +25,44 @@ export const STATUS_FLAGS = CF | PF | AF | ZF | SF | OF;
 /** Every defined bit, and bit 1, which is always set. */
 export const DEFINED_FLAGS = 0x3f7fd7n;
 
+const DEFINED = Number(DEFINED_FLAGS);
+const STATUS = Number(STATUS_FLAGS);
+
+/** Dwords of the fields in the state. */
+const REST = offsetOf('flagsRest') / 4;
+const ZERO = offsetOf('flagsZero') / 4;
+const SIGN = offsetOf('flagsSign') / 4;
+const CARRY = offsetOf('flagsCarry') / 4;
+
 /** RFLAGS as PUSHF would show it, VM and RF included; 64 bits. */
 export function readFlags(cpu: State): bigint {
-  const carry = cpu.flagsCarry;
-  const sign = cpu.flagsSign;
-  let flags = cpu.flagsRest;
-  if (carry >> 63n) flags |= CF;
-  if ((carry >> 63n) ^ ((carry >> 62n) & 1n)) flags |= OF;
-  if (carry & 8n) flags |= AF;
-  if (cpu.flagsZero === 0n) flags |= ZF;
-  if (sign >> 63n) flags |= SF;
-  let low = Number(sign & 0xffn);
+  const { u32 } = cpu;
+  const carry = u32[CARRY + 1];
+  const cf = carry >>> 31;
+  const of = cf ^ ((carry >>> 30) & 1);
+  const af = (u32[CARRY] >>> 3) & 1;
+  const zf = (u32[ZERO] | u32[ZERO + 1]) === 0 ? 1 : 0;
+  const sf = u32[SIGN + 1] >>> 31;
+  let low = u32[SIGN] & 0xff;
   low ^= low >> 4;
   low ^= low >> 2;
   low ^= low >> 1;
-  if ((low & 1) === 0) flags |= PF;
-  return flags;
+  const pf = (low & 1) ^ 1;
+  return BigInt(u32[REST] | cf | (pf << 2) | (af << 4) | (zf << 6) | (sf << 7) | (of << 11));
 }
 
 /** Sets all of RFLAGS; undefined bits are dropped and bit 1 is forced. */
 export function writeFlags(cpu: State, value: bigint): void {
-  cpu.flagsRest = (value & DEFINED_FLAGS & ~STATUS_FLAGS) | 2n;
-  cpu.flagsZero = value & ZF ? 0n : 1n;
-  cpu.flagsSign = (value & SF ? 1n << 63n : 0n) | (value & PF ? 0n : 1n);
-  const cf = value & CF ? 1n : 0n;
-  const of = value & OF ? 1n : 0n;
-  cpu.flagsCarry = (cf << 63n) | ((cf ^ of) << 62n) | (value & AF ? 8n : 0n);
+  const { u32 } = cpu;
+  const bits = lowHalf(value);
+  u32[REST] = (bits & DEFINED & ~STATUS) | 2;
+  u32[REST + 1] = 0;
+  u32[ZERO] = (bits & 0x40) ^ 0x40;
+  u32[ZERO + 1] = 0;
+  u32[SIGN] = ((bits & 4) >>> 2) ^ 1;
+  u32[SIGN + 1] = (bits & 0x80) << 24;
+  const cf = bits & 1;
+  const of = (bits >>> 11) & 1;
+  u32[CARRY] = (bits & 0x10) >>> 1;
+  u32[CARRY + 1] = (cf << 31) | ((cf ^ of) << 30);
 }

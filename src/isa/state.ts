@@ -259,7 +259,8 @@ class StateViews {
   readonly memory: WebAssembly.Memory;
   protected readonly u8: Uint8Array;
   protected readonly u16: Uint16Array;
-  protected readonly u32: Uint32Array;
+  /** The area as dwords, for those who would rather not make BigInts. */
+  readonly u32: Uint32Array;
   protected readonly i32: Int32Array;
   protected readonly u64: BigUint64Array;
 
