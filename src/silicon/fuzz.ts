@@ -8,7 +8,7 @@ import { disassemble } from './disassembly.ts';
 import { environmentRules } from './environment.ts';
 import { Generator, makePattern, type Program, STATES } from './generate.ts';
 import type { Host, NativeSide } from './host-info.ts';
-import { CODE, CODE_BYTES, SLOTS } from './layout.ts';
+import { CODE, CODE_BYTES, isBits32, SLOTS } from './layout.ts';
 import { USER_CS } from './linux-abi.ts';
 import { Target } from './target.ts';
 import { type Executed, undefinedAfter } from './undefined.ts';
@@ -104,7 +104,7 @@ export class Fuzzer {
     const programs: Program[] = [];
     for (let i = 0; i < SLOTS; i++)
       programs.push(this.#generator.make(first + i, code, view, i * STATES * CASE.size));
-    const machine = this.#runMachine(code, cases, BATCH_CASES);
+    const machine = this.#runMachine(code, cases, BATCH_CASES, programs);
     // A case that does not end would keep the harness until its watchdog: it gets an INT3 to run instead.
     const nativeCases = cases.slice();
     const nativeView = new DataView(nativeCases.buffer);
@@ -181,11 +181,22 @@ export class Fuzzer {
     return { cases: done, compared, leftOut, transient, findings, vectors, forms };
   }
 
-  #runMachine(code: Uint8Array, cases: Uint8Array, count: number): Uint8Array {
+  #runMachine(
+    code: Uint8Array,
+    cases: Uint8Array,
+    count: number,
+    programs: readonly Program[] = [],
+  ): Uint8Array {
     const results = new Uint8Array(count * RESULT.size);
     const caseView = new DataView(cases.buffer, cases.byteOffset);
     const resultView = new DataView(results.buffer);
-    this.#target.load(code);
+    this.#target.load(
+      code,
+      programs.map((program, i) => {
+        const ss = caseView.getUint16(i * STATES * CASE.size + CASE.selectors + 2, true);
+        return { program, stackSize: program.bits === 64 ? 64 : isBits32(ss) ? 32 : 16 };
+      }),
+    );
     for (let i = 0; i < count; i++) this.#target.run(caseView, i * CASE.size, resultView, i * RESULT.size);
     return results;
   }

@@ -166,6 +166,9 @@ export class Generator {
   #linear = 0;
   #boundaries: number[] = [];
   #usesRepeat = false;
+  /** The instruction being made is locked; the program has one such, so that pointers had better be aligned. */
+  #locked = false;
+  #aligned = false;
   /** Byte offsets of relative displacements to fill in once the layout is known. */
   #relatives: { at: number; size: number; end: number }[] = [];
 
@@ -190,6 +193,8 @@ export class Generator {
     this.#pieces = [];
     this.#relatives = [];
     this.#usesRepeat = false;
+    this.#aligned = false;
+    this.#locked = false;
     const slotStart = slotOffset(slot);
     // Where the program starts must be known before RIP-relative operands are written.
     let start = slotStart;
@@ -332,11 +337,15 @@ export class Generator {
     const prefixes: number[] = [];
     let rex = 0;
 
+    this.#locked = false;
     if (form.vex) {
       this.#vexInstruction(form);
       return;
     }
-    if (form.lockable ? random.chance(0.15) : random.chance(0.004)) prefixes.push(0xf0);
+    // A locked access across cache lines is slowed down by Linux a thousandfold.
+    this.#locked = form.lockable ? random.chance(0.15) : random.chance(0.004);
+    if (this.#locked || /^(xchg)$/.test(form.mnemonic)) this.#aligned = true;
+    if (this.#locked) prefixes.push(0xf0);
     if (form.class === 'string') {
       if (random.chance(0.6)) {
         prefixes.push(random.chance(0.75) ? 0xf3 : 0xf2);
@@ -540,11 +549,12 @@ export class Generator {
   ): { modrm: number; rest: number[]; rexBits: number; relative: boolean } {
     const random = this.#random;
     const roll = random.below(100);
-    const displacement = random.chance(0.3)
-      ? 0
-      : random.chance(0.6)
-        ? random.between(-4, 8) * 8
-        : random.between(-64, 64);
+    const displacement =
+      random.chance(0.3) || (this.#locked && random.chance(0.95))
+        ? 0
+        : random.chance(0.6)
+          ? random.between(-4, 8) * 8
+          : random.between(-64, 64);
     if (addressSize === 16) {
       if (roll < 10)
         return { modrm: 0x06, rest: littleEndian(this.#offsetInSegment(16), 2), rexBits: 0, relative: false };
@@ -692,7 +702,7 @@ export class Generator {
   /** A linear address of interest in or about scratch memory. */
   #target(): number {
     const random = this.#random;
-    const roll = random.below(100);
+    const roll = this.#aligned ? random.below(45) : random.below(100);
     if (roll < 45) return SCRATCH + 0x80 + random.below((SCRATCH_BYTES - 0x100) >> 4) * 16;
     if (roll < 75) return SCRATCH + 0x80 + random.below(SCRATCH_BYTES - 0x100);
     if (roll < 82) return SCRATCH + 0x1000 + random.between(-12, 4);
@@ -857,6 +867,8 @@ export class Generator {
         let flags = 0x202 | (random.u32() & STATUS_BITS);
         if (random.chance(0.1)) flags = random.u32();
         if (random.chance(0.95)) flags &= ~0x100;
+        // AC from the frame already governs the reads of RSP and SS; Linux takes that #AC for a split lock, and retries for ever.
+        if (random.chance(0.99)) flags &= ~0x40000;
         put(2 * size, flags, size, random.chance(0.05) ? random.u32() : 0);
         const ss = stackSelector();
         put(

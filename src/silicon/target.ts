@@ -3,7 +3,9 @@
  * that the native harness writes.
  */
 import { BP, OF, TripleFault, UnimplementedInstruction } from '../arch/fault.ts';
+import { decode } from '../isa/decode/decode.ts';
 import { readFlags, writeFlags } from '../isa/flags.ts';
+import type { CodeSize, Instruction } from '../isa/instruction.ts';
 import { CS, DS, ES, FS, GS, RUNNING, SHADOW_NONE, SS } from '../isa/state.ts';
 import {
   CASE,
@@ -16,6 +18,7 @@ import {
   RESULT,
   RESULT_WORDS,
 } from './batch.ts';
+import type { Program } from './generate.ts';
 import {
   CODE,
   CODE_BYTES,
@@ -92,10 +95,22 @@ export class Target {
     };
   }
 
-  /** Puts a batch's code in place. */
-  load(code: Uint8Array): void {
+  /** Puts a batch's code in place. What `programs` need is compiled at once, which is much faster than one by one. */
+  load(code: Uint8Array, programs: readonly { program: Program; stackSize: CodeSize }[] = []): void {
     this.#code.set(code);
-    this.#world.execution.interpreter.flushAll();
+    const { interpreter } = this.#world.execution;
+    interpreter.flushAll();
+    for (const { program, stackSize } of programs) {
+      const instructions: Instruction[] = [];
+      const end = Math.min(code.length, program.start + program.bytes.length + 1);
+      for (let at = program.start; at < end; ) {
+        const instruction = decode(code, at, end, program.bits);
+        if (!instruction) break;
+        instructions.push(instruction);
+        at += instruction.length;
+      }
+      interpreter.prepare(instructions, stackSize);
+    }
   }
 
   /**

@@ -394,19 +394,29 @@ export class Interpreter {
     return op;
   }
 
+  /**
+   * Compiles what `instructions` will need, in one module: for who is about to run much code that is new. One that is
+   * met later without this is compiled then.
+   */
+  prepare(instructions: readonly Instruction[], stackSize: CodeSize): void {
+    for (const instruction of instructions) this.handlerOf(instruction, stackSize);
+  }
+
+  /** Table index of an instruction's handler, which is there after the next `install`. */
+  private handlerOf(instruction: Instruction, stackSize: CodeSize): number {
+    const form = () => formOf(instruction, stackSize);
+    const bare = () => formOf({ ...instruction, operands: [] }, stackSize);
+    if (system.has(instruction.mnemonic)) return this.handlers.index(SYSTEM_KEY, bare);
+    if (instruction.mnemonic === 'unimplemented') return this.handlers.index(UNIMPLEMENTED_KEY, bare);
+    return this.handlers.index(formKey(form()), form);
+  }
+
   /** Writes a run of instructions and its end at `op`; returns the address after it. */
   private putRun(op: number, run: readonly Instruction[], stackSize: CodeSize): number {
     let at = op;
     let start = 0;
     run.forEach((instruction, i) => {
-      const form = () => formOf(instruction, stackSize);
-      const bare = () => formOf({ ...instruction, operands: [] }, stackSize);
-      const handler = system.has(instruction.mnemonic)
-        ? this.handlers.index(SYSTEM_KEY, bare)
-        : instruction.mnemonic === 'unimplemented'
-          ? this.handlers.index(UNIMPLEMENTED_KEY, bare)
-          : this.handlers.index(formKey(form()), form);
-      writeOp(this.view, at, instruction, handler);
+      writeOp(this.view, at, instruction, this.handlerOf(instruction, stackSize));
       this.view.setUint16(at + OP_START, start, true);
       start += instruction.length;
       this.view.setUint16(at + OP_NEXT, start, true);
