@@ -4,7 +4,7 @@
  * SDM vol. 3A 6.10 to 6.14 (protected and 64-bit mode), 20.1.4 (real-address mode), 20.3 (virtual-8086 mode),
  * 17.3.1.1 (RF); vol. 2A "INT n/INTO/INT3/INT1" for the order of the checks and their error codes.
  */
-import { AC, IF, NT, RF, readFlags, TF, VM } from '../isa/flags.ts';
+import { AC, IF, NT, RF, readFlagsDword, TF, VM } from '../isa/flags.ts';
 import { CS, DS, ES, FS, GS, RSP, SHADOW_NONE, SS } from '../isa/state.ts';
 import {
   announcePrivilege,
@@ -29,11 +29,15 @@ import {
 import { DB, Fault, GP, gp, MC, NP, np, SS as STACK_FAULT, TS } from './fault.ts';
 import { innerRsp, innerStack, interruptStackRsp } from './inner-stack.ts';
 import { readLinear, SYSTEM } from './linear.ts';
+import { deliverOrdinary } from './ordinary-frames.ts';
 import { setNull, setReal, setSegment } from './segmentation.ts';
 import { PushStack, setStackPointer } from './stack.ts';
 import { newTaskSegment, switchTask } from './task-switch.ts';
 
 export { deliverFault } from './exceptions.ts';
+
+const TF_BIT = Number(TF);
+const RF_BIT = Number(RF);
 
 /** DR7.GD. */
 const DR7_GD = 1n << 13n;
@@ -60,25 +64,38 @@ export function deliver(cpu: Cpu, vector: number, source: EventSource, errorCode
   }
   if (source === 'nmi') cpu.nmiBlocked = 1;
   if ((source === 'exception' || source === 'int1') && vector === DB) cpu.dr[7] &= ~DR7_GD;
-  if ((cpu.flagsRest & TF) !== 0n) cpu.pendingDebug |= NO_STEP_TRAP;
   const software = source === 'software' || source === 'int3' || source === 'into';
   // Faults resume their instruction past its breakpoint, and so do events between the iterations of a repeated string
   // instruction (measured); #DB, traps, aborts and interrupts do not otherwise.
-  let image = readFlags(cpu);
-  if (software || source === 'int1') image &= ~RF;
-  else if (cpu.repeating !== 0 || (source === 'exception' && vector !== DB && vector !== MC)) image |= RF;
+  let image = readFlagsDword(cpu);
+  if (image & TF_BIT) cpu.pendingDebug |= NO_STEP_TRAP;
+  if (software || source === 'int1') image &= ~RF_BIT;
+  else if (cpu.repeating !== 0 || (source === 'exception' && vector !== DB && vector !== MC)) image |= RF_BIT;
   const from = cpu.cpl;
-  try {
-    if (cpu.longMode) deliverLong(cpu, vector, software, image, errorCode);
-    else if (cpu.protectedMode) deliverProtected(cpu, vector, software, image, errorCode);
-    else deliverReal(cpu, vector, image);
-  } catch (fault) {
-    throw fault instanceof Fault && !software ? external(fault) : fault;
+  if (!cpu.longMode || !deliverOrdinary(cpu, vector, software, image, errorCode)) {
+    try {
+      deliverChecked(cpu, vector, software, BigInt(image), errorCode);
+    } catch (fault) {
+      throw fault instanceof Fault && !software ? external(fault) : fault;
+    }
   }
   cpu.shadow = SHADOW_NONE;
   cpu.repeating = 0;
   announcePrivilege(cpu, from);
   return true;
+}
+
+/** Delivery with every check, in every mode. */
+function deliverChecked(
+  cpu: Cpu,
+  vector: number,
+  software: boolean,
+  image: bigint,
+  errorCode: number | undefined,
+): void {
+  if (cpu.longMode) deliverLong(cpu, vector, software, image, errorCode);
+  else if (cpu.protectedMode) deliverProtected(cpu, vector, software, image, errorCode);
+  else deliverReal(cpu, vector, image);
 }
 
 /** The fault with EXT set in its error code, where that is a selector (SDM vol. 3A 6.13). */

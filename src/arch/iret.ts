@@ -3,7 +3,8 @@
  * (virtual-8086 mode).
  *
  * Measured on Intel silicon at CPL 3 where the manual is silent: the flags are read first, then CS, then RIP, then, once
- * CS has been checked, SS and RSP; SS is checked before RIP is; and SS.B = 0 outside 64-bit mode loads SP alone.
+ * CS has been checked, SS and RSP, with alignment checked as the flags just read have AC; SS is checked before RIP is;
+ * and SS.B = 0 outside 64-bit mode loads SP alone.
  */
 import {
   AC,
@@ -41,6 +42,7 @@ import type { Cpu, SystemInstruction } from './cpu.ts';
 import { type Descriptor, setAccessed } from './descriptors.ts';
 import { gp, ts } from './fault.ts';
 import { readLinear, SYSTEM } from './linear.ts';
+import { returnOrdinary } from './ordinary-frames.ts';
 import { setNull, setReal, setSegment } from './segmentation.ts';
 import { peek, peekSelector, type SlotSize, setStackPointer, slotSize } from './stack.ts';
 import { newTaskSegment, switchTask } from './task-switch.ts';
@@ -65,6 +67,7 @@ function loadFlags(cpu: Cpu, image: bigint, mask: bigint): void {
 /** IRET in every mode. Raises #GP, #NP, #SS, #TS, #PF; NMIs are unblocked even then. */
 export const iret: SystemInstruction = (cpu, instruction) => {
   cpu.nmiBlocked = 0;
+  if (instruction.operandSize === 64 && returnOrdinary(cpu)) return;
   const size = slotSize(instruction.operandSize);
   if (!cpu.protectedMode) returnReal(cpu, size);
   else if (cpu.virtual8086) returnVirtual8086(cpu, size);
@@ -122,8 +125,14 @@ function returnProtected(cpu: Cpu, size: SlotSize): void {
   let stackSelector = 0;
   let stack: Descriptor | null = null;
   if (popsStack) {
-    stackSelector = peekSelector(cpu, 4 * size);
-    pointer = peek(cpu, 3 * size, size);
+    const before = cpu.flagsRest;
+    cpu.flagsRest |= flags & loadedFlags(cpu, size) & AC;
+    try {
+      stackSelector = peekSelector(cpu, 4 * size);
+      pointer = peek(cpu, 3 * size, size);
+    } finally {
+      cpu.flagsRest = before;
+    }
     stack = returnStackSegment(cpu, stackSelector, level, to64);
   }
   const rip = targetIn(cpu, code, offset);

@@ -36,6 +36,11 @@ const CARRY = offsetOf('flagsCarry') / 4;
 
 /** RFLAGS as PUSHF would show it, VM and RF included; 64 bits. */
 export function readFlags(cpu: State): bigint {
+  return BigInt(readFlagsDword(cpu));
+}
+
+/** As {@link readFlags}: bits 31:0, as the others are 0. */
+export function readFlagsDword(cpu: State): number {
   const { u32 } = cpu;
   const carry = u32[CARRY + 1];
   const cf = carry >>> 31;
@@ -48,13 +53,17 @@ export function readFlags(cpu: State): bigint {
   low ^= low >> 2;
   low ^= low >> 1;
   const pf = (low & 1) ^ 1;
-  return BigInt(u32[REST] | cf | (pf << 2) | (af << 4) | (zf << 6) | (sf << 7) | (of << 11));
+  return u32[REST] | cf | (pf << 2) | (af << 4) | (zf << 6) | (sf << 7) | (of << 11);
 }
 
 /** Sets all of RFLAGS; undefined bits are dropped and bit 1 is forced. */
 export function writeFlags(cpu: State, value: bigint): void {
+  writeFlagsDword(cpu, lowHalf(value));
+}
+
+/** As {@link writeFlags}, of bits 31:0. */
+export function writeFlagsDword(cpu: State, bits: number): void {
   const { u32 } = cpu;
-  const bits = lowHalf(value);
   u32[REST] = (bits & DEFINED & ~STATUS) | 2;
   u32[REST + 1] = 0;
   u32[ZERO] = (bits & 0x40) ^ 0x40;
