@@ -1,4 +1,4 @@
-/** Bootable images of the espfix kernel: Multiboot 1 and PVH, in one ELF32 file that holds 64-bit code. */
+/** Bootable images of the espfix kernel: Multiboot 1 and PVH, in one ELF32 file; this file writes those of 64-bit code. */
 
 import { createAssembler } from './assembler.ts';
 import { emitBoot } from './boot/boot.ts';
@@ -9,6 +9,7 @@ import { type Segment, writeElf32 } from './elf.ts';
 import { emitCalls } from './entry/calls.ts';
 import { emitEntries } from './entry/entry.ts';
 import { emitHandlers } from './entry/handlers.ts';
+import { buildImage32 } from './i386/image.ts';
 import {
   GDT_SIZE,
   ist,
@@ -44,7 +45,7 @@ import { stackTag } from './seed.ts';
 import { emitSerial } from './serial.ts';
 import { emitUser } from './user.ts';
 import { espfix32 } from './variants/espfix32.ts';
-import type { VariantName } from './variants/index.ts';
+import { type VariantName, variantInfo } from './variants/index.ts';
 import { linux } from './variants/linux.ts';
 import { none } from './variants/none.ts';
 import { prototype } from './variants/prototype.ts';
@@ -81,8 +82,9 @@ export interface KernelImage {
   /** The ELF32 file. */
   readonly elf: Uint8Array;
   /**
-   * Linear addresses of labels: `return_to_user` to `return_to_user_end`, every `iretq.*` and `sysretq.user`,
-   * the entries `vector.<n>` and `syscall_entry`, and the user targets `target.<bits>.<event>`.
+   * Linear addresses of labels: `return_to_user` to `return_to_user_end`, every `iretq.*` and `sysretq.user`
+   * (`iretd.*` and `sysexit.user` of the 32-bit kernel), the entries `vector.<n>` and `syscall_entry`
+   * (`sysenter_entry`), and the user targets `target.<bits>.<event>`.
    */
   readonly symbols: ReadonlyMap<string, bigint>;
   /** The cases that the image will run on each CPU, in order. */
@@ -125,6 +127,7 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
     throw new RangeError(`cpus must be 1 to 32, not ${cpus}`);
   if (!Number.isInteger(seed) || seed < 0 || seed > 0x7fff_ffff)
     throw new RangeError(`seed must be 0 to 2147483647, not ${seed}`);
+  if (variantInfo(variantName).bits === 32) return buildImage32(variantName, { cpus, seed, only });
   const variant = variants64[variantName];
   if (variant === undefined) throw new RangeError(`variant ${variantName} has no 64-bit kernel`);
   const cases = buildCases(variantName).filter(only);

@@ -3,7 +3,7 @@
 /** What a variant is documented to do to user space: nothing wrong, show it kernel bits, or worse. */
 export type Verdict = 'safe' | 'leaks' | 'unsafe';
 
-export const variantNames = ['none', 'prototype', 'linux', 'espfix32', 'espfix32-pae'] as const;
+export const variantNames = ['none', 'prototype', 'linux', 'espfix32', 'none-pae', 'espfix32-pae'] as const;
 export type VariantName = (typeof variantNames)[number];
 
 export interface VariantInfo {
@@ -48,6 +48,14 @@ export const variants: readonly VariantInfo[] = [
     bits: 64,
     description:
       'Returns through a data segment whose base moves the stack, as the 32-bit kernel does; 64-bit mode ignores that base, so IRETQ reads its frame from an address that user space chose.',
+  },
+  {
+    name: 'none-pae',
+    title: 'plain IRET in 32-bit mode',
+    verdict: 'leaks',
+    bits: 32,
+    description:
+      'The 32-bit protected-mode kernel with PAE paging and a plain IRET: every return to a 16-bit stack leaves bits 31:16 of the kernel stack pointer in ESP.',
   },
   {
     name: 'espfix32-pae',
