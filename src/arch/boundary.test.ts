@@ -156,6 +156,7 @@ describe('debug traps', () => {
   it('a called-off single step is no trap', () => {
     f.cpu.pendingDebug = NO_STEP_TRAP;
     expect(service()).toBeNull();
+    expect(f.cpu.pendingDebug).toBe(0);
     f.cpu.flagsRest |= TF;
     f.cpu.pendingDebug = NO_STEP_TRAP | 2;
     expect(service()).toBe(DB);

@@ -26,6 +26,7 @@ const MCG_MCIP = 4n;
  * @returns whether something was delivered
  */
 export function serviceBoundary(cpu: Cpu): boolean {
+  if (cpu.pendingDebug !== 0) cpu.pendingDebug &= ~NO_STEP_TRAP;
   if (cpu.activity === WAIT_FOR_SIPI) return serviceWaiting(cpu);
   if (cpu.machineCheckPending !== 0 && cpu.activity !== SHUTDOWN) return deliverMachineCheck(cpu);
   if (cpu.initPending !== 0) {
@@ -34,8 +35,7 @@ export function serviceBoundary(cpu: Cpu): boolean {
   }
   if (cpu.shadow === SHADOW_MOV_SS) return false;
   if (cpu.activity === SHUTDOWN && cpu.nmiPending === 0) return false;
-  const traps = cpu.pendingDebug & ~NO_STEP_TRAP;
-  if (traps !== 0) return deliverTraps(cpu, traps);
+  if (cpu.pendingDebug !== 0) return deliverTraps(cpu);
   if (cpu.nmiPending !== 0 && cpu.nmiBlocked === 0) return deliverNmi(cpu);
   if (
     cpu.shadow === SHADOW_NONE &&
@@ -77,12 +77,12 @@ function deliverNmi(cpu: Cpu): boolean {
   return delivered;
 }
 
-function deliverTraps(cpu: Cpu, traps: number): boolean {
+function deliverTraps(cpu: Cpu): boolean {
   const { activity, pendingDebug } = cpu;
   const status = cpu.dr[6];
   cpu.activity = RUNNING;
   cpu.pendingDebug = 0;
-  setDebugStatus(cpu, traps);
+  setDebugStatus(cpu, pendingDebug);
   deliverException(cpu, DB, undefined);
   if (!cpu.stopRequested) return true;
   cpu.activity = activity;
