@@ -1,0 +1,95 @@
+/** A quick batch of the differential fuzzer, and its parts. `npm run fuzz:silicon` runs as many as one likes. */
+import { describe, expect, test } from 'vitest';
+import { CASE, decodeCase, encodeCase } from './batch.ts';
+import { allForms } from './forms.ts';
+import { BATCH_CASES, Fuzzer } from './fuzz.ts';
+import { Generator, makePattern, STATES } from './generate.ts';
+import { CODE_BYTES, SLOTS } from './layout.ts';
+import { NativeRunner } from './native.node.ts';
+import { describeFinding } from './report.ts';
+import { nativeHere } from './require-native.fixture.ts';
+
+describe('generation', () => {
+  test('a program depends on seed and number alone', () => {
+    const make = (generator: Generator, number: number) => {
+      const code = new Uint8Array(CODE_BYTES).fill(0xcc);
+      const cases = new Uint8Array(STATES * CASE.size);
+      const { bytes } = generator.make(number, code, new DataView(cases.buffer), 0);
+      return { bytes, code, cases };
+    };
+    const one = new Generator(7);
+    make(one, 12);
+    make(one, 99);
+    const again = make(one, 1234);
+    expect(make(new Generator(7), 1234)).toEqual(again);
+    expect(make(new Generator(8), 1234)).not.toEqual(again);
+  });
+
+  test('cases survive encoding', () => {
+    const cases = new Uint8Array(STATES * CASE.size);
+    const view = new DataView(cases.buffer);
+    new Generator(3).make(5, new Uint8Array(CODE_BYTES), view, 0);
+    const copy = new Uint8Array(STATES * CASE.size);
+    for (let i = 0; i < STATES; i++)
+      encodeCase(new DataView(copy.buffer), i * CASE.size, decodeCase(view, i * CASE.size));
+    expect(copy).toEqual(cases);
+  });
+
+  test('every form comes up', () => {
+    const generator = new Generator(1);
+    const code = new Uint8Array(CODE_BYTES);
+    const cases = new DataView(new ArrayBuffer(STATES * CASE.size));
+    const seen = new Set<string>();
+    for (let number = 0; number < 60_000 && seen.size < allForms().length; number++)
+      for (const piece of generator.make(number, code, cases, 0).pieces) seen.add(piece.form);
+    expect(
+      allForms()
+        .filter((form) => !seen.has(form.name))
+        .map((form) => form.name),
+    ).toEqual([]);
+  });
+});
+
+describe.runIf(nativeHere())('against this processor', () => {
+  test('a quick batch does not differ', async () => {
+    const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 0x7fff_ffff);
+    const native = await NativeRunner.start(makePattern(seed));
+    try {
+      const fuzzer = new Fuzzer(native, seed);
+      const summary = await fuzzer.run({ seed, cases: 4 * BATCH_CASES, maxFindings: 3 });
+      expect(summary.findings.map(describeFinding).join('\n\n'), `seed ${seed}`).toBe('');
+      // Nearly everything is compared: a harness that leaves cases out would prove nothing.
+      expect(summary.compared).toBeGreaterThan(summary.cases * 0.97);
+      expect(summary.vectors.get(3) ?? 0).toBeGreaterThan(summary.cases * 0.3);
+    } finally {
+      native.close();
+    }
+  });
+
+  test('a wrong answer is found, shown and shrunk', async () => {
+    const seed = 4;
+    const native = await NativeRunner.start(makePattern(seed));
+    // A processor that adds one to RBX in every result.
+    const wrong = {
+      info: native.info,
+      async run(code: Uint8Array, cases: Uint8Array, count: number): Promise<Uint8Array> {
+        const results = await native.run(code, cases, count);
+        for (let i = 0; i < count; i++) results[i * 256 + 24] ^= 1;
+        return results;
+      },
+    };
+    try {
+      const fuzzer = new Fuzzer(wrong, seed);
+      const { findings } = await fuzzer.run({ seed, cases: SLOTS * STATES, maxFindings: 1 });
+      expect(findings).toHaveLength(1);
+      expect(findings[0].differences.map(({ field }) => field)).toEqual(['rbx']);
+      const shrunk = await fuzzer.shrink(findings[0]);
+      expect(shrunk.differences.map(({ field }) => field)).toEqual(['rbx']);
+      const text = describeFinding(shrunk);
+      expect(text).toContain(`--seed ${seed} --case ${shrunk.number}`);
+      expect(text).toContain('rbx: silicon');
+    } finally {
+      native.close();
+    }
+  });
+});
