@@ -3,7 +3,7 @@
  * (INIT and SIPI), 15.8 (machine checks), 17.3.1.
  */
 import { IF } from '../isa/flags.ts';
-import { HALTED, RUNNING, SHADOW_MOV_SS, SHADOW_NONE, SHUTDOWN, WAIT_FOR_SIPI } from '../isa/state.ts';
+import { RUNNING, SHADOW_MOV_SS, SHADOW_NONE, SHUTDOWN, WAIT_FOR_SIPI } from '../isa/state.ts';
 import { CR4_MCE } from './control-registers.ts';
 import type { Cpu, EventSource } from './cpu.ts';
 import { setDebugStatus } from './debug.ts';
@@ -54,11 +54,17 @@ function serviceWaiting(cpu: Cpu): boolean {
   return true;
 }
 
-/** Delivers an event that is not an exception; faults on the way are delivered after it. */
+/**
+ * Delivers an event that is not an exception; faults on the way are delivered after it. An external interrupt that a hook
+ * stops has been acknowledged: who stopped it must deliver it, or it is lost.
+ */
 function take(cpu: Cpu, vector: number, source: EventSource): boolean {
-  if (cpu.activity === HALTED || cpu.activity === SHUTDOWN) cpu.activity = RUNNING;
+  const activity = cpu.activity;
+  cpu.activity = RUNNING;
   try {
-    return deliver(cpu, vector, source);
+    const delivered = deliver(cpu, vector, source);
+    if (!delivered) cpu.activity = activity;
+    return delivered;
   } catch (fault) {
     if (!(fault instanceof Fault)) throw fault;
     deliverFault(cpu, fault);
@@ -67,13 +73,9 @@ function take(cpu: Cpu, vector: number, source: EventSource): boolean {
 }
 
 function deliverNmi(cpu: Cpu): boolean {
-  const activity = cpu.activity;
   cpu.nmiPending = 0;
   const delivered = take(cpu, NMI, 'nmi');
-  if (!delivered) {
-    cpu.nmiPending = 1;
-    cpu.activity = activity;
-  }
+  if (!delivered) cpu.nmiPending = 1;
   return delivered;
 }
 

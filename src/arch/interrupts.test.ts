@@ -247,6 +247,13 @@ describe('64-bit mode', () => {
     }
   });
 
+  it('a data breakpoint on the stack is met by the pushes', () => {
+    f.cpu.dr[0] = STACK0 - 16n;
+    f.cpu.dr[7] = 0x402n | (1n << 16n);
+    deliver(f.cpu, VECTOR, 'external');
+    expect(f.cpu.pendingDebug).toBe(1);
+  });
+
   it('a page fault on the new stack is of supervisor mode and has no EXT bit; upper slots are written', () => {
     f.enablePaging().mapRam();
     f.map(STACK0 - 0x1000n, Number(STACK0) - 0x1000, 0n);

@@ -7,6 +7,7 @@
 import type { CodeSize, OperandWidth } from '../isa/instruction.ts';
 import { RSP, SS } from '../isa/state.ts';
 import type { Cpu } from './cpu.ts';
+import { matchDataBreakpoint } from './debug.ts';
 import { ATTRIBUTE_DB, type Descriptor, TYPE_EXPAND_DOWN } from './descriptors.ts';
 import { ss } from './fault.ts';
 import { type Access, atCpl, isCanonical, readSegment, writeLinear } from './linear.ts';
@@ -128,16 +129,12 @@ export class PushStack {
     }
   }
 
-  /** Pushes a slot that {@link requireRoom} has allowed. Raises #PF, #AC. */
+  /** Pushes a slot that {@link requireRoom} has allowed. Raises #PF, #AC; data breakpoints see it. */
   push(size: SlotSize, value: bigint): void {
-    const below = this.pointer - BigInt(size);
-    if (this.width === 64) {
-      this.pointer = BigInt.asUintN(64, below);
-      writeLinear(this.cpu, this.pointer, size, value, this.access, true);
-      return;
-    }
-    const offset = BigInt.asUintN(this.width, below);
+    const offset = BigInt.asUintN(this.width, this.pointer - BigInt(size));
     this.pointer = this.width === 16 ? (this.pointer & 0xffff_0000n) | offset : offset;
-    writeLinear(this.cpu, (this.base + offset) & 0xffff_ffffn, size, value, this.access, true);
+    const linear = this.width === 64 ? offset : (this.base + offset) & 0xffff_ffffn;
+    writeLinear(this.cpu, linear, size, value, this.access, true);
+    matchDataBreakpoint(this.cpu, linear, size, true);
   }
 }

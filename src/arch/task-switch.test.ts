@@ -308,6 +308,21 @@ describe('after it, faults are of the new task (table 7-1)', () => {
     expect(f.cpu.segSelector[TR]).toBe(NEW);
   });
 
+  it('a CR3 that PAE paging refuses: #GP(0) in the new task', () => {
+    const f = machine();
+    f.cpu.cr4 |= 0x20n;
+    f.enablePaging().mapRam();
+    f.bus.write(0xb000, 8, 0x1ffn);
+    writeTss(f, { 28: 0xb000 });
+    const tss = newTaskSegment(f.cpu, NEW, 'interrupt');
+    expect(faultOf(() => switchTask(f.cpu, tss, 'interrupt', { image: 2n, errorCode: undefined }))).toEqual({
+      vector: GP,
+      errorCode: 0,
+    });
+    expect(f.cpu.segSelector[TR]).toBe(NEW);
+    expect(f.cpu.rip).toBe(0x1234n);
+  });
+
   it('no room for the error code: #SS in the new task', () => {
     const f = machine();
     f.gdt(SPARE, flat(3, 3, 32, { limit: 0xfff, g: false }));

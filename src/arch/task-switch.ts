@@ -177,6 +177,7 @@ export function switchTask(cpu: Cpu, tss: Descriptor, source: TaskSwitchSource, 
   if (stepped) cpu.pendingDebug |= NO_STEP_TRAP;
   loadRegisters(cpu, image, nested);
   try {
+    if (image.cr3 !== undefined && (cpu.cr0 & CR0_PG) !== 0n) writeCr3(cpu, image.cr3);
     loadSegments(cpu, image);
     if (image.trap) cpu.pendingDebug |= DR6_BT;
     announcePrivilege(cpu, from);
@@ -239,9 +240,8 @@ function saveTask(cpu: Cpu, base: bigint, layout: Layout, flags: bigint): void {
   for (const [segment, offset] of layout.segments) write(offset, 2, BigInt(cpu.segSelector[segment]));
 }
 
-/** General registers, flags, RIP, CR3, and all selectors with their segments still unusable. */
+/** General registers, flags, RIP, and all selectors with their segments still unusable. */
 function loadRegisters(cpu: Cpu, image: TaskImage, nested: boolean): void {
-  if (image.cr3 !== undefined && (cpu.cr0 & CR0_PG) !== 0n) writeCr3(cpu, image.cr3);
   cpu.rip = image.rip;
   writeFlags(cpu, nested ? image.flags | NT : image.flags);
   REGISTERS.forEach((register, i) => {
