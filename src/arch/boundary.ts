@@ -3,7 +3,7 @@
  * (INIT and SIPI), 15.8 (machine checks), 17.3.1.
  */
 import { IF } from '../isa/flags.ts';
-import { RUNNING, SHADOW_MOV_SS, SHADOW_NONE, SHUTDOWN, WAIT_FOR_SIPI } from '../isa/state.ts';
+import { offsetOf, RUNNING, SHADOW_MOV_SS, SHADOW_NONE, SHUTDOWN, WAIT_FOR_SIPI } from '../isa/state.ts';
 import { CR4_MCE } from './control-registers.ts';
 import type { Cpu, EventSource } from './cpu.ts';
 import { setDebugStatus } from './debug.ts';
@@ -11,6 +11,9 @@ import { deliverException, deliverFault, shutDown } from './exceptions.ts';
 import { DB, Fault, MC, NMI } from './fault.ts';
 import { deliver, NO_STEP_TRAP } from './interrupts.ts';
 import { initReset, startUp } from './reset.ts';
+
+const FLAGS = offsetOf('flagsRest') / 4;
+const IF_BIT = Number(IF);
 
 /** IA32_MCG_STATUS. */
 const MCG_RIPV = 1n;
@@ -39,7 +42,7 @@ export function serviceBoundary(cpu: Cpu): boolean {
   if (cpu.nmiPending !== 0 && cpu.nmiBlocked === 0) return deliverNmi(cpu);
   if (
     cpu.shadow === SHADOW_NONE &&
-    (cpu.flagsRest & IF) !== 0n &&
+    (cpu.u32[FLAGS] & IF_BIT) !== 0 &&
     cpu.activity !== SHUTDOWN &&
     cpu.interrupts.pending()
   ) {

@@ -6,7 +6,7 @@
  */
 import { RF, TF } from '../isa/flags.ts';
 import type { Instruction } from '../isa/instruction.ts';
-import { CS, SHADOW_MOV_SS, SHADOW_NONE } from '../isa/state.ts';
+import { CS, offsetOf, SHADOW_MOV_SS, SHADOW_NONE } from '../isa/state.ts';
 import { CR4_DE, requireCpl0 } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { DB, Fault, gp, ud } from './fault.ts';
@@ -34,8 +34,13 @@ const ON_IO = 2;
 /** Bytes that a breakpoint covers, by its LEN field. */
 const LENGTHS = [1n, 2n, 8n, 4n] as const;
 
+/** Dwords of the state. */
+const DR7 = offsetOf('dr', 7) / 4;
+const FLAGS = offsetOf('flagsRest') / 4;
+const TF_OR_RF = Number(TF | RF);
+
 function dr7(cpu: Cpu): number {
-  return Number(cpu.dr[7] & 0xffff_ffffn);
+  return cpu.u32[DR7];
 }
 const enabled = (control: number, i: number) => ((control >>> (2 * i)) & 3) !== 0;
 const kindOf = (control: number, i: number) => (control >>> (16 + 4 * i)) & 3;
@@ -99,7 +104,7 @@ function hasExecutionBreakpoint(control: number): boolean {
 
 /** Instructions must run one at a time: for single-stepping, RF, instruction breakpoints or an interrupt shadow. */
 export function singleStepNeeded(cpu: Cpu): boolean {
-  if (cpu.shadow !== SHADOW_NONE || (cpu.flagsRest & (TF | RF)) !== 0n) return true;
+  if (cpu.shadow !== SHADOW_NONE || (cpu.u32[FLAGS] & TF_OR_RF) !== 0) return true;
   const control = dr7(cpu);
   return (control & 0xff) !== 0 && hasExecutionBreakpoint(control);
 }
