@@ -55,6 +55,7 @@ function setCommon(cpu: Cpu, cr0: bigint): void {
   cpu.initPending = 0;
   cpu.sipiPending = 0;
   cpu.pendingDebug = 0;
+  cpu.repeating = 0;
   cpu.interrupts.taskPriority = 0;
   cpu.tlb.invalidateContext(-1, true);
 }
