@@ -3,8 +3,6 @@ import type { Io } from './io.ts';
 
 export interface Progress {
   update(text: string): void;
-  /** A line that stays. */
-  note(text: string): void;
   end(): void;
 }
 
@@ -12,16 +10,13 @@ export interface Progress {
 const PLAIN_INTERVAL = 5000;
 
 export async function startProgress(io: Io, text: string): Promise<Progress> {
-  if (io.stderr.isTerminal) {
+  // A terminal that does not tell its width cannot be drawn on.
+  if (io.stderr.isTerminal && io.stderr.columns) {
     const { default: ora } = await import('ora');
     const spinner = ora({ text, stream: process.stderr, discardStdin: false }).start();
     return {
       update(next) {
         spinner.text = next;
-      },
-      note(line) {
-        spinner.stopAndPersist({ symbol: ' ', text: line });
-        spinner.start(text);
       },
       end() {
         spinner.stop();
@@ -36,9 +31,6 @@ export async function startProgress(io: Io, text: string): Promise<Progress> {
       if (now - last < PLAIN_INTERVAL) return;
       last = now;
       io.stderr.write(`${next}\n`);
-    },
-    note(line) {
-      io.stderr.write(`${line}\n`);
     },
     end() {},
   };
