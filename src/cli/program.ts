@@ -93,8 +93,8 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
   add('silicon')
     .description('measure IRET on this processor and compare the machine with it')
     .action(async () => {
-      const { silicon } = await import('./silicon.ts');
-      status = await silicon(io);
+      const { siliconCommand } = await import('../silicon/command.ts');
+      status = await siliconCommand(io);
     });
 
   add('help')
