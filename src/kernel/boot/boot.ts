@@ -1,10 +1,26 @@
 /**
- * From the boot loader to the kernel's mode: IA-32e, or 32-bit with PAE paging. Multiboot 1 and PVH both enter in 32-bit protected mode without paging
- * (Multiboot 0.6.96, Section 3.2; Xen's PVH boot ABI); nothing that they pass is needed. Application
- * processors join at `enter_paging` from the trampoline.
+ * From the boot loader to the kernel's mode: IA-32e, or 32-bit with PAE paging. Multiboot 1 and PVH both enter in
+ * 32-bit protected mode without paging (Multiboot 0.6.96, Section 3.2; Xen's PVH boot ABI); nothing that they
+ * pass is needed. Application processors join at `enter_paging` from the trampoline.
  */
 
-import { type Assembler, cr0, cr3, cr4, ds, eax, ecx, es, mem, rax, ss, sym } from '../assembler.ts';
+import {
+  type Assembler,
+  cr0,
+  cr3,
+  cr4,
+  ds,
+  dword,
+  eax,
+  ecx,
+  edi,
+  edx,
+  es,
+  mem,
+  rax,
+  ss,
+  sym,
+} from '../assembler.ts';
 import { segmentDescriptor } from '../descriptors.ts';
 import { TRAMPOLINE } from '../layout.ts';
 
@@ -47,10 +63,12 @@ export function emitBoot(a: Assembler, bits: 32 | 64): void {
   a.mov(cr4, eax);
   a.mov(eax, sym('boot_page_tables'));
   a.mov(cr3, eax);
+  if (bits === 32) emitWithoutNoExecute(a);
   a.mov(ecx, IA32_EFER);
   a.rdmsr();
   a.or(eax, EFER[bits]);
   a.wrmsr();
+  a.label('.paging');
   a.mov(eax, CR0);
   a.mov(cr0, eax);
   if (bits === 64) {
@@ -92,4 +110,29 @@ export function emitBoot(a: Assembler, bits: 32 | 64): void {
   a.dd(sym('boot_gdt'));
   a.label('trampoline_end');
   a.constant('trampoline_vector', TRAMPOLINE >> 12n);
+}
+
+/**
+ * A 32-bit processor may lack no-execute pages, and EFER with them: then bit 63 of every entry is reserved (SDM
+ * Vol. 3A, Section 4.4.2) and is cleared.
+ */
+function emitWithoutNoExecute(a: Assembler): void {
+  a.mov(eax, 0x8000_0000);
+  a.cpuid();
+  a.cmp(eax, 0x8000_0001);
+  a.jb('.no_nx');
+  a.mov(eax, 0x8000_0001);
+  a.cpuid();
+  a.bt(edx, 20);
+  a.jc('.nx');
+  a.label('.no_nx');
+  a.mov(edi, sym('boot_page_tables', 4));
+  a.mov(ecx, sym('page_table_entries'));
+  a.label('.clear');
+  a.and(dword(edi), 0x7fff_ffff);
+  a.add(edi, 8);
+  a.dec(ecx);
+  a.jnz('.clear');
+  a.jmp('.paging');
+  a.label('.nx');
 }

@@ -137,6 +137,7 @@ export function buildImage32(
   const bootRoot = tables.newTable();
   const root = tables.newTable();
   a.constant('boot_page_tables', bootRoot);
+  a.constant('page_table_entries', TABLE_PAGES * (PAGE_SIZE / 8));
   a.constant('kernel_pdpt', root);
   a.constant('trampoline_image', KERNEL_BASE + (physical.get('.trampoline') as bigint));
   a.constant('trampoline_length', BigInt(sizes.get('.trampoline') ?? 0));
