@@ -44,11 +44,19 @@ export function serviceBoundary(cpu: Cpu): boolean {
     cpu.shadow === SHADOW_NONE &&
     (cpu.u32[FLAGS] & IF_BIT) !== 0 &&
     cpu.activity !== SHUTDOWN &&
-    cpu.interrupts.pending()
+    (cpu.acknowledged !== 0 || cpu.interrupts.pending())
   ) {
-    return take(cpu, cpu.interrupts.acknowledge(), 'external');
+    return deliverExternal(cpu);
   }
   return false;
+}
+
+function deliverExternal(cpu: Cpu): boolean {
+  const vector = cpu.acknowledged === 0 ? cpu.interrupts.acknowledge() : cpu.acknowledged - 1;
+  cpu.acknowledged = 0;
+  const delivered = take(cpu, vector, 'external');
+  if (!delivered) cpu.acknowledged = vector + 1;
+  return delivered;
 }
 
 function serviceWaiting(cpu: Cpu): boolean {
@@ -57,10 +65,7 @@ function serviceWaiting(cpu: Cpu): boolean {
   return true;
 }
 
-/**
- * Delivers an event that is not an exception; faults on the way are delivered after it. An external interrupt that a hook
- * stops has been acknowledged: who stopped it must deliver it, or it is lost.
- */
+/** Delivers an event that is not an exception; faults on the way are delivered after it. */
 function take(cpu: Cpu, vector: number, source: EventSource): boolean {
   const activity = cpu.activity;
   cpu.activity = RUNNING;

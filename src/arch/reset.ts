@@ -56,6 +56,7 @@ function setCommon(cpu: Cpu, cr0: bigint): void {
   cpu.sipiPending = 0;
   cpu.pendingDebug = 0;
   cpu.repeating = 0;
+  cpu.acknowledged = 0;
   cpu.interrupts.taskPriority = 0;
   cpu.tlb.invalidateContext(-1, true);
 }

@@ -126,6 +126,8 @@ export const declarations = {
   sipiVector: { type: 'u8' },
   /** RIP is at a repeated string instruction that has made some of its iterations: events push RF as 1. */
   repeating: { type: 'u8' },
+  /** Vector + 1 of an external interrupt that was acknowledged but that a hook kept from delivery; else 0. */
+  acknowledged: { type: 'u16' },
   /** DR6 bits of debug traps to be delivered at the coming instruction boundary. */
   pendingDebug: { type: 'u32' },
 

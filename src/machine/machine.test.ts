@@ -207,6 +207,17 @@ describe('interrupts', () => {
     expect(machine.instructions).toBeLessThan(200);
   });
 
+  it('that a listener stops are delivered when the machine runs on', () => {
+    const { machine, output } = boot(localTimerImage());
+    let told = 0;
+    machine.on('deliver', (_cpu, _vector, _error, source) => source === 'external' && ++told % 2 === 1);
+    for (let stops = 0; stops < 3; stops++) {
+      expect(machine.run({ maxInstructions: 10_000 }).reason).toBe('hook');
+    }
+    expect(machine.run({ maxInstructions: 10_000 })).toMatchObject({ reason: 'exit', value: 3 });
+    expect([output(), told]).toEqual(['ttt', 6]);
+  });
+
   it('8254 through the 8259s', () => {
     const { machine, output } = boot(picTimerImage());
     expect(machine.run({ maxInstructions: 10_000 })).toMatchObject({ reason: 'exit', value: 2 });

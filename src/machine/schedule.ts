@@ -96,7 +96,7 @@ export class Schedule implements Saved<ScheduleState> {
           cpu.initPending !== 0 ||
           cpu.machineCheckPending !== 0 ||
           (cpu.nmiPending !== 0 && cpu.nmiBlocked === 0) ||
-          ((cpu.flagsRest & IF) !== 0n && cpu.interrupts.pending())
+          ((cpu.flagsRest & IF) !== 0n && (cpu.acknowledged !== 0 || cpu.interrupts.pending()))
         );
       case WAIT_FOR_SIPI:
         return cpu.sipiPending !== 0;
