@@ -343,9 +343,11 @@ export class Generator {
       return;
     }
     // A locked access across cache lines is slowed down by Linux a thousandfold.
-    this.#locked = form.lockable ? random.chance(0.15) : random.chance(0.004);
-    if (this.#locked || /^(xchg)$/.test(form.mnemonic)) this.#aligned = true;
-    if (this.#locked) prefixes.push(0xf0);
+    const lock = form.lockable ? random.chance(0.15) : random.chance(0.004);
+    // XCHG with memory locks by itself.
+    this.#locked = lock || form.mnemonic === 'xchg';
+    if (this.#locked) this.#aligned = true;
+    if (lock) prefixes.push(0xf0);
     if (form.class === 'string') {
       if (random.chance(0.6)) {
         prefixes.push(random.chance(0.75) ? 0xf3 : 0xf2);
@@ -550,7 +552,7 @@ export class Generator {
     const random = this.#random;
     const roll = random.below(100);
     const displacement =
-      random.chance(0.3) || (this.#locked && random.chance(0.95))
+      random.chance(0.3) || (this.#locked && random.chance(0.98))
         ? 0
         : random.chance(0.6)
           ? random.between(-4, 8) * 8
@@ -599,7 +601,7 @@ export class Generator {
     const mod = sized === 0 ? 0 : sized === 1 ? 0x40 : 0x80;
     const rest = sized ? littleEndian(displacement, sized) : [];
     let rexBits = base & 8 ? 0x41 : 0;
-    const indexed = roll > 78;
+    const indexed = roll > 78 && !(this.#locked && random.chance(0.98));
     if (!indexed && (base & 7) !== RSP) {
       this.#wish(form, base, sized ? displacement : 0, operandSize);
       return { modrm: mod | (base & 7), rest, rexBits, relative: false };
@@ -714,6 +716,14 @@ export class Generator {
     return SCRATCH + 0x400 + random.below(0x1800 >> 3) * 8;
   }
 
+  /** Where an instruction of the program begins, or its end; later ones more often, as a way back seldom ends. */
+  #instructionAddress(): number {
+    const random = this.#random;
+    const count = this.#boundaries.length;
+    const index = Math.max(random.below(count), random.below(count), random.below(count));
+    return this.#linear + this.#boundaries[index];
+  }
+
   #value(): readonly [number, number] {
     const random = this.#random;
     const roll = random.below(100);
@@ -777,9 +787,7 @@ export class Generator {
           else [low, high] = this.#value();
           break;
         case 'code':
-          low = random.chance(0.95)
-            ? this.#linear + random.pick(this.#boundaries) - baseOf(this.#cs)
-            : random.u32();
+          low = random.chance(0.95) ? this.#instructionAddress() - baseOf(this.#cs) : random.u32();
           break;
         case 'selector':
           low =
@@ -839,7 +847,7 @@ export class Generator {
       patch.set(bytes.slice(0, Math.max(0, PATCH_BYTES - offset)), offset);
     };
     const instructionAddress = (selector: number): number =>
-      random.chance(0.92) ? this.#linear + random.pick(this.#boundaries) - baseOf(selector) : random.u32();
+      random.chance(0.92) ? this.#instructionAddress() - baseOf(selector) : random.u32();
     const stackSelector = () =>
       random.chance(0.75) ? random.pick(STACK_SEGMENTS).selector : this.#dataSelector();
     const pointerOf = (register: number, displacement: number): number => {

@@ -29,6 +29,7 @@ import {
   SCRATCH,
   SCRATCH_BYTES,
 } from './layout.ts';
+import { type FirstDifference, makeScanner } from './memory-scan.ts';
 import { World } from './world.ts';
 
 /** Instructions after which a case is given up. */
@@ -57,6 +58,7 @@ export class Target {
   readonly #scratchWords: Int32Array;
   readonly #code: Uint8Array;
   readonly #loaded = [-1, -1, -1, -1, -1, -1];
+  readonly #scan: FirstDifference;
   #vector = -1;
   #error = 0;
   #rip = 0n;
@@ -75,8 +77,11 @@ export class Target {
     this.#scratch = this.#world.ram(data, SCRATCH_BYTES);
     this.#scratchWords = new Int32Array(this.#scratch.buffer, this.#scratch.byteOffset, SCRATCH_BYTES / 4);
     this.#pattern = pattern.slice(0, SCRATCH_BYTES);
-    this.#pristine = this.#pattern.slice();
-    this.#pristineWords = new Int32Array(this.#pristine.buffer);
+    const pristine = this.#world.reserve(SCRATCH_BYTES);
+    this.#pristine = this.#world.ram(pristine, SCRATCH_BYTES);
+    this.#pristine.set(this.#pattern);
+    this.#pristineWords = new Int32Array(this.#pristine.buffer, this.#pristine.byteOffset, SCRATCH_BYTES / 4);
+    this.#scan = makeScanner(this.#world.memory.memory);
     const { cpu } = this.#world;
     cpu.hooks = {
       deliver: (_cpu, vector, errorCode, source) => {
@@ -190,16 +195,22 @@ export class Target {
     let changed = 0;
     const now = this.#scratchWords;
     const before = this.#pristineWords;
-    for (let i = 0; i < now.length; i++) {
-      const value = now[i];
-      if (value === before[i]) continue;
-      now[i] = before[i];
-      hash = hashWord(hash, i, value);
-      if (changed < RESULT_WORDS) {
-        results.setUint32(at + RESULT.words + changed * 8, i, true);
-        results.setInt32(at + RESULT.words + changed * 8 + 4, value, true);
+    const scratch = this.#scratch.byteOffset;
+    const pristine = this.#pristine.byteOffset;
+    let offset = this.#scan(scratch, pristine, 0, SCRATCH_BYTES);
+    while (offset < SCRATCH_BYTES) {
+      for (let i = offset >> 2; i <= (offset >> 2) + 1; i++) {
+        const value = now[i];
+        if (value === before[i]) continue;
+        now[i] = before[i];
+        hash = hashWord(hash, i, value);
+        if (changed < RESULT_WORDS) {
+          results.setUint32(at + RESULT.words + changed * 8, i, true);
+          results.setInt32(at + RESULT.words + changed * 8 + 4, value, true);
+        }
+        changed++;
       }
-      changed++;
+      offset = this.#scan(scratch, pristine, offset + 8, SCRATCH_BYTES);
     }
     results.setUint32(at + RESULT.changed, changed, true);
     results.setInt32(at + RESULT.hash, hash, true);

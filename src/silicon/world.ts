@@ -244,6 +244,18 @@ export class World {
     return new Uint8Array(this.#memory.buffer, this.#ram + physical, bytes);
   }
 
+  /** The processor's memory, and where in it physical address 0 stands. */
+  get memory(): { readonly memory: WebAssembly.Memory; readonly ram: number } {
+    return { memory: this.#memory, ram: this.#ram };
+  }
+
+  /** Pages of RAM that the processor does not see, `bytes` together; their physical address. */
+  reserve(bytes: number): number {
+    const first = this.#free;
+    for (let offset = 0; offset < bytes; offset += PAGE) this.#page();
+    return first;
+  }
+
   #page(): number {
     const page = this.#free;
     if (page + PAGE > RAM_BYTES) throw new RangeError("the world's memory is used up");
