@@ -27,8 +27,8 @@ import type { Texts } from '../texts.ts';
 import { LAPIC, percpu, percpuPage, regs, signalFrame, tss } from './layout.ts';
 import { msr } from './start.ts';
 
-/** EFLAGS.TF. */
 const TF = 0x100;
+const RF = 0x1_0000;
 /** DR6 with no condition reported (SDM Vol. 3B, Section 17.2.3). */
 const DR6_CLEAR = 0xffff_0ff0;
 /** Gate-keeping bound on repeated deaths: more than any case table has. */
@@ -44,7 +44,7 @@ export function emitHandlers(a: Assembler, texts: Texts): void {
     [6, 'handle_invalid_opcode'],
     [8, 'oops'],
     [14, 'handle_page_fault'],
-    [18, 'handle_event'],
+    [18, 'handle_machine_check'],
     [vector.timer, 'handle_interrupt'],
     [vector.ipi, 'handle_interrupt'],
     [vector.wake, 'handle_interrupt'],
@@ -54,12 +54,24 @@ export function emitHandlers(a: Assembler, texts: Texts): void {
   // A masked 8259 may still raise its spurious lines 7 and 15.
   for (const line of [7, 15]) handlers.set(vector.legacy + line, 'handle_spurious');
 
-  // Events that need nothing done: NMI, #BP, #MC. User space sees a count of those that interrupted it.
+  // Events that need nothing done: NMI, #BP. User space sees a count of those that interrupted it.
   a.label('handle_event');
   a.test(dword(edi, regs.cs), 3);
   a.jz('.done');
   a.mov(eax, mem(fs, percpu.userCounters));
   a.inc(dword(eax, userCounters.events));
+  a.label('.done');
+  a.ret();
+
+  // The next machine check shuts the processor down unless MCIP is cleared.
+  a.label('handle_machine_check');
+  a.call('handle_event');
+  a.cmp(dword('machine_check_status'), 0);
+  a.je('.done');
+  a.mov(ecx, msr.machineCheckStatus);
+  a.xor(eax, eax);
+  a.xor(edx, edx);
+  a.wrmsr();
   a.label('.done');
   a.ret();
 
@@ -84,7 +96,7 @@ export function emitHandlers(a: Assembler, texts: Texts): void {
   a.mov(eax, DR6_CLEAR);
   a.mov(dr6, eax);
   a.test(dword(edi, regs.cs), 3);
-  a.jz('.stop');
+  a.jz('.kernel');
   a.mov(eax, mem(edi, regs.eip));
   a.cmp(eax, mem(fs, percpu.stepUntil));
   a.jne('.on');
@@ -93,6 +105,10 @@ export function emitHandlers(a: Assembler, texts: Texts): void {
   a.label('.stop');
   a.and(dword(edi, regs.eflags), ~TF);
   a.ret();
+  // An instruction breakpoint in the kernel is not to be met again at once (SDM Vol. 3B, Section 17.3.1.1).
+  a.label('.kernel');
+  a.or(dword(edi, regs.eflags), RF);
+  a.jmp('.stop');
   a.label('.on');
   // An unfinished walk to the target is not the event that a poke may wait for.
   a.mov(dword(edi, regs.vector), 0);

@@ -25,8 +25,16 @@ import { apic, emitMask8259, INIT_ALL_BUT_SELF, STARTUP_ALL_BUT_SELF, WAIT_TURNS
 import { selector, TRAMPOLINE, user, vector } from '../layout.ts';
 import { GDT_SIZE, KERNEL_BASE, LAPIC, percpu, percpuPage, selector32 } from './layout.ts';
 
-/** SYSENTER's registers (SDM Vol. 2B, SYSENTER). */
-export const msr = { sysenterCs: 0x174, sysenterEsp: 0x175, sysenterEip: 0x176 } as const;
+/** SYSENTER's registers (SDM Vol. 2B, SYSENTER), and IA32_MCG_STATUS (Vol. 3B, Section 15.3.1.2). */
+export const msr = {
+  sysenterCs: 0x174,
+  sysenterEsp: 0x175,
+  sysenterEip: 0x176,
+  machineCheckStatus: 0x17a,
+} as const;
+
+/** CPUID.1:EDX: machine-check exception and architecture. */
+const MCE_AND_MCA = (1 << 7) | (1 << 14);
 
 /** Emits start32 and what it needs to bring all processors to their first task. */
 export function emitStart(a: Assembler, cpus: number): void {
@@ -76,8 +84,19 @@ export function emitStart(a: Assembler, cpus: number): void {
     a.wrmsr();
   }
 
-  // SMEP, where the processor has it, keeps the kernel from executing user pages.
+  // Without CR4.MCE a machine check shuts the processor down (SDM Vol. 3B, Section 15.7).
   a.push(ebx);
+  a.mov(eax, 1);
+  a.cpuid();
+  a.and(edx, MCE_AND_MCA);
+  a.cmp(edx, MCE_AND_MCA);
+  a.jne('.no_mce');
+  a.mov(dword('machine_check_status'), 1);
+  a.mov(eax, cr4);
+  a.bts(eax, 6);
+  a.mov(cr4, eax);
+  a.label('.no_mce');
+  // SMEP, where the processor has it, keeps the kernel from executing user pages.
   a.xor(eax, eax);
   a.cpuid();
   a.cmp(eax, 7);
@@ -152,6 +171,9 @@ export function emitStart(a: Assembler, cpus: number): void {
   a.align(4);
   a.label('cpus_online');
   a.dd(1);
+  // Whether there is an IA32_MCG_STATUS to clear.
+  a.label('machine_check_status');
+  a.dd(0);
   a.section('.rodata');
   a.align(4);
   a.label('idt_pointer');
