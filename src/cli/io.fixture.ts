@@ -34,8 +34,8 @@ export function capturedIo(input: string | undefined = '', terminal = false): Ca
       interrupts.add(callback);
       return () => interrupts.delete(callback);
     },
-    out: () => Buffer.concat(written.out).toString('latin1'),
-    err: () => Buffer.concat(written.err).toString('latin1'),
+    out: () => Buffer.concat(written.out).toString('utf8'),
+    err: () => Buffer.concat(written.err).toString('utf8'),
     interrupt: () => {
       for (const callback of interrupts) callback();
     },

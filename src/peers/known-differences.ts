@@ -26,7 +26,7 @@ function stackNotPresent(ours: CaseLine, theirs: CaseLine): CaseLine {
 const STACK_NOT_PRESENT = {
   what: 'IRETQ with a stack segment that is not present raises #NP in place of #SS',
   evidence:
-    'Intel Cascade Lake: IRETQ at CPL 3 with SS = 0x27, a segment of the LDT that is not present, raises #SS(0x24). ' +
+    'Intel (family 6 model 207): IRETQ at CPL 3 with SS = 0x27, a segment of the LDT that is not present, raises #SS(0x24). ' +
     'SDM vol. 3A 6.15, interrupt 12: "loading the SS register with a selector to a segment that is marked not present".',
   correct: stackNotPresent,
 };
@@ -38,7 +38,7 @@ export const knownDifferences: readonly KnownDifference[] = [
     peer: 'qemu',
     what: 'IRETQ to compatibility mode with a 16-bit stack keeps RSP[63:32]; user space that goes on in 64-bit mode sees it',
     evidence:
-      'Intel Cascade Lake: zero in every case, read back in 64-bit code after a far jump (docs/espfix.md). Bochs agrees.',
+      'Intel (family 6 models 85 and 207): zero in every case, read back in 64-bit code after a far jump (docs/espfix.md). Bochs agrees.',
     correct: (ours, theirs) =>
       ours.rsp === low(theirs.rsp) && ours.rsp !== theirs.rsp ? { ...theirs, rsp: ours.rsp } : theirs,
   },
@@ -46,7 +46,7 @@ export const knownDifferences: readonly KnownDifference[] = [
     peer: 'qemu',
     what: 'IRETQ to a RIP that is not canonical completes, and the #GP comes from user mode, off the ministack',
     evidence:
-      'Intel Cascade Lake: IRETQ at CPL 3 with RIP = 0x800000000000 in the frame raises #GP(0) with RIP at the IRETQ ' +
+      'Intel (family 6 model 207): IRETQ at CPL 3 with RIP = 0x800000000000 in the frame raises #GP(0) with RIP at the IRETQ ' +
       'itself and RSP unchanged. SDM vol. 2A, IRET, 64-bit mode exceptions, #GP(0). Bochs agrees.',
     correct: (ours, theirs) =>
       ours.cs === 'non-canonical-rip' && ours.result === 'oops:df' && theirs.result === 'fault:gp:0000'
