@@ -5,7 +5,7 @@ import { emitBoot } from './boot/boot.ts';
 import { emitStart } from './boot/start.ts';
 import { buildCases } from './cases.ts';
 import { interruptGate, segmentDescriptor, systemDescriptor, taskStateSegment } from './descriptors.ts';
-import { type Segment, writeElf32 } from './elf.ts';
+import { writeElf32 } from './elf.ts';
 import { emitCalls } from './entry/calls.ts';
 import { emitEntries } from './entry/entry.ts';
 import { emitHandlers } from './entry/handlers.ts';
@@ -17,7 +17,6 @@ import {
   LAPIC,
   LAPIC_PHYSICAL,
   LDT_ENTRIES,
-  LOAD_ADDRESS,
   PAGE_SIZE,
   PHYSICAL_MAP,
   PHYSICAL_MAP_SIZE,
@@ -28,19 +27,17 @@ import {
   STACKS_BASE,
   selector,
   stackNames,
-  TRAMPOLINE,
   tss,
   USER_AREA,
   USER_AREA_PAGES,
   USER_AREA_STRIDE,
   USER_LAPIC,
-  USER_RODATA,
-  USER_TEXT,
   vector,
 } from './layout.ts';
-import { PageTables, type Permissions } from './page-tables.ts';
+import { PageTables } from './page-tables.ts';
 import type { CodeSegmentKind, ReturnPath, StackSegmentKind } from './report.ts';
 import { emitReporting } from './reporting.ts';
+import { Sections } from './sections.ts';
 import { stackTag } from './seed.ts';
 import { emitSerial } from './serial.ts';
 import { emitUser } from './user.ts';
@@ -100,26 +97,6 @@ export interface KernelImage {
 /** Returns to user mode of the 64-bit kernel, by variant. */
 const variants64: Partial<Record<VariantName, Variant>> = { none, prototype, linux, espfix32 };
 
-const alignUp = (value: bigint, boundary = BigInt(PAGE_SIZE)) =>
-  ((value + boundary - 1n) / boundary) * boundary;
-
-/** How a section gets into memory: what it may be used for, in file order. */
-const sectionPlan: readonly {
-  readonly name: string;
-  readonly linear?: bigint;
-  readonly permissions?: Permissions;
-}[] = [
-  // Run at its physical address, under the boot page tables alone.
-  { name: '.boot' },
-  { name: '.text', permissions: { execute: true } },
-  { name: '.rodata', permissions: {} },
-  { name: '.trampoline', linear: TRAMPOLINE },
-  { name: '.user.text', linear: USER_TEXT, permissions: { execute: true, user: true } },
-  { name: '.user.rodata', linear: USER_RODATA, permissions: { user: true } },
-  { name: '.data', permissions: { write: true } },
-  { name: '.bss', permissions: { write: true } },
-];
-
 /** Builds the bootable image of a variant. Raises a RangeError for options out of range. */
 export function buildImage(variantName: VariantName, options: ImageOptions = {}): KernelImage {
   const { cpus = 8, seed = 1, only = () => true } = options;
@@ -160,45 +137,24 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
   a.label('stacks').zero(cpus * stackNames.length * STACK_PAGES * PAGE_SIZE);
   a.label('user_areas').zero(cpus * (1 + USER_AREA_PAGES) * PAGE_SIZE);
 
-  // Physical addresses, in the order of the plan; the page tables come between data and bss.
-  const sizes = a.sizes();
-  const physical = new Map<string, bigint>();
-  const place = new Map<string, bigint>();
-  let at = LOAD_ADDRESS;
-  for (const { name, linear } of sectionPlan) {
-    if (name === '.bss') break;
-    physical.set(name, at);
-    place.set(name, linear ?? (name === '.boot' ? at : KERNEL_BASE + at));
-    at = alignUp(at + BigInt(sizes.get(name) ?? 0));
-  }
-  const tablesAt = at;
-  const tables = new PageTables(tablesAt);
+  // Tables for what is mapped below, with room to spare.
+  const sections = new Sections(a.sizes(), KERNEL_BASE, 64 + 8 * cpus);
+  const tables = new PageTables(sections.tablesAt);
   const bootRoot = tables.newTable();
   const root = tables.newTable();
 
   a.constant('boot_page_tables', bootRoot);
   a.constant('kernel_pml4', root);
-  a.constant('trampoline_image', KERNEL_BASE + (physical.get('.trampoline') as bigint));
-  a.constant('trampoline_length', BigInt(sizes.get('.trampoline') ?? 0));
-
-  // The mappings of everything but bss do not depend on where bss is; its own are made when the number of
-  // tables is known, from a generous guess.
-  const TABLE_PAGES = 64 + 8 * cpus;
-  const bssAt = alignUp(tablesAt + BigInt(TABLE_PAGES * PAGE_SIZE));
-  physical.set('.bss', bssAt);
-  place.set('.bss', KERNEL_BASE + bssAt);
-  const linked = a.link(place);
+  a.constant('trampoline_image', KERNEL_BASE + sections.physical('.trampoline'));
+  a.constant('trampoline_length', sections.size('.trampoline'));
+  const linked = a.link(sections.place);
   const symbol = (name: string) => linked.symbols.get(name) as bigint;
   const physicalOf = (name: string) => symbol(name) - KERNEL_BASE;
 
-  for (const { name, permissions } of sectionPlan) {
-    if (permissions === undefined) continue;
-    const size = sizes.get(name) ?? 0;
-    tables.map(root, place.get(name) as bigint, physical.get(name) as bigint, size, permissions);
-  }
+  sections.map(tables, root);
   // CPU 0 copies the trampoline to where it runs.
-  const trampolineAt = physical.get('.trampoline') as bigint;
-  tables.map(root, KERNEL_BASE + trampolineAt, trampolineAt, sizes.get('.trampoline') ?? 0, {});
+  const trampolineAt = sections.physical('.trampoline');
+  tables.map(root, KERNEL_BASE + trampolineAt, trampolineAt, sections.size('.trampoline'), {});
   tables.mapLarge(root, PHYSICAL_MAP, 0n, PHYSICAL_MAP_SIZE, { write: true });
   tables.map(root, LAPIC, LAPIC_PHYSICAL, PAGE_SIZE, { write: true, cacheDisable: true });
   tables.map(root, USER_LAPIC, LAPIC_PHYSICAL, PAGE_SIZE, { write: true, cacheDisable: true, user: true });
@@ -218,12 +174,13 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
   // While booting, low memory is mapped to itself in place of user space.
   tables.mapLarge(bootRoot, 0n, 0n, PHYSICAL_MAP_SIZE, { write: true, execute: true });
   tables.table(bootRoot).set(tables.table(root).subarray(256), 256);
-  const tableBytes = tables.bytes();
-  if (tableBytes.length > TABLE_PAGES * PAGE_SIZE) throw new RangeError('too many page-table pages');
-
   const bytesOf = (name: string) => linked.sections.get(name)?.bytes ?? new Uint8Array();
-  fillIdt(bytesOf('.rodata'), Number(symbol('idt') - (place.get('.rodata') as bigint)), linked.symbols);
-  const percpuAt = Number(symbol('percpu') - (place.get('.data') as bigint));
+  fillIdt(
+    bytesOf('.rodata'),
+    Number(symbol('idt') - (sections.place.get('.rodata') as bigint)),
+    linked.symbols,
+  );
+  const percpuAt = Number(symbol('percpu') - (sections.place.get('.data') as bigint));
   for (let cpu = 0; cpu < cpus; cpu++) {
     const page = bytesOf('.data').subarray(
       percpuAt + cpu * percpuPage.size,
@@ -238,26 +195,9 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
     });
   }
 
-  const segments: Segment[] = [];
-  for (const { name, permissions } of sectionPlan) {
-    const address = physical.get(name) as bigint;
-    const size = sizes.get(name) ?? 0;
-    const write = permissions?.write ?? false;
-    const execute = permissions === undefined || (permissions.execute ?? false);
-    if (size === 0) continue;
-    if (name === '.bss') segments.push({ address, bytes: new Uint8Array(), memorySize: size, write });
-    else segments.push({ address, bytes: bytesOf(name), memorySize: size, write, execute });
-    if (name === '.data')
-      segments.push({
-        address: tablesAt,
-        bytes: tableBytes,
-        memorySize: TABLE_PAGES * PAGE_SIZE,
-        write: true,
-      });
-  }
   return {
     variant: variantName,
-    elf: writeElf32(symbol('start'), segments),
+    elf: writeElf32(symbol('start'), sections.segments(linked, tables.bytes())),
     symbols: linked.symbols,
     cases,
     stacks: stacks.flat(),

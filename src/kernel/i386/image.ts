@@ -3,12 +3,11 @@
 import { createAssembler } from '../assembler.ts';
 import { emitBoot } from '../boot/boot.ts';
 import { interruptGate32, segmentDescriptor, systemDescriptor32, taskGate } from '../descriptors.ts';
-import { type Segment, writeElf32 } from '../elf.ts';
+import { writeElf32 } from '../elf.ts';
 import type { ImageOptions, KernelImage } from '../image.ts';
 import {
   LAPIC_PHYSICAL,
   LDT_ENTRIES,
-  LOAD_ADDRESS,
   PAGE_SIZE,
   STACK_OFFSET,
   STACK_PAGES,
@@ -18,11 +17,10 @@ import {
   USER_AREA_PAGES,
   USER_AREA_STRIDE,
   USER_LAPIC,
-  USER_RODATA,
-  USER_TEXT,
   vector,
 } from '../layout.ts';
-import { PageTables, type Permissions } from '../page-tables.ts';
+import { PageTables } from '../page-tables.ts';
+import { Sections } from '../sections.ts';
 import { emitSerial } from '../serial.ts';
 import { Texts } from '../texts.ts';
 import type { VariantName } from '../variants/index.ts';
@@ -54,26 +52,6 @@ const variants32: Partial<Record<VariantName, Variant32>> = {
   'none-pae': plain,
   'espfix32-pae': espfix,
 };
-
-const alignUp = (value: bigint, boundary = BigInt(PAGE_SIZE)) =>
-  ((value + boundary - 1n) / boundary) * boundary;
-
-/** How a section gets into memory: what it may be used for, in file order. */
-const sectionPlan: readonly {
-  readonly name: string;
-  readonly linear?: bigint;
-  readonly permissions?: Permissions;
-}[] = [
-  // Run at its physical address, under the boot page tables alone.
-  { name: '.boot' },
-  { name: '.text', permissions: { execute: true } },
-  { name: '.rodata', permissions: {} },
-  { name: '.trampoline', linear: TRAMPOLINE },
-  { name: '.user.text', linear: USER_TEXT, permissions: { execute: true, user: true } },
-  { name: '.user.rodata', linear: USER_RODATA, permissions: { user: true } },
-  { name: '.data', permissions: { write: true } },
-  { name: '.bss', permissions: { write: true } },
-];
 
 /** Physical memory that is mapped to itself while booting. */
 const BOOT_MAP_SIZE = 64 << 20;
@@ -118,41 +96,23 @@ export function buildImage32(
   a.label('stacks').zero(cpus * stackNames.length * STACK_PAGES * PAGE_SIZE);
   a.label('user_areas').zero(cpus * (1 + USER_AREA_PAGES) * PAGE_SIZE);
 
-  // Physical addresses, in the order of the plan; the page tables come between data and bss.
-  const sizes = a.sizes();
-  const physical = new Map<string, bigint>();
-  const place = new Map<string, bigint>();
-  let at = LOAD_ADDRESS;
-  let tablesAt = at;
-  for (const { name, linear } of sectionPlan) {
-    if (name === '.bss') {
-      tablesAt = at;
-      at += BigInt(TABLE_PAGES * PAGE_SIZE);
-    }
-    physical.set(name, at);
-    place.set(name, linear ?? (name === '.boot' ? at : KERNEL_BASE + at));
-    at = alignUp(at + BigInt(sizes.get(name) ?? 0));
-  }
-  const tables = new PageTables(tablesAt, 3);
+  const sections = new Sections(a.sizes(), KERNEL_BASE, TABLE_PAGES);
+  const tables = new PageTables(sections.tablesAt, 3);
   const bootRoot = tables.newTable();
   const root = tables.newTable();
   a.constant('boot_page_tables', bootRoot);
   a.constant('page_table_entries', TABLE_PAGES * (PAGE_SIZE / 8));
   a.constant('kernel_pdpt', root);
-  a.constant('trampoline_image', KERNEL_BASE + (physical.get('.trampoline') as bigint));
-  a.constant('trampoline_length', BigInt(sizes.get('.trampoline') ?? 0));
-  const linked = a.link(place);
+  a.constant('trampoline_image', KERNEL_BASE + sections.physical('.trampoline'));
+  a.constant('trampoline_length', sections.size('.trampoline'));
+  const linked = a.link(sections.place);
   const symbol = (name: string) => linked.symbols.get(name) as bigint;
   const physicalOf = (name: string) => symbol(name) - KERNEL_BASE;
 
-  for (const { name, permissions } of sectionPlan) {
-    if (permissions === undefined) continue;
-    const size = sizes.get(name) ?? 0;
-    tables.map(root, place.get(name) as bigint, physical.get(name) as bigint, size, permissions);
-  }
+  sections.map(tables, root);
   // CPU 0 copies the trampoline to where it runs.
-  const trampolineAt = physical.get('.trampoline') as bigint;
-  tables.map(root, KERNEL_BASE + trampolineAt, trampolineAt, sizes.get('.trampoline') ?? 0, {});
+  const trampolineAt = sections.physical('.trampoline');
+  tables.map(root, KERNEL_BASE + trampolineAt, trampolineAt, sections.size('.trampoline'), {});
   tables.map(root, KERNEL_BASE + TRAMPOLINE, TRAMPOLINE, PAGE_SIZE, { write: true });
   tables.map(root, LAPIC, LAPIC_PHYSICAL, PAGE_SIZE, { write: true, cacheDisable: true });
   tables.map(root, USER_LAPIC, LAPIC_PHYSICAL, PAGE_SIZE, { write: true, cacheDisable: true, user: true });
@@ -172,12 +132,13 @@ export function buildImage32(
   // While booting, low memory is mapped to itself in place of user space; the last GiB is the kernel's.
   tables.mapLarge(bootRoot, 0n, 0n, BOOT_MAP_SIZE, { write: true, execute: true });
   tables.table(bootRoot)[3] = tables.table(root)[3];
-  const tableBytes = tables.bytes();
-  if (tableBytes.length > TABLE_PAGES * PAGE_SIZE) throw new RangeError('too many page-table pages');
-
   const bytesOf = (name: string) => linked.sections.get(name)?.bytes ?? new Uint8Array();
-  fillIdt(bytesOf('.rodata'), Number(symbol('idt') - (place.get('.rodata') as bigint)), linked.symbols);
-  const percpuAt = Number(symbol('percpu') - (place.get('.data') as bigint));
+  fillIdt(
+    bytesOf('.rodata'),
+    Number(symbol('idt') - (sections.place.get('.rodata') as bigint)),
+    linked.symbols,
+  );
+  const percpuAt = Number(symbol('percpu') - (sections.place.get('.data') as bigint));
   for (let cpu = 0; cpu < cpus; cpu++) {
     const page = bytesOf('.data').subarray(
       percpuAt + cpu * percpuPage.size,
@@ -194,26 +155,9 @@ export function buildImage32(
     });
   }
 
-  const segments: Segment[] = [];
-  for (const { name, permissions } of sectionPlan) {
-    const address = physical.get(name) as bigint;
-    const size = sizes.get(name) ?? 0;
-    const write = permissions?.write ?? false;
-    const execute = permissions === undefined || (permissions.execute ?? false);
-    if (size === 0) continue;
-    if (name === '.bss') {
-      segments.push({
-        address: tablesAt,
-        bytes: tableBytes,
-        memorySize: TABLE_PAGES * PAGE_SIZE,
-        write: true,
-      });
-      segments.push({ address, bytes: new Uint8Array(), memorySize: size, write });
-    } else segments.push({ address, bytes: bytesOf(name), memorySize: size, write, execute });
-  }
   return {
     variant: variantName,
-    elf: writeElf32(symbol('start'), segments),
+    elf: writeElf32(symbol('start'), sections.segments(linked, tables.bytes())),
     symbols: linked.symbols,
     cases,
     stacks: stacks.flat(),
