@@ -5,6 +5,7 @@
 import { KIND_INCOMPARABLE, KIND_SYSCALL, KIND_TIMEOUT, type Result } from './batch.ts';
 import type { Disassembled } from './disassembly.ts';
 import type { Host } from './host-info.ts';
+import { CHANGEABLE_CODE } from './layout.ts';
 
 /** What is known of a case in which the two sides differ. */
 export interface Situation {
@@ -94,6 +95,16 @@ export const environmentRules: readonly EnvironmentRule[] = [
     name: 'UMIP',
     reason: 'Linux emulates SGDT, SIDT, SLDT, SMSW and STR with made-up values where UMIP forbids them',
     applies: anyOf(UMIP),
+  },
+  {
+    name: 'repeat over itself',
+    reason:
+      'fast REP MOVS and REP STOS go on in blocks when they overwrite themselves; the machine fetches anew at once',
+    applies: ({ executed }) =>
+      executed.some(
+        ({ offset, text, mnemonic }) =>
+          offset >= CHANGEABLE_CODE && /\brepn?e? /.test(text) && /^(Movs|Stos)[bwdq]$/.test(mnemonic),
+      ),
   },
   {
     name: 'vsyscall page',

@@ -1,5 +1,7 @@
 /** A quick batch of the differential fuzzer, and its parts. `npm run fuzz:silicon` runs as many as one likes. */
 import { describe, expect, test } from 'vitest';
+import { decode } from '../isa/decode/decode.ts';
+import { integerMnemonics, systemMnemonics } from '../isa/mnemonics.ts';
 import { CASE, decodeCase, encodeCase } from './batch.ts';
 import { allForms } from './forms.ts';
 import { BATCH_CASES, Fuzzer } from './fuzz.ts';
@@ -8,6 +10,7 @@ import { CODE_BYTES, SLOTS } from './layout.ts';
 import { NativeRunner } from './native.node.ts';
 import { describeFinding } from './report.ts';
 import { nativeHere } from './require-native.fixture.ts';
+import { faultsOnly, unreachable } from './unreachable.ts';
 
 describe('generation', () => {
   test('a program depends on seed and number alone', () => {
@@ -35,18 +38,25 @@ describe('generation', () => {
     expect(copy).toEqual(cases);
   });
 
-  test('every form comes up', () => {
+  test('every form comes up, and with them every instruction that is not listed as unreachable', () => {
     const generator = new Generator(1);
     const code = new Uint8Array(CODE_BYTES);
     const cases = new DataView(new ArrayBuffer(STATES * CASE.size));
-    const seen = new Set<string>();
-    for (let number = 0; number < 60_000 && seen.size < allForms().length; number++)
-      for (const piece of generator.make(number, code, cases, 0).pieces) seen.add(piece.form);
-    expect(
-      allForms()
-        .filter((form) => !seen.has(form.name))
-        .map((form) => form.name),
-    ).toEqual([]);
+    const forms = new Set<string>();
+    const mnemonics = new Set<string>();
+    for (let number = 0; number < 60_000 && forms.size < allForms().length; number++) {
+      const { bytes, bits, pieces } = generator.make(number, code, cases, 0);
+      for (const { form, offset } of pieces) {
+        forms.add(form);
+        const mnemonic = decode(bytes, offset, bytes.length, bits)?.mnemonic;
+        if (mnemonic) mnemonics.add(mnemonic);
+      }
+    }
+    expect(allForms().filter(({ name }) => !forms.has(name))).toEqual([]);
+    const known: readonly string[] = [...integerMnemonics, ...systemMnemonics];
+    expect(known.filter((name) => !mnemonics.has(name) && !(name in unreachable))).toEqual([]);
+    expect(Object.keys(unreachable).filter((name) => !known.includes(name))).toEqual([]);
+    expect(faultsOnly.filter((name) => !mnemonics.has(name))).toEqual([]);
   });
 });
 

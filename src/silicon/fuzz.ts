@@ -209,12 +209,11 @@ export class Fuzzer {
     // Aligned anew, for typed views.
     const own = caseBytes.slice();
     this.#target.run(new DataView(own.buffer), 0, new DataView(results.buffer), 0, (step) => {
-      const offset = Number(step.linear) - CODE;
-      if (offset < 0 || offset >= code.length) return;
       const last = executed.at(-1);
+      const offset = Number(step.linear);
       if (last && last.offset === offset && last.mnemonic !== 'Jmp') return;
-      const [instruction] = disassemble(code, step.bits, step.rip - BigInt(offset), offset, 1);
-      if (instruction) executed.push({ ...instruction, cl: step.cl, completed: true });
+      const [instruction] = disassemble(this.#target.code(step.linear), step.bits, step.rip, 0, 1);
+      if (instruction) executed.push({ ...instruction, offset, cl: step.cl, completed: true });
     });
     const machine = decodeResult(new DataView(results.buffer), 0);
     // What ended the case kept the last one from changing flags: a fault of its own, or a trap before it.
@@ -263,9 +262,12 @@ export class Fuzzer {
     const cases = new Uint8Array(STATES * CASE.size);
     const made = this.#generator.make(Math.floor(number / STATES), code, new DataView(cases.buffer), 0);
     const program = bytes ? { ...made, bytes } : made;
-    if (bytes) code.set(bytes.subarray(0, CODE_BYTES - program.start), program.start);
     const state = number % STATES;
     const caseBytes = cases.slice(state * CASE.size, (state + 1) * CASE.size);
+    // The program stands in the code region, or in the case's own memory content.
+    if (bytes && program.start < CODE_BYTES)
+      code.set(bytes.subarray(0, CODE_BYTES - program.start), program.start);
+    else if (bytes) caseBytes.set(bytes, CASE.patch);
     const native = await this.#native.run(code, caseBytes, 1);
     const machine = this.#runMachine(code, caseBytes, 1);
     return this.judge(program, caseBytes, number, code, {

@@ -10,6 +10,7 @@ import { CASE, PATCH_BYTES } from './batch.ts';
 import { allForms, type FormRecord } from './forms.ts';
 import {
   baseOf,
+  CHANGEABLE_CODE,
   CODE,
   CODE_SEGMENTS,
   DATA_BYTES,
@@ -169,6 +170,8 @@ export class Generator {
   /** The instruction being made is locked; the program has one such, so that pointers had better be aligned. */
   #locked = false;
   #aligned = false;
+  /** The program stands in scratch memory, where it may change itself. */
+  #changeable = false;
   /** Byte offsets of relative displacements to fill in once the layout is known. */
   #relatives: { at: number; size: number; end: number }[] = [];
 
@@ -202,12 +205,16 @@ export class Generator {
     const last = slot === SLOTS - 1;
     // IRET checks the new RIP against the limit before the case begins.
     if (last && this.#bits === 32) this.#cs = USER32_CS;
-    if (pageCrossing) start += random.between(44, 63);
+    this.#changeable = !pageCrossing && !last && random.chance(0.03);
+    if (this.#changeable) {
+      this.#cs = { 64: USER_CS, 32: USER32_CS, 16: ldtSelector(2) }[this.#bits];
+      start = CHANGEABLE_CODE - CODE + random.below(0x1000 - PATCH_BYTES);
+    } else if (pageCrossing) start += random.between(44, 63);
     else if (last) start += random.between(SLOT_BYTES, SLOT_BYTES + 60);
     else if (random.chance(0.2)) start += random.below(16);
     this.#linear = CODE + start;
 
-    const limit = Math.min(84, last ? CODE + 0x8000 - this.#linear : 84);
+    const limit = this.#changeable ? PATCH_BYTES - 8 : last ? CODE + 0x8000 - this.#linear : 84;
     const count = this.#sequenceLength();
     let undefinedFlags = 0;
     for (let i = 0; i < count; i++) {
@@ -236,7 +243,7 @@ export class Generator {
     const bytes = Uint8Array.from(this.#bytes);
     if (code.length > 0) {
       code.fill(0xcc, slotStart, last ? code.length : slotStart + SLOT_BYTES);
-      code.set(bytes.subarray(0, Math.min(bytes.length, code.length - start)), start);
+      if (!this.#changeable) code.set(bytes.subarray(0, Math.min(bytes.length, code.length - start)), start);
     }
     for (let state = 0; state < STATES; state++) this.#state(cases, at + state * CASE.size);
     return { seed: this.seed, number, slot, bits: this.#bits, start, bytes, pieces: this.#pieces };
@@ -374,6 +381,10 @@ export class Generator {
 
     const segmentPrefix = (usesMemory && random.chance(0.08)) || random.chance(0.005);
     if (segmentPrefix) prefixes.push(random.pick([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65]));
+    // More prefixes than needed, up to and beyond the 15 bytes that an instruction may have.
+    if (random.chance(0.006))
+      for (let i = random.between(1, 13); i > 0; i--)
+        prefixes.unshift(random.pick([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf2, 0xf3]));
     // Legacy prefixes may stand in any order.
     if (prefixes.length > 1 && random.chance(0.3)) prefixes.reverse();
 
@@ -452,6 +463,8 @@ export class Generator {
       addressSize = bits === 32 ? 16 : 32;
       this.#bytes.push(0x67);
     }
+    // These before VEX are #UD, but for segment overrides.
+    if (random.chance(0.01)) this.#bytes.push(random.pick([0x66, 0xf2, 0xf3, 0xf0, 0x48, 0x2e, 0x64]));
     let reg = form.group >= 0 ? form.group : this.#valueRegister();
     if (bits !== 64) reg &= 7;
     let rexBits = reg & 8 ? 0x44 : 0;
@@ -704,6 +717,7 @@ export class Generator {
   /** A linear address of interest in or about scratch memory. */
   #target(): number {
     const random = this.#random;
+    if (this.#changeable && random.chance(0.6)) return this.#linear + random.between(-8, PATCH_BYTES);
     const roll = this.#aligned ? random.below(45) : random.below(100);
     if (roll < 45) return SCRATCH + 0x80 + random.below((SCRATCH_BYTES - 0x100) >> 4) * 16;
     if (roll < 75) return SCRATCH + 0x80 + random.below(SCRATCH_BYTES - 0x100);
@@ -839,6 +853,12 @@ export class Generator {
     for (let i = 0; i < PATCH_BYTES; i += 4) {
       const [low] = this.#value();
       view.setUint32(at + CASE.patch + i, low, true);
+    }
+    if (this.#changeable) {
+      patch.fill(0xcc);
+      patch.set(this.#bytes);
+      view.setUint32(at + CASE.patchAt, this.#linear - SCRATCH, true);
+      return;
     }
     let linear = stackLinear;
     const put = (offset: number, low: number, size: number, high = low < 0 ? -1 : 0) => {

@@ -14,6 +14,7 @@ import { Assembler, type AssemblyOperand, at, type Label, near } from './assembl
 import { CASE, KIND_SYSCALL, KIND_TIMEOUT, PATCH_BYTES, RESULT, RESULT_WORDS } from './batch.ts';
 import { writeElf } from './elf.ts';
 import {
+  CHANGEABLE_CODE,
   CODE,
   CODE_BYTES,
   DATA_BYTES,
@@ -212,6 +213,8 @@ export function buildHarness(): Uint8Array {
     a.bytes(0xf3, 0xa4); // rep movsb
   }
   call(SYS.mprotect, BigInt(READ_ONLY), BigInt(READ_ONLY_BYTES), BigInt(PROT_READ));
+  failIfNegative();
+  call(SYS.mprotect, BigInt(CHANGEABLE_CODE), 0x1000n, BigInt(PROT_READ | PROT_WRITE | PROT_EXEC));
   failIfNegative();
 
   // Signals: every one on the alternate stack, none blocked in its handler.

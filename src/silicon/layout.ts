@@ -16,9 +16,11 @@ export function slotOffset(slot: number): number {
   return SLOT_BYTES / 2 + slot * SLOT_BYTES;
 }
 
-/** Scratch: two pages that may be written, then one that may only be read, unmapped on both sides. No execution. */
+/** Scratch: two pages that may be written, then one that may only be read, unmapped on both sides. */
 export const SCRATCH = 0x510000;
 export const SCRATCH_BYTES = 0x2000;
+/** The second page may be executed as well: programs that change themselves stand there. */
+export const CHANGEABLE_CODE = SCRATCH + 0x1000;
 export const READ_ONLY = SCRATCH + SCRATCH_BYTES;
 export const READ_ONLY_BYTES = 0x1000;
 /** All of the data that a case can see. */
@@ -36,7 +38,7 @@ export const LDT: readonly (UserDescriptor | undefined)[] = [
   { ...FLAT, bits32: false, type: 'code' }, // 17
   { ...FLAT, bits32: true, type: 'code' }, // 1f
   { base: CODE, limit: 0xffff, bits32: false, type: 'code' }, // 27
-  { base: CODE, limit: CODE_BYTES - SLOT_BYTES - 0x41, bits32: true, type: 'code' }, // 2f
+  { base: CODE, limit: slotOffset(SLOTS - 2) + 23, bits32: true, type: 'code' }, // 2f
   { base: SCRATCH, limit: 0x17ff, bits32: true, type: 'data' }, // 37
   { base: SCRATCH, limit: 0xffff, bits32: false, type: 'data' }, // 3f
   { base: 0, limit: SCRATCH >>> 12, pages: true, bits32: true, type: 'expand-down' }, // 47

@@ -20,6 +20,7 @@ import {
 } from './batch.ts';
 import type { Program } from './generate.ts';
 import {
+  CHANGEABLE_CODE,
   CODE,
   CODE_BYTES,
   DATA_BYTES,
@@ -59,6 +60,8 @@ export class Target {
   readonly #code: Uint8Array;
   readonly #loaded = [-1, -1, -1, -1, -1, -1];
   readonly #scan: FirstDifference;
+  /** Physical address of the scratch page that may hold code. */
+  readonly #changeable: number;
   #vector = -1;
   #error = 0;
   #rip = 0n;
@@ -73,6 +76,8 @@ export class Target {
     this.#code = this.#world.ram(code, CODE_BYTES);
     const data = this.#world.map(BigInt(SCRATCH), DATA_BYTES, { write: true, execute: false });
     this.#world.protect(BigInt(READ_ONLY), READ_ONLY_BYTES, { write: false, execute: false });
+    this.#world.protect(BigInt(CHANGEABLE_CODE), 0x1000, { write: true, execute: true });
+    this.#changeable = data + CHANGEABLE_CODE - SCRATCH;
     this.#world.ram(data, DATA_BYTES).set(pattern);
     this.#scratch = this.#world.ram(data, SCRATCH_BYTES);
     this.#scratchWords = new Int32Array(this.#scratch.buffer, this.#scratch.byteOffset, SCRATCH_BYTES / 4);
@@ -107,7 +112,10 @@ export class Target {
     interpreter.flushAll();
     for (const { program, stackSize } of programs) {
       const instructions: Instruction[] = [];
-      const end = Math.min(code.length, program.start + program.bytes.length + 1);
+      const end = Math.min(
+        program.start < code.length ? code.length : 0,
+        program.start + program.bytes.length + 1,
+      );
       for (let at = program.start; at < end; ) {
         const instruction = decode(code, at, end, program.bits);
         if (!instruction) break;
@@ -147,6 +155,7 @@ export class Target {
     const patch = new Uint8Array(cases.buffer, caseBytes + CASE.patch, PATCH_BYTES);
     this.#scratch.set(patch, patchAt);
     this.#pristine.set(patch, patchAt);
+    this.#written(patchAt, PATCH_BYTES);
 
     this.#vector = -1;
     this.#error = 0;
@@ -163,7 +172,24 @@ export class Target {
     }
     this.#record(results, resultAt);
     this.#scratch.set(this.#pattern.subarray(patchAt, patchAt + PATCH_BYTES), patchAt);
+    this.#written(patchAt, PATCH_BYTES);
     this.#pristine.set(this.#pattern.subarray(patchAt, patchAt + PATCH_BYTES), patchAt);
+  }
+
+  /** Scratch memory was changed behind the processor's back: tells of it where there may be code. */
+  #written(offset: number, bytes: number): void {
+    const first = CHANGEABLE_CODE - SCRATCH;
+    const from = Math.max(offset, first);
+    if (offset + bytes > from)
+      this.#world.execution.interpreter.written(this.#changeable + from - first, offset + bytes - from);
+  }
+
+  /** Code bytes at a linear address, up to 15 and to the end of their page. */
+  code(linear: bigint): Uint8Array {
+    const physical = this.#world.physical(linear);
+    return physical < 0
+      ? new Uint8Array(0)
+      : this.#world.ram(physical, Math.min(15, 0x1000 - (physical & 0xfff)));
   }
 
   #runTraced(onStep: (step: Step) => void): void {
@@ -203,6 +229,7 @@ export class Target {
         const value = now[i];
         if (value === before[i]) continue;
         now[i] = before[i];
+        this.#written(i * 4, 4);
         hash = hashWord(hash, i, value);
         if (changed < RESULT_WORDS) {
           results.setUint32(at + RESULT.words + changed * 8, i, true);
