@@ -296,6 +296,21 @@ describe('after it, faults are of the new task (table 7-1)', () => {
     expect(busy(f, NEW)).toBe(true);
   });
 
+  it('the stack is there for the exception of an unfit CS, whose privilege alone comes first', () => {
+    const f = machine();
+    writeTss(f, { 76: USER_DATA });
+    const tss = newTaskSegment(f.cpu, NEW, 'interrupt');
+    faultOf(() => switchTask(f.cpu, tss, 'interrupt', { image: 2n, errorCode: undefined }));
+    expect(f.segment(SS)).toMatchObject({ selector: USER_DATA, usable: true });
+
+    const g = machine();
+    writeTss(g, { 76: KERNEL_CODE32 | 3, 80: 0xfffb });
+    const other = newTaskSegment(g.cpu, NEW, 'interrupt');
+    expect(faultOf(() => switchTask(g.cpu, other, 'interrupt', { image: 2n, errorCode: undefined }))).toEqual(
+      { vector: TS, errorCode: KERNEL_CODE32 },
+    );
+  });
+
   it('and are delivered to it when an instruction switched', () => {
     const f = machine();
     writeTss(f, { 84: KERNEL_DATA, 4: 0x8000, 8: KERNEL_DATA });

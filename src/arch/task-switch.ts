@@ -42,6 +42,7 @@ import {
   TYPE_CODE,
   TYPE_READABLE,
   TYPE_WRITABLE,
+  tryReadDescriptor,
 } from './descriptors.ts';
 import { deliverFault } from './exceptions.ts';
 import { Fault, GP, gp, np, ss, TS, ts } from './fault.ts';
@@ -261,15 +262,19 @@ function setUnusable(cpu: Cpu, segment: SegmentNumber, selector: number): void {
   setSegmentRaw(cpu, segment, { selector, base: 0n, limit: 0, attributes: 0, usable: false });
 }
 
-/** Loads and checks LDTR, then CS, SS, DS, ES, FS, GS: SDM vol. 3A table 7-1. Raises #TS, #NP, #SS. */
+/**
+ * Loads and checks LDTR, SS, CS, DS, ES, FS, GS, the privilege of CS before SS: SDM vol. 3A table 7-1. A new task whose
+ * CS alone is unfit has its stack, so that its exception can be delivered. Raises #TS, #NP, #SS.
+ */
 function loadSegments(cpu: Cpu, image: TaskImage): void {
   loadLdtr(cpu, image.ldt);
   if (cpu.virtual8086) {
     for (const [segment, selector] of image.selectors) setReal(cpu, segment, selector);
     return;
   }
-  loadCode(cpu, cpu.segSelector[CS]);
+  checkCodePrivilege(cpu, cpu.segSelector[CS]);
   loadStack(cpu, cpu.segSelector[SS]);
+  loadCode(cpu, cpu.segSelector[CS]);
   for (const segment of [DS, ES, FS, GS] as const) loadData(cpu, segment, cpu.segSelector[segment]);
 }
 
@@ -282,13 +287,19 @@ function loadLdtr(cpu: Cpu, selector: number): void {
   setSegment(cpu, LDTR, selector, d);
 }
 
+/** Raises #TS(CS) if CS names a code segment whose DPL does not go with its RPL. */
+function checkCodePrivilege(cpu: Cpu, selector: number): void {
+  const rpl = selector & 3;
+  const d = tryReadDescriptor(cpu, selector);
+  if (!d || !isCode(d)) return;
+  if (isConforming(d) ? d.dpl > rpl : d.dpl !== rpl) throw ts(selector & 0xfffc);
+}
+
 function loadCode(cpu: Cpu, selector: number): void {
   const index = selector & 0xfffc;
-  const rpl = selector & 3;
   if (index === 0) throw ts(0);
   const d = readDescriptor(cpu, selector, TS);
   if (!isCode(d)) throw ts(index);
-  if (isConforming(d) ? d.dpl > rpl : d.dpl !== rpl) throw ts(index);
   if (!d.present) throw np(index);
   setAccessed(cpu, d);
   setSegment(cpu, CS, selector, d);
