@@ -4,7 +4,7 @@ import { allForms } from './forms.ts';
 import { Fuzzer } from './fuzz.ts';
 import { makePattern } from './generate.ts';
 import { HarnessExit, hostUnfit, NativeRunner } from './native.node.ts';
-import { describeFinding, describeSummary } from './report.ts';
+import { describeBriefly, describeFinding, describeSummary } from './report.ts';
 import { describeUnreachable } from './unreachable.ts';
 
 const HELP = `Runs random instructions on this processor and on the machine and compares the outcomes.
@@ -78,6 +78,7 @@ async function main(): Promise<number> {
       cases,
       firstProgram: number('first', values.first, 0),
       maxFindings: number('findings', values.findings, 10),
+      onFinding: (finding) => console.log(describeBriefly(finding)),
       onProgress: (done, findings) => {
         const now = performance.now();
         if (now - shown < 10_000) return;

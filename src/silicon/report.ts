@@ -77,6 +77,12 @@ export function describeFinding(finding: Finding): string {
   ].join('\n');
 }
 
+/** A finding in a line, for while a run goes on. */
+export function describeBriefly({ number, program, executed, differences }: Finding): string {
+  const fields = differences.map(({ field }) => field).join(', ');
+  return `case ${number} differs (${program.bits}-bit): ${fields}; executed ${executed.map(({ text }) => text).join(' ; ')}`;
+}
+
 /** A run's summary. */
 export function describeSummary(summary: FuzzSummary, seconds: number): string {
   const lines = [
