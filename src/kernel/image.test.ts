@@ -154,7 +154,7 @@ describe('the page tables', () => {
       expect(translate(root, range.start - 1n)).toBeUndefined();
       expect(translate(root, range.end)).toBeUndefined();
     }
-    expect(pages.size).toBe(3 * 6 * 2);
+    expect(pages.size).toBe(3 * 7 * 2);
   });
 
   it('leave the espfix slot to the kernel, which fills it as it runs', () => {
@@ -183,8 +183,8 @@ describe('tables of each CPU', () => {
     expect(read(percpu.id)).toBe(BigInt(cpu));
     expect(read(percpu.kernelStack)).toBe(top('main'));
     expect(read(percpuPage.tss + 4)).toBe(top('main'));
-    expect([0, 1, 2, 3].map((i) => read(percpuPage.tss + 36 + 8 * i))).toEqual(
-      ['double-fault', 'nmi', 'debug', 'machine-check'].map(top),
+    expect([0, 1, 2, 3, 4].map((i) => read(percpuPage.tss + 36 + 8 * i))).toEqual(
+      ['double-fault', 'nmi', 'debug', 'machine-check', 'stand-in'].map(top),
     );
     // 64-bit code has L and not D (SDM Vol. 3A, Section 3.4.5); SYSRET finds CS 16 above and SS 8 above STAR.
     expect((read(percpuPage.gdt + (selector.userCode64 & ~7)) >> 53n) & 3n).toBe(1n);
@@ -198,8 +198,8 @@ describe('tables of each CPU', () => {
     const gates = Array.from({ length: 256 }, (_, v) => loaded.memory.getBigUint64(idt + 16 * v, true));
     const dpl3 = gates.flatMap((gate, v) => (((gate >> 45n) & 3n) === 3n ? [v] : []));
     const stacks = gates.flatMap((gate, v) => (((gate >> 32n) & 7n) !== 0n ? [v] : []));
-    expect(dpl3).toEqual([3, 18, 0x80]);
-    expect(stacks).toEqual([1, 2, 8, 18]);
+    expect(dpl3).toEqual([3, 0x80, 0x92]);
+    expect(stacks).toEqual([1, 2, 8, 18, 0x92]);
   });
 });
 

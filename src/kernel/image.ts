@@ -100,8 +100,8 @@ const variants64: Partial<Record<VariantName, Variant>> = { none, prototype, lin
 /** Builds the bootable image of a variant. Raises a RangeError for options out of range. */
 export function buildImage(variantName: VariantName, options: ImageOptions = {}): KernelImage {
   const { cpus = 8, seed = 1, only = () => true } = options;
-  if (!Number.isInteger(cpus) || cpus < 1 || cpus > 32)
-    throw new RangeError(`cpus must be 1 to 32, not ${cpus}`);
+  if (!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_IMAGE_CPUS)
+    throw new RangeError(`cpus must be 1 to ${MAX_IMAGE_CPUS}, not ${cpus}`);
   if (!Number.isInteger(seed) || seed < 0 || seed > 0x7fff_ffff)
     throw new RangeError(`seed must be 0 to 2147483647, not ${seed}`);
   if (variantInfo(variantName).bits === 32) return buildImage32(variantName, { cpus, seed, only });
@@ -211,7 +211,7 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
   };
 }
 
-/** Interrupt gates for all vectors: CPL 3 may raise #BP, INT 0x80 and, in this test kernel, INT 18. */
+/** Interrupt gates for all vectors: CPL 3 may raise #BP, INT 0x80 and the machine-check stand-in. */
 function fillIdt(rodata: Uint8Array, offset: number, symbols: ReadonlyMap<string, bigint>): void {
   const view = new DataView(rodata.buffer, rodata.byteOffset + offset, 256 * 16);
   const stacks = new Map([
@@ -219,9 +219,10 @@ function fillIdt(rodata: Uint8Array, offset: number, symbols: ReadonlyMap<string
     [2, ist.nmi],
     [8, ist.doubleFault],
     [18, ist.machineCheck],
+    [vector.machineCheckStandIn, ist.standIn],
   ]);
   for (let v = 0; v < 256; v++) {
-    const dpl = v === 3 || v === 18 || v === vector.syscall ? 3 : 0;
+    const dpl = v === 3 || v === vector.machineCheckStandIn || v === vector.syscall ? 3 : 0;
     const address = symbols.get(`vector.${v}`) as bigint;
     const [low, high] = interruptGate(selector.kernelCode, address, dpl, stacks.get(v) ?? 0);
     view.setBigUint64(16 * v, low, true);
@@ -246,6 +247,7 @@ function fillPercpu(page: Uint8Array, c: PercpuContents): void {
   view.setBigUint64(percpu.mainStack, top('main'), true);
   view.setBigUint64(percpu.childStack, top('child'), true);
   view.setBigUint64(percpu.nmiStack, top('nmi'), true);
+  view.setBigUint64(percpu.machineCheckStack, top('machine-check'), true);
   view.setBigUint64(percpu.id, BigInt(c.cpu), true);
   view.setBigUint64(percpu.userArea, c.userArea, true);
   view.setBigUint64(percpu.userCounters, c.userCounters, true);
@@ -271,5 +273,6 @@ function fillPercpu(page: Uint8Array, c: PercpuContents): void {
   istStacks[ist.nmi - 1] = top('nmi');
   istStacks[ist.debug - 1] = top('debug');
   istStacks[ist.machineCheck - 1] = top('machine-check');
+  istStacks[ist.standIn - 1] = top('stand-in');
   page.set(taskStateSegment(top('main'), istStacks), percpuPage.tss);
 }

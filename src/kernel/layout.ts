@@ -77,6 +77,11 @@ export const vector = {
   ipi: 0x41,
   wake: 0x42,
   syscall: 0x80,
+  /**
+   * INT that stands in for a machine check, which an image cannot provoke: the same entry and handler, but a stack
+   * of its own, as it does not hold off real machine checks.
+   */
+  machineCheckStandIn: 0x92,
   spurious: 0xff,
 } as const;
 
@@ -140,6 +145,8 @@ export const percpu = words([
   'childStack',
   /** Top of the stack that NMIs arrive on. */
   'nmiStack',
+  /** Top of the stack that machine checks arrive on. */
+  'machineCheckStack',
   /** Saved registers of the task that waits for its child. */
   'parentRegs',
   /** The user pages of this CPU's task, and the kernel's alias of the page that user space only reads. */
@@ -154,6 +161,8 @@ export const percpu = words([
   'pokeCs',
   'pokeSs',
   'pokeRip',
+  /** ESP at which the change is to be made: it tells the target from what runs before it. */
+  'pokeRsp',
   /** RIP at which single-stepping ends. */
   'stepUntil',
   /** The alias of this CPU's ministack with bits 31:16 zero, and the address through which it is written. */
@@ -174,10 +183,20 @@ export const percpuPage = { gdt: 0x200, tss: 0x300, ldt: 0x400, size: 0x1000 } a
 export const tss = { rsp0: 4, ist1: 36, ioMapBase: 102, size: 104 } as const;
 
 /** Interrupt stack table entries by use. */
-export const ist = { doubleFault: 1, nmi: 2, debug: 3, machineCheck: 4 } as const;
+export const ist = { doubleFault: 1, nmi: 2, debug: 3, machineCheck: 4, standIn: 5 } as const;
 
-/** Stacks of a CPU in the order of their 64 KiB regions. */
-export const stackNames = ['main', 'child', 'double-fault', 'nmi', 'debug', 'machine-check'] as const;
+/** Distance of a CPU's stacks from each other. */
+export const STACK_STRIDE = 0x1_0000;
+/** Stacks of a CPU in the order of their regions. NMI, debug and machine-check stay together: see the paranoid exit. */
+export const stackNames = [
+  'main',
+  'child',
+  'double-fault',
+  'nmi',
+  'debug',
+  'machine-check',
+  'stand-in',
+] as const;
 export const STACK_PAGES = 2;
 
 /** System calls, by EAX. */
@@ -190,7 +209,7 @@ export const call = {
   setSignal: 2,
   /** sigreturn(frame). */
   sigreturn: 3,
-  /** poke(cause, {cs, ss, rip}): as a debugger would, replaces them at the next return from that event. */
+  /** poke(cause, {cs, ss, rip, rsp}): as a debugger would, replaces CS:RIP and SS at the next return from that event with this ESP. */
   poke: 4,
   /** return_to({rip, cs, rflags, rsp, ss} in R9): goes on there. */
   returnTo: 5,

@@ -95,7 +95,7 @@ export function emitUser(a: Assembler, cases: readonly Case[]): void {
   emitDriver(a);
   emitSignalHandler(a);
   for (const bits of [64, 32, 16] as const) {
-    for (const event of targetEvents) emitTarget(a, bits, event);
+    for (const event of targetEvents) emitTarget(a, bits, event, vector.machineCheckStandIn);
     emitRecord(a, bits, 64);
   }
   emitAfterTarget(a);
@@ -170,6 +170,8 @@ function emitDriver(a: Assembler): void {
   a.mov(mem(r13, user.poke + 8), rax);
   a.mov(rax, mem(r12, record.frameRip));
   a.mov(mem(r13, user.poke + 16), rax);
+  a.mov(rax, mem(r12, record.set));
+  a.mov(mem(r13, user.poke + 24), rax);
   a.mov(edi, mem(r12, record.pokeCause));
   a.lea(rsi, mem(r13, user.poke));
   systemCall(a, 'poke');
@@ -236,10 +238,10 @@ function emitDriver(a: Assembler): void {
   a.or(qword(rsp), 0x100);
   a.popfq();
   a.label('.go');
-  a.mov(eax, mem(r12, record.ss));
-  a.mov(ss, eax);
-  a.mov(rsp, mem(r12, record.set));
+  a.mov(r10d, mem(r12, record.ss));
   a.mov(eax, call.touch);
+  a.mov(ss, r10d);
+  a.mov(rsp, mem(r12, record.set));
   a.jmpFarIndirect(mem(r13, user.farPointer), 32);
 
   a.label('enter.return-to');
@@ -300,7 +302,7 @@ function emitSignalHandler(a: Assembler): void {
 }
 
 /** The code that a case runs, in 16-, 32- or 64-bit code: lets the event happen and goes on to `record.<bits>`. */
-export function emitTarget(a: Assembler, bits: CodeBits, event: TargetEvent): void {
+export function emitTarget(a: Assembler, bits: CodeBits, event: TargetEvent, machineCheck = 18): void {
   const area = bits === 64 ? rsi : esi;
   a.bits(bits);
   a.label(`target.${bits}.${event}`);
@@ -324,8 +326,8 @@ export function emitTarget(a: Assembler, bits: CodeBits, event: TargetEvent): vo
       a.mov(dword(Number(USER_LAPIC) + apic.commandLow), NMI_IPI);
       break;
     case 'mc':
-      // An image cannot provoke a machine check; its gate lets CPL 3 call the handler instead.
-      a.int(18);
+      // An image cannot provoke a machine check; a gate lets CPL 3 call the handler instead.
+      a.int(machineCheck);
       break;
     case 'db':
       // The single-step trap came before this instruction.

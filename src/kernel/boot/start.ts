@@ -10,6 +10,7 @@ import {
   eax,
   ebx,
   ecx,
+  edx,
   es,
   fs,
   gs,
@@ -64,6 +65,9 @@ const msr = {
 } as const;
 /** RFLAGS that SYSCALL clears: TF, IF, DF, IOPL, NT, AC. */
 const SYSCALL_MASK = 0x4_7700;
+
+/** CPUID.1:EDX: machine-check exception and architecture. */
+const MCE_AND_MCA = (1 << 7) | (1 << 14);
 
 /** Turns of PAUSE that CPU 0 waits for the others after each start-up IPI. */
 export const WAIT_TURNS = 50_000;
@@ -125,8 +129,20 @@ export function emitStart(a: Assembler, variant: Variant, cpus: number): void {
   a.mov(rax, SYSCALL_MASK);
   writeMsr(msr.mask);
 
-  // SMEP, where the processor has it, keeps the kernel from executing user pages.
+  // Without CR4.MCE a machine check shuts the processor down (SDM Vol. 3B, Section 16.7).
   a.push(rbx);
+  a.mov(eax, 1);
+  a.xor(ecx, ecx);
+  a.cpuid();
+  a.and(edx, MCE_AND_MCA);
+  a.cmp(edx, MCE_AND_MCA);
+  a.jne('.no_mce');
+  a.mov(dword('machine_check_status'), 1);
+  a.mov(rax, cr4);
+  a.bts(rax, 6);
+  a.mov(cr4, rax);
+  a.label('.no_mce');
+  // SMEP, where the processor has it, keeps the kernel from executing user pages.
   a.xor(eax, eax);
   a.cpuid();
   a.cmp(eax, 7);
@@ -225,6 +241,9 @@ export function emitStart(a: Assembler, variant: Variant, cpus: number): void {
   a.align(8);
   a.label('cpus_online');
   a.dq(1);
+  // Whether there is an IA32_MCG_STATUS to clear.
+  a.label('machine_check_status');
+  a.dd(0, 0);
   a.section('.rodata');
   a.align(8);
   a.label('user_start_address');

@@ -123,9 +123,9 @@ export function emitCalls(a: Assembler, variant: Variant, cpus: number): void {
   a.label('call.poke');
   a.mov(edi, mem(rbx, regs.rsi));
   a.call('check_user_pointer');
-  for (const [i, field] of [percpu.pokeCs, percpu.pokeSs, percpu.pokeRip].entries()) {
+  for (const [i, field] of [percpu.pokeCs, percpu.pokeSs, percpu.pokeRip, percpu.pokeRsp].entries()) {
     a.mov(rax, mem(rdi, 8 * i));
-    if (field !== percpu.pokeRip) a.or(rax, 3);
+    if (i < 2) a.or(rax, 3);
     a.mov(mem(gs, field), rax);
   }
   a.mov(eax, mem(rbx, regs.rdi));

@@ -36,7 +36,17 @@ import {
   rsp,
   times,
 } from '../assembler.ts';
-import { cause, FRAME_SIZE, PAGE_SIZE, percpu, regs, STACK_PAGES, selector } from '../layout.ts';
+import {
+  cause,
+  FRAME_SIZE,
+  PAGE_SIZE,
+  percpu,
+  regs,
+  STACK_PAGES,
+  STACK_STRIDE,
+  selector,
+  vector as vectors,
+} from '../layout.ts';
 import type { Variant } from '../variants/variant.ts';
 
 /** General registers from the highest address of `regs` down. */
@@ -60,8 +70,13 @@ const pushOrder: readonly Register[] = [
 
 /** Exceptions that push an error code (SDM Vol. 3A, Table 6-1). */
 const withErrorCode = [8, 10, 11, 12, 13, 14, 17, 21];
+const standIn = vectors.machineCheckStandIn;
 /** Vectors that have an interrupt stack of their own. */
-const onInterruptStack = [1, 2, 8, 18];
+const onInterruptStack = [1, 2, 8, 18, standIn];
+const MACHINE_CHECK = 18;
+
+/** Stack that one machine check's entry and handler take, with room to spare. */
+const MACHINE_CHECK_ROOM = 0x180;
 
 const IA32_GS_BASE = 0xc000_0101;
 
@@ -79,7 +94,7 @@ export function emitEntries(a: Assembler, variant: Variant): void {
   for (let vector = 0; vector < 256; vector++) {
     a.label(`vector.${vector}`);
     if (!withErrorCode.includes(vector)) a.push(0);
-    a.push(vector);
+    a.push(vector === standIn ? MACHINE_CHECK : vector);
     a.jmp(onInterruptStack.includes(vector) ? 'paranoid_entry' : 'interrupt_entry');
   }
 
@@ -158,12 +173,17 @@ function emitParanoidEntry(a: Assembler): void {
   a.mov(eax, mem(rsp, regs.vector));
   a.lea(rcx, mem('handlers'));
   a.call(qword(rcx, times(rax, 8)));
-  // Any IRET ends the blocking of NMIs. A #DB or #MC that came while an NMI was being served on the NMI stack
-  // must leave it in force, or the next NMI would be pushed over the one being served.
-  a.mov(rdx, mem(gs, percpu.nmiStack));
-  a.sub(rdx, mem(rsp, regs.rsp));
+  a.cmp(qword(rsp, regs.vector), MACHINE_CHECK);
+  a.je('leave_machine_check_stack');
+  a.label('paranoid_exit');
+  // Any IRET ends the blocking of NMIs. A #DB or #MC that came while an NMI was being served, on the NMI's stack
+  // or nested on one of their own, must leave it in force, or the next NMI would be pushed over the one being
+  // served. The three stacks are neighbours.
+  a.mov(rdx, mem(rsp, regs.rsp));
+  a.sub(rdx, mem(gs, percpu.nmiStack));
+  a.add(rdx, STACK_PAGES * PAGE_SIZE);
   a.xor(ecx, ecx);
-  a.cmp(rdx, STACK_PAGES * PAGE_SIZE);
+  a.cmp(rdx, 3 * STACK_STRIDE);
   a.setb(cl);
   a.test(ebx, ebx);
   a.jz('.gs_restored');
@@ -187,6 +207,26 @@ function emitParanoidEntry(a: Assembler): void {
   a.mov(rsp, mem(rsp, regs.rsp - regs.vector));
   a.popfq();
   a.ret();
+
+  // The next machine check is pushed at the top of its stack again. So the saved registers move below what is in
+  // use there before it may come: below the interrupted stack pointer if that is on the same stack.
+  a.label('leave_machine_check_stack');
+  a.mov(rax, mem(gs, percpu.machineCheckStack));
+  a.mov(rdi, rax);
+  a.sub(rax, mem(rsp, regs.rsp));
+  a.cmp(rax, STACK_PAGES * PAGE_SIZE);
+  a.jae('.first');
+  a.mov(rdi, mem(rsp, regs.rsp));
+  a.and(rdi, -16);
+  a.label('.first');
+  a.sub(rdi, 2 * MACHINE_CHECK_ROOM);
+  a.mov(rsi, rsp);
+  a.mov(rdx, rdi);
+  a.mov(ecx, regs.size / 8);
+  a.rep().movsq();
+  a.mov(rsp, rdx);
+  a.call('end_machine_check');
+  a.jmp('paranoid_exit');
 
   // From user mode there is a whole task stack free: go on there as any other exception does. RSP stays on the
   // interrupt stack until its frame has been copied.

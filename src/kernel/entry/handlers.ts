@@ -11,6 +11,7 @@ import {
   eax,
   ecx,
   edi,
+  edx,
   gs,
   mem,
   qword,
@@ -44,6 +45,7 @@ import type { Variant } from '../variants/variant.ts';
 const TF = 0x100;
 /** DR6 with no condition reported (SDM Vol. 3B, Section 18.2.3). */
 const DR6_CLEAR = 0xffff_0ff0;
+const IA32_MCG_STATUS = 0x17a;
 /** Gate-keeping bound on repeated deaths: more than any case table has. */
 const MAX_OOPSES = 4096;
 
@@ -57,7 +59,7 @@ export function emitHandlers(a: Assembler, variant: Variant): void {
     [6, 'handle_invalid_opcode'],
     [8, 'handle_double_fault'],
     [14, 'handle_page_fault'],
-    [18, 'handle_event'],
+    [18, 'handle_machine_check'],
     [vector.timer, 'handle_interrupt'],
     [vector.ipi, 'handle_interrupt'],
     [vector.wake, 'handle_interrupt'],
@@ -68,12 +70,31 @@ export function emitHandlers(a: Assembler, variant: Variant): void {
   // A masked 8259 may still raise its spurious lines 7 and 15.
   for (const line of [7, 15]) handlers.set(vector.legacy + line, 'handle_spurious');
 
-  // Events that need nothing done: NMI, #BP, #MC. User space sees a count of those that interrupted it.
+  // Events that need nothing done: NMI, #BP. User space sees a count of those that interrupted it.
   a.label('handle_event');
   a.test(dword(rdi, regs.cs), 3);
   a.jz('.done');
   a.mov(rax, mem(gs, percpu.userCounters));
   a.inc(dword(rax, userCounters.events));
+  a.label('.done');
+  a.ret();
+
+  // From user mode this runs on the task's stack, and the next machine check may come; from kernel mode the
+  // entry code leaves the machine-check stack first.
+  a.label('handle_machine_check');
+  a.test(dword(rdi, regs.cs), 3);
+  a.jz('handle_event');
+  a.call('handle_event');
+  a.jmp('end_machine_check');
+
+  // end_machine_check: clears IA32_MCG_STATUS.MCIP, without which the next one shuts the processor down.
+  a.label('end_machine_check');
+  a.cmp(dword('machine_check_status'), 0);
+  a.je('.done');
+  a.mov(ecx, IA32_MCG_STATUS);
+  a.xor(eax, eax);
+  a.xor(edx, edx);
+  a.wrmsr();
   a.label('.done');
   a.ret();
 
@@ -182,6 +203,9 @@ function emitPoke(a: Assembler): void {
   a.label('apply_poke');
   a.mov(rax, mem(rsp, 8 + regs.vector));
   a.cmp(rax, mem(gs, percpu.pokeCause));
+  a.jne('.done');
+  a.mov(eax, mem(rsp, 8 + regs.rsp));
+  a.cmp(eax, mem(gs, percpu.pokeRsp));
   a.jne('.done');
   a.mov(qword(gs, percpu.pokeCause), 0);
   for (const [from, to] of [

@@ -1,0 +1,82 @@
+/**
+ * NMIs and machine checks at every instruction boundary of a return to user mode: user space must not be able to
+ * tell, with the merged design, on the ordinary way and through a refused frame.
+ */
+import { describe, expect, it } from 'vitest';
+import { Machine } from '../machine/machine.ts';
+import { buildImage, type CaseInfo } from './image.ts';
+
+const CASE_LIMIT = 3_000_000;
+
+function prepare(only: (c: CaseInfo) => boolean) {
+  const image = buildImage('linux', { cpus: 1, only });
+  expect(image.cases.length).toBe(1);
+  const machine = Machine.create({ cpus: 1 });
+  machine.boot(image.elf);
+  let text = '';
+  machine.serial.onOutput = (byte) => {
+    text += String.fromCharCode(byte);
+  };
+  machine.trace = (_, rip) => {
+    if (rip === image.symbols.get('run_case')) machine.stop();
+  };
+  expect(machine.run({ maxInstructions: CASE_LIMIT }).reason).toBe('hook');
+  machine.trace = undefined;
+  const start = machine.snapshot();
+  const before = text;
+
+  let boundaries = 0;
+  for (const end = image.symbols.get('call.report'); machine.cpus[0].rip !== end; boundaries++)
+    machine.step();
+  /** What the kernel reports when events come after these numbers of steps. */
+  const outcome = (events: readonly { steps: number; event: 'nmi' | 'mc' }[]) => {
+    machine.restore(start);
+    text = before;
+    for (const { steps, event } of events) {
+      for (let i = 0; i < steps; i++) machine.step();
+      if (event === 'nmi') machine.injectNmi();
+      // A machine check while another is being served shuts the processor down, whatever the kernel does.
+      else if ((machine.cpus[0].mcgStatus & 4n) === 0n) machine.injectMachineCheck();
+    }
+    machine.run({ maxInstructions: CASE_LIMIT });
+    return text.slice(before.length);
+  };
+  return { boundaries, outcome };
+}
+
+const ways: [string, (c: CaseInfo) => boolean][] = [
+  [
+    'INT 0x80',
+    (c) => c.path === 'int80' && c.cs === 'cs16-ldt' && c.ss === 'ss16-ldt' && c.set === 0x5aadc0de,
+  ],
+  [
+    'signal return with a frame that IRET refuses',
+    (c) => c.path === 'sigreturn' && /^q4/.test(c.name) && c.set === 0x5aadc0de,
+  ],
+];
+
+describe.each(ways)('%s', (_, only) => {
+  const { boundaries, outcome } = prepare(only);
+  const reference = outcome([]);
+
+  it('is as it should be without events', () => {
+    expect(reference).toMatch(/ seen=5aadc0de .* ok=yes /);
+    expect(boundaries).toBeGreaterThan(150);
+  });
+
+  it.each(['nmi', 'mc'] as const)('hides one %s at every boundary', (event) => {
+    for (let steps = 0; steps < boundaries; steps++)
+      expect({ steps, text: outcome([{ steps, event }]) }).toEqual({ steps, text: reference });
+  });
+
+  it('hides bursts of both', () => {
+    // Each burst begins somewhere on the way; the next event comes while the last is being served.
+    for (let n = 0; n < 300; n++) {
+      const events = [n * 7919, n * 31, n * 17, n * 13].map((value, i) => ({
+        steps: i === 0 ? value % boundaries : 1 + (value % 60),
+        event: ((n >> i) & 1) === 0 ? ('nmi' as const) : ('mc' as const),
+      }));
+      expect({ events, text: outcome(events) }).toEqual({ events, text: reference });
+    }
+  });
+});
