@@ -8,12 +8,13 @@ import type { Interpreter } from '../engine/interpreter/interpreter.ts';
 import { offsetOf } from '../isa/state.ts';
 import type { Cpu } from './cpu.ts';
 import { dataBreakpointsOnPage, matchDataBreakpoint } from './debug.ts';
-import { AC, Fault, GP, SS as STACK_FAULT } from './fault.ts';
+import { AC, Fault } from './fault.ts';
 import {
   type AccessSize,
   alignmentChecked,
   atCpl,
   isCanonical,
+  notCanonical,
   probeWrite,
   readLinear,
   writeLinear,
@@ -27,7 +28,7 @@ function checked(cpu: Cpu, linear: bigint, size: number, stack: boolean): bigint
   if (!cpu.longMode) return linear & 0xffff_ffffn;
   const address = BigInt.asUintN(64, linear);
   if (!isCanonical(address) || !isCanonical(BigInt.asUintN(64, address + BigInt(size - 1)))) {
-    throw new Fault(stack ? STACK_FAULT : GP, 0);
+    throw notCanonical(cpu, address, true, stack);
   }
   return address;
 }

@@ -49,6 +49,15 @@ export function alignmentChecked(cpu: Cpu): boolean {
 }
 
 /**
+ * The fault of an access that is not canonical in its first or its last byte. One that runs into the hole is misaligned,
+ * and #AC comes first, where it is armed (measured on Intel silicon).
+ */
+export function notCanonical(cpu: Cpu, address: bigint, user: boolean, stack: boolean): Fault {
+  if (isCanonical(address) && user && alignmentChecked(cpu)) return new Fault(AC, 0);
+  return new Fault(stack ? STACK_FAULT : GP, 0);
+}
+
+/**
  * Both physical parts of an access. `second` is the physical address of the second page's first byte where the
  * access crosses into it, else -1; `split` is the number of bytes in the first page.
  */
@@ -68,7 +77,7 @@ function locate(
   if (cpu.longMode) {
     address = linear & 0xffff_ffff_ffff_ffffn;
     if (!isCanonical(address) || !isCanonical((address + last) & 0xffff_ffff_ffff_ffffn))
-      throw new Fault(stack ? STACK_FAULT : GP, 0);
+      throw notCanonical(cpu, address, access.user, stack);
   } else {
     address = linear & 0xffff_ffffn;
   }

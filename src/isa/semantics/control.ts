@@ -73,15 +73,15 @@ const jcxz: Semantic = (b) => {
   b.when(isZero(b, b.getRegister(RCX, b.form.addressSize)), () => jmp(b));
 };
 
-/** Operand 1 is a pair of signed bounds in memory, both inclusive. */
+/** Operand 1 is a pair of signed bounds in memory, both inclusive; the upper is read only if the lower one holds. */
 const bound: Semantic = (b) => {
   const width = b.form.operandSize;
   const index = b.read(0);
   const address = b.effectiveAddress(1);
   const lower = b.load('operand', address, width);
+  b.when(b.ltSigned(index, lower), () => b.fault(BOUND_RANGE_EXCEEDED));
   const upper = b.load('operand', plus(b, address, width / 8), width);
-  const outside = b.or(b.ltSigned(index, lower), b.ltSigned(upper, index));
-  b.when(outside, () => b.fault(BOUND_RANGE_EXCEEDED));
+  b.when(b.ltSigned(upper, index), () => b.fault(BOUND_RANGE_EXCEEDED));
 };
 
 export const control = {
