@@ -1,8 +1,9 @@
 /** Boots the kernel image of a variant on the machine, reads its report and gives the verdict. */
-import { buildImage } from '../kernel/image.ts';
+import { buildImage, type CaseInfo } from '../kernel/image.ts';
 import {
   type AliasesLine,
   type CapacityLine,
+  type CaseLine,
   type OopsLine,
   parseReport,
   type Report,
@@ -72,9 +73,8 @@ export function checkVariant(name: VariantName, options: CheckOptions = {}): Che
   const image = buildImage(name, { cpus, seed: options.seed ?? 1 });
   const total = image.cases.length * cpus;
   const { text, stop } = bootToEnd(image.elf, cpus, (done) => options.onProgress?.(done, total));
-  const report = read(text, name);
-  const cases = (report?.cases ?? []).map(judge);
-  const missing = Math.max(0, total - cases.length);
+  const { report, malformed } = read(text, name);
+  const { cases, missing } = judgeAll(report?.cases ?? [], image.cases, cpus);
   const completed = report?.end !== undefined;
   return {
     name,
@@ -89,7 +89,7 @@ export function checkVariant(name: VariantName, options: CheckOptions = {}): Che
     aliases: report?.aliases ?? [],
     capacity: report?.capacity,
     oopses: (report?.oopses ?? []).map((oops) => ({ ...oops, at: symbolAt(oops.rip, image.symbols) })),
-    ended: completed ? 'completed' : describe(stop, image.symbols),
+    ended: completed ? 'completed' : (malformed ?? describe(stop, image.symbols)),
   };
 }
 
@@ -129,16 +129,33 @@ function bootToEnd(
   }
 }
 
-/** The report, or undefined where the kernel died before it began one or in the middle of a line. */
-function read(text: string, name: string): Report | undefined {
+/** The report, up to the first line that is none, and what is wrong with that. No report without a header. */
+function read(text: string, name: string): { report: Report | undefined; malformed?: string } {
   try {
     const report = parseReport(text);
     if (report.variant !== name) throw new Error(`the image of ${name} calls itself ${report.variant}`);
-    return report;
+    return { report };
   } catch (error) {
-    if (error instanceof ReportError) return undefined;
-    throw error;
+    if (!(error instanceof ReportError)) throw error;
+    const before = text.slice(0, Math.max(0, text.indexOf(error.line)));
+    return { report: before === '' ? undefined : read(before, name).report, malformed: error.message };
   }
+}
+
+/** Judges each reported case by the one that was built into the image, and counts those that never came. */
+function judgeAll(
+  lines: readonly CaseLine[],
+  built: readonly CaseInfo[],
+  cpus: number,
+): { cases: JudgedCase[]; missing: number } {
+  const key = (cpu: number, c: Omit<CaseInfo, 'expected'>) =>
+    [cpu, c.path, c.cs, c.ss, c.set, c.name].join(' ');
+  const wanted = new Map<string, CaseInfo[]>();
+  for (let cpu = 0; cpu < cpus; cpu++)
+    for (const c of built) wanted.set(key(cpu, c), [...(wanted.get(key(cpu, c)) ?? []), c]);
+  const cases = lines.map((line) => judge(line, wanted.get(key(line.cpu, line))?.shift()));
+  const missing = [...wanted.values()].reduce((sum, { length }) => sum + length, 0);
+  return { cases, missing };
 }
 
 function verdict(report: Report | undefined, cases: readonly JudgedCase[], missing: number): Verdict {

@@ -2,7 +2,14 @@
  * What one return to user mode did to the stack pointer, judged by the rule: user space finds in every bit what
  * it had set. SDM vol. 2A IRET, as measured on processors: a stack segment with B = 0 takes only bits 15:0.
  */
-import type { CaseLine, CodeSegmentKind, ReturnPath, StackSegmentKind } from '../kernel/report.ts';
+import type { CaseInfo } from '../kernel/image.ts';
+import {
+  type CaseLine,
+  type CodeSegmentKind,
+  type ReturnPath,
+  type StackSegmentKind,
+  vectorNames,
+} from '../kernel/report.ts';
 
 /**
  * What stands in ESP[31:16] after the return: what user space had there, the kernel's stack pointer bits, or
@@ -29,8 +36,18 @@ export interface JudgedCase {
 
 const high = (value: number) => value >>> 16;
 
-/** Judges what the image reports, without trusting its own `ok` alone. */
-export function judge(c: CaseLine): JudgedCase {
+/** What the image must report of a case if all is well. */
+function wantedResult({ expected }: Pick<CaseInfo, 'expected'>): string {
+  if (expected === undefined) return 'own';
+  return `fault:${vectorNames[expected.vector]}:${expected.error.toString(16).padStart(4, '0')}`;
+}
+
+/**
+ * Judges what the image reports, without trusting its own `ok` alone.
+ *
+ * @param wanted the case as it was built into the image; undefined if no such case was, which is never ok
+ */
+export function judge(c: CaseLine, wanted: Pick<CaseInfo, 'expected'> | undefined): JudgedCase {
   const lost = c.result === 'missed' || c.result.startsWith('oops:');
   const found: Found = lost
     ? 'lost'
@@ -48,6 +65,6 @@ export function judge(c: CaseLine): JudgedCase {
     esp: { set: c.set, seen: c.seen },
     found,
     result: c.result,
-    ok: c.ok && !lost && c.seen === c.set,
+    ok: c.ok && c.seen === c.set && wanted !== undefined && c.result === wantedResult(wanted),
   };
 }

@@ -3,7 +3,7 @@
 import { createAssembler } from './assembler.ts';
 import { emitBoot } from './boot/boot.ts';
 import { emitStart } from './boot/start.ts';
-import { buildCases } from './cases.ts';
+import { buildCases, type Fault } from './cases.ts';
 import { interruptGate, segmentDescriptor, systemDescriptor, taskStateSegment } from './descriptors.ts';
 import { writeElf32 } from './elf.ts';
 import { emitCalls } from './entry/calls.ts';
@@ -57,6 +57,8 @@ export interface CaseInfo {
   readonly set: number;
   /** A question's name, or `-`. */
   readonly name: string;
+  /** The fault that the return must raise and user space be told of. */
+  readonly expected: Fault | undefined;
 }
 
 export interface ImageOptions {
