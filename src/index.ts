@@ -8,9 +8,8 @@
 export type { EventSource } from './arch/cpu.ts';
 export { ImageError } from './machine/boot/image-error.ts';
 export type { BootOptions } from './machine/boot/plan.ts';
+export { MAX_CPUS, MAX_MEMORY_MIB } from './machine/limits.ts';
 export {
-  MAX_CPUS,
-  MAX_MEMORY_MIB,
   Machine,
   type MachineEvents,
   type MachineOptions,

@@ -33,7 +33,7 @@ export const EXIT_STATUS_HELP = `Exit status
 
   every command
      2  bad usage or bad input: one line on standard error names it
-    70  a defect of espfix itself
-    74  the reader of standard output went away
+    70  a defect of espfix itself (with ESPFIX_STACK=1 in the environment, where in it)
+    74  standard output cannot be written; quietly, where its reader went away
    130  interrupted by Ctrl-C
 `;

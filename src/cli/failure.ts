@@ -17,6 +17,10 @@ const SYSTEM_ERRORS: Readonly<Record<string, string>> = {
   ELOOP: 'too many symbolic links',
   ENAMETOOLONG: 'name too long',
   ENXIO: 'no such device',
+  EIO: 'input/output error',
+  EPIPE: 'its reader went away',
+  EFBIG: 'file too large',
+  EDQUOT: 'disk quota exceeded',
   ERR_FS_FILE_TOO_LARGE: 'larger than 2 GiB',
   ERR_INVALID_ARG_VALUE: 'not a file name',
 };
@@ -39,7 +43,10 @@ export function printable(text: string): string {
 
 /** Exit status and line for whatever a command threw. */
 export function describeFailure(error: unknown): { status: number; line: string } {
-  if (error instanceof OutputGone) return { status: OUTPUT_GONE, line: '' };
+  if (error instanceof OutputGone) {
+    const line = error.code === 'EPIPE' ? '' : fileError('standard output', error).message;
+    return { status: OUTPUT_GONE, line };
+  }
   if (error instanceof UserError) return { status: BAD_INPUT, line: printable(error.message) };
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return { status: INTERNAL, line: `internal error, please report it: ${printable(text)}` };

@@ -6,7 +6,7 @@ export interface Output {
   /** Columns of the terminal, where it is one. */
   readonly columns: number | undefined;
   write(data: string | Uint8Array): void;
-  /** Resolves once everything written has been taken. Rejects if the reader went away. */
+  /** Resolves once everything written has been taken. Rejects with OutputGone if it cannot be. */
   flushed(): Promise<void>;
 }
 
@@ -24,14 +24,22 @@ export interface Io {
   onInterrupt(callback: () => void): () => void;
 }
 
-/** Standard output or standard error is closed at the other end. */
-export class OutputGone extends Error {}
+/** Standard output or standard error cannot be written. */
+export class OutputGone extends Error {
+  /** The system's name of the reason: EPIPE where the reader went away. */
+  readonly code: string;
+
+  constructor(error: NodeJS.ErrnoException) {
+    super(error.message);
+    this.code = error.code ?? 'unknown';
+  }
+}
 
 function output(stream: NodeJS.WriteStream): Output {
   let failure: Error | undefined;
   let waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
   stream.on('error', (error) => {
-    failure = new OutputGone(error.message);
+    failure = new OutputGone(error);
     for (const { reject } of waiting) reject(failure);
     waiting = [];
   });
@@ -49,7 +57,7 @@ function output(stream: NodeJS.WriteStream): Output {
         waiting.push(mine);
         stream.write('', (error) => {
           waiting = waiting.filter((one) => one !== mine);
-          if (error) reject(new OutputGone(error.message));
+          if (error) reject(new OutputGone(error));
           else resolve();
         });
       });

@@ -1,12 +1,14 @@
 /** The command line: what is refused and how, and what `--help` costs. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
+import { variantNames } from '../kernel/variants/index.ts';
 import { helloImage } from '../peers/flat-image.fixture.ts';
 import { EXIT_STATUS_HELP } from './exit-status.ts';
-import { capturedIo } from './io.fixture.ts';
+import { type CapturedIo, capturedIo } from './io.fixture.ts';
+import { OutputGone } from './io.ts';
 import { espfix } from './program.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'espfix-cli-'));
@@ -57,6 +59,14 @@ describe('bad usage and bad input: one line that says what was expected, status 
     [['image', '-o', 'x'], /required option '--variant <name>' not specified/],
     [['image', '--variant', 'nope', '-o', 'x'], /--variant nope: unknown, expected one of/],
     [['image', '--variant', 'none', '-o', join(folder, 'absent', 'x')], /x: no such file or directory/],
+    [
+      ['image', '--variant', 'none', '-o', 'x', '--cpus', '33'],
+      /--cpus.*'33'.*expected a whole number from 1 to 32/,
+    ],
+    [
+      ['image', '--variant', 'none', '-o', 'x', '--seed', '0x80000000'],
+      /--seed.*expected .* 0 to 2147483647/,
+    ],
     [['image', '--variant', 'none', '-o', folder], /: is a directory, expected a file/],
     [['silicon', 'more'], /too many arguments for 'silicon'/],
     [['help', 'nope'], /help: no topic "nope"/],
@@ -91,6 +101,12 @@ describe('help', () => {
     expect(io.out()).toBe(EXIT_STATUS_HELP);
   });
 
+  it('names the variants', async () => {
+    const io = capturedIo();
+    await espfix(['image', '--help'], io);
+    expect(io.out().replaceAll(/\s+/g, ' ')).toContain(variantNames.join(', '));
+  });
+
   it('loads nothing but commander before a command is chosen', () => {
     const packages = new Set<string>();
     const files = new Set<string>();
@@ -105,12 +121,34 @@ describe('help', () => {
     };
     visit(fileURLToPath(new URL('./main.ts', import.meta.url)));
     expect([...packages]).toEqual(['commander']);
-    expect([...files].map((path) => path.split('/').at(-1)).sort()).toEqual([
-      'exit-status.ts',
-      'failure.ts',
-      'io.ts',
-      'main.ts',
-      'program.ts',
+    const sources = fileURLToPath(new URL('..', import.meta.url));
+    expect([...files].map((path) => relative(sources, path).replaceAll('\\', '/')).sort()).toEqual([
+      'cli/exit-status.ts',
+      'cli/failure.ts',
+      'cli/io.ts',
+      'cli/main.ts',
+      'cli/program.ts',
+      'kernel/limits.ts',
+      'kernel/variants/index.ts',
+      'machine/limits.ts',
     ]);
+  });
+});
+
+describe('standard output that cannot be written', () => {
+  const unwritable = (code: string): CapturedIo => {
+    const io = capturedIo();
+    const error = Object.assign(new Error(`write ${code}`), { code });
+    return { ...io, stdout: { ...io.stdout, flushed: () => Promise.reject(new OutputGone(error)) } };
+  };
+
+  it.each([
+    ['EPIPE', ''],
+    ['ENOSPC', 'espfix: standard output: no space left on the device\n'],
+  ])('%s: status 74', async (code, line) => {
+    for (const args of [['--help'], ['help', 'exit-status'], ['run', helloFile]]) {
+      const io = unwritable(code);
+      expect([await espfix(args, io), io.err()]).toEqual([74, line]);
+    }
   });
 });

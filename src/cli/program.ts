@@ -1,8 +1,14 @@
 /** The command line: what there is to type. Everything that is costly to load is loaded by the command that needs it. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { BAD_INPUT, EXIT_STATUS_HELP } from './exit-status.ts';
-import { describeFailure, printable, UserError } from './failure.ts';
+import { MAX_IMAGE_CPUS, MAX_IMAGE_SEED } from '../kernel/limits.ts';
+import { variantNames } from '../kernel/variants/index.ts';
+import { MAX_CPUS, MAX_MEMORY_MIB } from '../machine/limits.ts';
+import { EXIT_STATUS_HELP, INTERNAL } from './exit-status.ts';
+import { describeFailure, UserError } from './failure.ts';
 import type { Io } from './io.ts';
+
+/** Processors of `espfix check`: more make it slow and answer nothing new. */
+const MAX_CHECK_CPUS = 8;
 
 const DESCRIPTION = 'An x86-64 machine, the espfix64 kernel on it, and a checker of its returns to user mode';
 
@@ -50,9 +56,14 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
 
   add('check')
     .description('check return paths to user mode: every built-in one against what it is documented to do')
-    .option('--variant <name...>', 'check only these; exit 1 if any has findings')
+    .option('--variant <name...>', `only these of ${variantNames.join(', ')}; exit 1 if any has findings`)
     .option('--format <format>', 'text or json', format, 'text' as const)
-    .option('--cpus <n>', 'processors of the machine, 1 to 8', wholeNumber(1, 8), 2)
+    .option(
+      '--cpus <n>',
+      `processors of the machine, 1 to ${MAX_CHECK_CPUS}`,
+      wholeNumber(1, MAX_CHECK_CPUS),
+      2,
+    )
     .action(async (options) => {
       const { check } = await import('./check.ts');
       status = await check(options, io);
@@ -61,8 +72,8 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
   add('run')
     .description('boot a Multiboot 1 or PVH ELF image; COM1 is standard input and output')
     .argument('<image>', 'the image file')
-    .option('--cpus <n>', 'processors, 1 to 64', wholeNumber(1, 64), 1)
-    .option('--memory <mib>', 'memory in MiB, 1 to 3072', wholeNumber(1, 3072), 64)
+    .option('--cpus <n>', `processors, 1 to ${MAX_CPUS}`, wholeNumber(1, MAX_CPUS), 1)
+    .option('--memory <mib>', `memory in MiB, 1 to ${MAX_MEMORY_MIB}`, wholeNumber(1, MAX_MEMORY_MIB), 64)
     .option('--append <cmdline>', "the kernel's command line", '')
     .option('--initrd <file>', 'initial RAM disk, or Multiboot module')
     .option('--seed <n>', 'of the schedule and of random numbers', wholeNumber(0, Number.MAX_SAFE_INTEGER), 0)
@@ -81,10 +92,15 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
 
   add('image')
     .description('write the bootable kernel image of a variant')
-    .requiredOption('--variant <name>', 'the variant')
+    .requiredOption('--variant <name>', `one of ${variantNames.join(', ')}`)
     .requiredOption('-o, --output <file>', 'the file to write')
-    .option('--cpus <n>', 'most processors that it will start, 1 to 64', wholeNumber(1, 64), 8)
-    .option('--seed <n>', 'moves stacks', wholeNumber(0, 0xffff_ffff), 1)
+    .option(
+      '--cpus <n>',
+      `most processors that it will start, 1 to ${MAX_IMAGE_CPUS}`,
+      wholeNumber(1, MAX_IMAGE_CPUS),
+      8,
+    )
+    .option('--seed <n>', 'moves stacks', wholeNumber(0, MAX_IMAGE_SEED), 1)
     .action(async (options) => {
       const { image } = await import('./image.ts');
       status = await image(options, io);
@@ -121,19 +137,20 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
     });
 
   try {
-    await program.parseAsync(args, { from: 'user' });
+    try {
+      await program.parseAsync(args, { from: 'user' });
+    } catch (error) {
+      // Help that was asked for comes as an error of status 0.
+      if (!(error instanceof CommanderError)) throw error;
+      if (error.exitCode !== 0) throw new UserError(error.message.replace(/^error: /, ''));
+    }
     await io.stdout.flushed();
     return status;
   } catch (error) {
-    if (error instanceof CommanderError) {
-      if (error.exitCode === 0) return 0;
-      io.stderr.write(`espfix: ${printable(error.message.replace(/^error: /, ''))}\n`);
-      return BAD_INPUT;
-    }
     const failure = describeFailure(error);
     try {
       if (failure.line) io.stderr.write(`espfix: ${failure.line}\n`);
-      if (failure.status === 70 && io.env.ESPFIX_STACK && error instanceof Error)
+      if (failure.status === INTERNAL && io.env.ESPFIX_STACK && error instanceof Error)
         io.stderr.write(`${error.stack}\n`);
     } catch {
       // Standard error is closed as well: the status alone must tell.

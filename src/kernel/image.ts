@@ -34,6 +34,7 @@ import {
   USER_LAPIC,
   vector,
 } from './layout.ts';
+import { MAX_IMAGE_CPUS, MAX_IMAGE_SEED } from './limits.ts';
 import { PageTables } from './page-tables.ts';
 import type { CodeSegmentKind, ReturnPath, StackSegmentKind } from './report.ts';
 import { emitReporting } from './reporting.ts';
@@ -104,8 +105,8 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
   const { cpus = 8, seed = 1, only = () => true } = options;
   if (!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_IMAGE_CPUS)
     throw new RangeError(`cpus must be 1 to ${MAX_IMAGE_CPUS}, not ${cpus}`);
-  if (!Number.isInteger(seed) || seed < 0 || seed > 0x7fff_ffff)
-    throw new RangeError(`seed must be 0 to 2147483647, not ${seed}`);
+  if (!Number.isInteger(seed) || seed < 0 || seed > MAX_IMAGE_SEED)
+    throw new RangeError(`seed must be 0 to ${MAX_IMAGE_SEED}, not ${seed}`);
   if (variantInfo(variantName).bits === 32) return buildImage32(variantName, { cpus, seed, only });
   const variant = variants64[variantName];
   if (variant === undefined) throw new RangeError(`variant ${variantName} has no 64-bit kernel`);

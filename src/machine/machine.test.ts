@@ -102,6 +102,18 @@ describe('options', () => {
   ])('%o is refused', (options, message) => {
     expect(() => Machine.create(options)).toThrow(message);
   });
+
+  it.each([-1, Number.NaN])('a run of %s instructions is refused', (maxInstructions) => {
+    expect(() => Machine.create().run({ maxInstructions })).toThrow(
+      /^maxInstructions: .*expected 0 or more$/,
+    );
+  });
+
+  it('an event that there is not is refused', () => {
+    expect(() => Machine.create().on('explode' as 'deliver', () => {})).toThrow(
+      /^no event is named explode$/,
+    );
+  });
 });
 
 describe('why a run ends', () => {

@@ -20,6 +20,7 @@ import { type BootOptions, loadImage } from './boot/load.ts';
 import { mpTable } from './boot/mp-table.ts';
 import type { Plain } from './devices/device.ts';
 import { DEFAULT_EPOCH } from './devices/rtc.ts';
+import { MAX_CPUS, MAX_MEMORY_MIB } from './limits.ts';
 import { PAGE_SIZE, SystemBus } from './memory.ts';
 import { Random } from './random.ts';
 import { readRegisters, writeRegister } from './registers.ts';
@@ -28,8 +29,6 @@ import { type Configuration, type Snapshot, SnapshotError, SnapshotKeeper } from
 import { decodeSnapshot, type SnapshotSchema } from './snapshot-file.ts';
 
 const MIB = 1 << 20;
-export const MAX_CPUS = 64;
-export const MAX_MEMORY_MIB = 3072;
 
 export interface MachineOptions {
   /** Processors, 1 to 64; default 1. */
@@ -223,11 +222,15 @@ export class Machine {
     load.enter(this.cpus[0]);
   }
 
-  /** Runs until something ends it. A run may be continued by another; cutting it changes nothing. */
+  /**
+   * Runs until something ends it. A run may be continued by another; cutting it changes nothing. Throws RangeError for a
+   * limit that is not a number of instructions.
+   */
   run(options: RunOptions = {}): Stop {
-    return this.#drive(options.until, () =>
-      this.#schedule.run(options.maxInstructions ?? Number.POSITIVE_INFINITY),
-    );
+    const { maxInstructions = Number.POSITIVE_INFINITY } = options;
+    if (!(maxInstructions >= 0))
+      throw new RangeError(`maxInstructions: ${maxInstructions}, expected 0 or more`);
+    return this.#drive(options.until, () => this.#schedule.run(maxInstructions));
   }
 
   /**
@@ -345,8 +348,9 @@ export class Machine {
     if (flush) this.#execution.interpreter.flushWrites();
   }
 
-  /** Listens to an event; returns a function that ends it. */
+  /** Listens to an event; returns a function that ends it. Throws RangeError for an event that there is not. */
   on<K extends keyof MachineEvents>(event: K, listener: MachineEvents[K]): () => void {
+    if (!Object.hasOwn(this.#listeners, event)) throw new RangeError(`no event is named ${event}`);
     const listeners: Set<MachineEvents[K]> = this.#listeners[event];
     listeners.add(listener);
     this.#attachListeners();

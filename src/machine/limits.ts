@@ -1,0 +1,6 @@
+/** The largest machine there can be. Apart from the machine itself, so that `--help` can tell it without loading one. */
+
+/** Processors. */
+export const MAX_CPUS = 64;
+/** RAM in MiB: it ends below the devices under 4 GiB, and shares one WebAssembly memory with the processors' state. */
+export const MAX_MEMORY_MIB = 3072;
