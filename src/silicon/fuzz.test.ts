@@ -62,7 +62,7 @@ describe('generation', () => {
 
 describe.runIf(nativeHere())('against this processor', () => {
   test('a quick batch does not differ', async () => {
-    const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 0x7fff_ffff);
+    const seed = Number(process.env.FUZZ_SEED ?? 1);
     const native = await NativeRunner.start(makePattern(seed));
     try {
       const fuzzer = new Fuzzer(native, seed);

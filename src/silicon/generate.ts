@@ -137,6 +137,18 @@ const EDGES: readonly (readonly [number, number])[] = [
   [0x7fffffff, 0xffffffff], [0, 0xffff8000], [0xffffffff, 0x7fff], [0, 0x8000], [0x55555555, 0x55555555], [0xaaaaaaaa, 0xaaaaaaaa],
 ]; // biome-ignore format: a table
 
+/** The first addresses of the non-canonical hole and of what follows it, of 4 GiB, of 64 KiB, of the upper 2 GiB; and 0. */
+const ADDRESS_EDGES: readonly (readonly [number, number])[] = [
+  [0, 0],
+  [0, 0],
+  [0, 0x8000],
+  [0, 0x8000],
+  [0, 0xffff8000],
+  [0, 1],
+  [0x80000000, 0],
+  [0x10000, 0],
+];
+
 const STATUS_BITS = 0x8d5;
 const ALL_STATUS = 0x1ff;
 
@@ -753,6 +765,14 @@ export class Generator {
     return bit < 32 ? [(1 << bit) >>> 0, 0] : [0, (1 << (bit - 32)) >>> 0];
   }
 
+  /** Within 16 bytes of where address spaces, canonical or not, and segments end. */
+  #edgeAddress(): [number, number] {
+    const [low, high] = this.#random.pick(ADDRESS_EDGES);
+    const moved = low + this.#random.between(-16, 16);
+    const carry = moved > 0xffff_ffff ? 1 : moved < 0 ? -1 : 0;
+    return [moved >>> 0, (high + carry) >>> 0];
+  }
+
   #stackPointer(selector: number): number {
     const random = this.#random;
     const roll = random.below(100);
@@ -810,7 +830,13 @@ export class Generator {
           if (random.chance(0.1)) high = random.u32();
           break;
       }
-      if (bits !== 64 && random.chance(0.97) && register !== RSP) high = 0;
+      const pointer = /^(ds|es|ss|stack)$/.test(this.#roles[register]);
+      if (pointer && random.chance(0.015)) {
+        const narrowStack = register === RSP && bits !== 64 && !isBits32(this.#ss);
+        [low, high] = this.#edgeAddress();
+        if (narrowStack) low = (low & 0xffff) | (STACK_HIGH << 16);
+      }
+      if (bits !== 64 && (register === RSP || random.chance(0.94))) high = 0;
       if (bits === 64 && register !== RSP && random.chance(0.01)) high ^= 0x80000000;
       view.setUint32(at + register * 8, low >>> 0, true);
       view.setUint32(at + register * 8 + 4, high >>> 0, true);
@@ -822,8 +848,8 @@ export class Generator {
     }
     let flags = 0x202 | (random.u32() & STATUS_BITS);
     if (random.chance(0.25)) flags |= 0x400;
-    if (random.chance(0.04)) flags |= 0x100;
-    if (random.chance(0.04)) flags |= 0x40000;
+    if (random.chance(0.05)) flags |= 0x100;
+    if (random.chance(0.06)) flags |= 0x40000;
     if (random.chance(0.03)) flags |= 0x4000;
     if (random.chance(0.1)) flags |= 0x200000;
     view.setUint32(at + CASE.rflags, flags, true);
