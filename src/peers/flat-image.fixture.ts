@@ -3,10 +3,10 @@
  * benchmarks that need a few lines of guest code and no kernel. Multiboot specification 0.6.96, section 3.1.
  */
 import { type Assembler, al, bl, createAssembler, dx, eax, esi, mem } from '../kernel/assembler.ts';
+import { writeElf32 } from '../kernel/elf.ts';
 
 export const IMAGE_ADDRESS = 0x10_0000n;
 const MULTIBOOT_MAGIC = 0x1bad_b002;
-const SEGMENT_OFFSET = 0x1000;
 
 /**
  * Assembles `body` after a Multiboot header, in 32-bit code, and wraps it in an ELF32 file.
@@ -24,29 +24,15 @@ export function flatImage(body: (a: Assembler) => void): {
   const linked = a.link(new Map([['image', IMAGE_ADDRESS]]));
   const bytes = linked.sections.get('image')?.bytes ?? new Uint8Array();
 
-  const elf = new Uint8Array(SEGMENT_OFFSET + bytes.length);
-  const view = new DataView(elf.buffer);
-  elf.set([0x7f, 0x45, 0x4c, 0x46, 1, 1, 1]);
-  view.setUint16(16, 2, true); // ET_EXEC
-  view.setUint16(18, 3, true); // EM_386
-  view.setUint32(20, 1, true);
-  view.setUint32(24, Number(linked.symbols.get('image_start')), true);
-  view.setUint32(28, 52, true); // e_phoff
-  view.setUint16(40, 52, true); // e_ehsize
-  view.setUint16(42, 32, true); // e_phentsize
-  view.setUint16(44, 1, true); // e_phnum
-  const header = [
-    1,
-    SEGMENT_OFFSET,
-    Number(IMAGE_ADDRESS),
-    Number(IMAGE_ADDRESS),
-    bytes.length,
-    bytes.length,
-    7,
-    0x1000,
-  ];
-  for (const [i, word] of header.entries()) view.setUint32(52 + 4 * i, word, true);
-  elf.set(bytes, SEGMENT_OFFSET);
+  const entry = linked.symbols.get('image_start') as bigint;
+  const segment = {
+    address: IMAGE_ADDRESS,
+    bytes,
+    memorySize: bytes.length,
+    execute: true,
+    write: true,
+  };
+  const elf = writeElf32(entry, [segment]);
   return { elf, symbols: linked.symbols };
 }
 

@@ -59,8 +59,8 @@ export function hashWord(hash: number, index: number, value: number): number {
 /** Order of selectors in cases and results, as State's segment numbers. */
 export const SELECTOR_ORDER = [1, 2, 3, 0, 4, 5] as const;
 
-/** A case as a person would write it. */
-export interface Case {
+/** The registers that a case starts with and a result ends with. */
+interface Registers {
   gpr: bigint[];
   rflags: bigint;
   rip: bigint;
@@ -72,24 +72,17 @@ export interface Case {
   es: number;
   fs: number;
   gs: number;
+}
+
+/** A case as a person would write it. */
+export interface Case extends Registers {
   patchAt: number;
   patch: Uint8Array;
 }
 
 /** A result read out of its 256 bytes. */
-export interface Result {
-  gpr: bigint[];
-  rflags: bigint;
-  rip: bigint;
+export interface Result extends Registers {
   cr2: bigint;
-  fsBase: bigint;
-  gsBase: bigint;
-  cs: number;
-  ss: number;
-  ds: number;
-  es: number;
-  fs: number;
-  gs: number;
   kind: number;
   trapno: number;
   err: number;
@@ -98,6 +91,7 @@ export interface Result {
   words: { index: number; value: number }[];
 }
 
+/** Writes a case to the 256 bytes at `at`. */
 export function encodeCase(view: DataView, at: number, value: Case): void {
   for (let i = 0; i < 16; i++) view.setBigUint64(at + CASE.gpr + i * 8, value.gpr[i], true);
   view.setBigUint64(at + CASE.rflags, value.rflags, true);
@@ -111,41 +105,38 @@ export function encodeCase(view: DataView, at: number, value: Case): void {
   new Uint8Array(view.buffer, view.byteOffset + at + CASE.patch, PATCH_BYTES).set(value.patch);
 }
 
-export function decodeCase(view: DataView, at: number): Case {
-  const selector = (i: number) => view.getUint16(at + CASE.selectors + i * 2, true);
+function decodeRegisters(view: DataView, at: number, offsets: typeof CASE | typeof RESULT): Registers {
+  const selector = (i: number) => view.getUint16(at + offsets.selectors + i * 2, true);
   return {
-    gpr: Array.from({ length: 16 }, (_, i) => view.getBigUint64(at + CASE.gpr + i * 8, true)),
-    rflags: view.getBigUint64(at + CASE.rflags, true),
-    rip: view.getBigUint64(at + CASE.rip, true),
-    fsBase: view.getBigUint64(at + CASE.fsBase, true),
-    gsBase: view.getBigUint64(at + CASE.gsBase, true),
+    gpr: Array.from({ length: 16 }, (_, i) => view.getBigUint64(at + offsets.gpr + i * 8, true)),
+    rflags: view.getBigUint64(at + offsets.rflags, true),
+    rip: view.getBigUint64(at + offsets.rip, true),
+    fsBase: view.getBigUint64(at + offsets.fsBase, true),
+    gsBase: view.getBigUint64(at + offsets.gsBase, true),
     cs: selector(0),
     ss: selector(1),
     ds: selector(2),
     es: selector(3),
     fs: selector(4),
     gs: selector(5),
+  };
+}
+
+/** The case whose 256 bytes begin at `at`. */
+export function decodeCase(view: DataView, at: number): Case {
+  return {
+    ...decodeRegisters(view, at, CASE),
     patchAt: view.getUint32(at + CASE.patchAt, true),
     patch: new Uint8Array(view.buffer, view.byteOffset + at + CASE.patch, PATCH_BYTES).slice(),
   };
 }
 
+/** The result whose 256 bytes begin at `at`. */
 export function decodeResult(view: DataView, at: number): Result {
-  const selector = (i: number) => view.getUint16(at + RESULT.selectors + i * 2, true);
   const changed = view.getUint32(at + RESULT.changed, true);
   return {
-    gpr: Array.from({ length: 16 }, (_, i) => view.getBigUint64(at + RESULT.gpr + i * 8, true)),
-    rflags: view.getBigUint64(at + RESULT.rflags, true),
-    rip: view.getBigUint64(at + RESULT.rip, true),
+    ...decodeRegisters(view, at, RESULT),
     cr2: view.getBigUint64(at + RESULT.cr2, true),
-    fsBase: view.getBigUint64(at + RESULT.fsBase, true),
-    gsBase: view.getBigUint64(at + RESULT.gsBase, true),
-    cs: selector(0),
-    ss: selector(1),
-    ds: selector(2),
-    es: selector(3),
-    fs: selector(4),
-    gs: selector(5),
     kind: view.getUint8(at + RESULT.kind),
     trapno: view.getUint8(at + RESULT.trapno),
     err: view.getUint16(at + RESULT.err, true),

@@ -4,10 +4,10 @@ import type { Builder, Value, Width } from '../../isa/builder.ts';
 import { readFlags, STATUS_FLAGS, writeFlags } from '../../isa/flags.ts';
 import type { OperandWidth } from '../../isa/instruction.ts';
 import { RAX, RBX, RCX, RDX, State } from '../../isa/state.ts';
-import { Code, I32, I64 } from '../wasm/code.ts';
-import { ModuleWriter } from '../wasm/module.ts';
-import { HandlerBuilder, IMPORTS } from './handler-builder.ts';
+import { Code } from '../wasm/code.ts';
+import { HandlerBuilder } from './handler-builder.ts';
 import type { HandlerForm } from './handler-form.ts';
+import { handlerModule } from './handler-module.ts';
 
 const CPU = 1024;
 const memory = new WebAssembly.Memory({ initial: 1 });
@@ -29,18 +29,7 @@ const form: HandlerForm = {
 
 /** Compiles a handler of `semantic` and returns a function that runs it and gives its status. */
 function handler(semantic: (b: Builder) => void): () => number {
-  const writer = new ModuleWriter();
-  const type = writer.type([I32, I32], [I32]);
-  const types: Record<keyof typeof IMPORTS, number> = {
-    load: writer.type([I32, I64, I32], [I32]),
-    store: writer.type([I32, I64, I32, I64], [I32]),
-    probe: writer.type([I32, I64, I32], [I32]),
-    system: type,
-    divide: writer.type([I32, I64, I64, I64], [I64]),
-    unimplemented: type,
-  };
-  for (const name of Object.keys(IMPORTS) as (keyof typeof IMPORTS)[])
-    writer.importFunction(name, types[name]);
+  const { writer, handler: type } = handlerModule();
   const code = new Code(2);
   const builder = new HandlerBuilder(form, code);
   semantic(builder);

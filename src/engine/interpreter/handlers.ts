@@ -6,10 +6,10 @@
  */
 import { type IntegerMnemonic, integerMnemonics, systemMnemonics } from '../../isa/mnemonics.ts';
 import { semantics } from '../../isa/semantics/index.ts';
-import { Code, I32, I64 } from '../wasm/code.ts';
-import { ModuleWriter } from '../wasm/module.ts';
+import { Code } from '../wasm/code.ts';
 import { HandlerBuilder } from './handler-builder.ts';
 import type { HandlerForm } from './handler-form.ts';
+import { handlerModule } from './handler-module.ts';
 
 /** Function tables start at this size and grow by as much. */
 const TABLE_STEP = 4096;
@@ -52,14 +52,7 @@ function body(form: HandlerForm): Code {
 }
 
 function compile(batch: readonly { index: number; form: HandlerForm }[]): Compiled {
-  const writer = new ModuleWriter();
-  const handler = writer.type([I32, I32], [I32]);
-  writer.importFunction('load', writer.type([I32, I64, I32], [I32]));
-  writer.importFunction('store', writer.type([I32, I64, I32, I64], [I32]));
-  writer.importFunction('probe', writer.type([I32, I64, I32], [I32]));
-  writer.importFunction('system', handler);
-  writer.importFunction('divide', writer.type([I32, I64, I64, I64], [I64]));
-  writer.importFunction('unimplemented', handler);
+  const { writer, handler } = handlerModule();
   for (const { index, form } of batch) writer.element(index, writer.define(handler, body(form)));
   return { module: new WebAssembly.Module(writer.finish()) };
 }

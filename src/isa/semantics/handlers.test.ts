@@ -1,10 +1,10 @@
 /** The vectors once more, through the WebAssembly handlers that the interpreter makes of the semantics. */
 import { describe, expect, test } from 'vitest';
-import { ACCESS_SIZE, HandlerBuilder, IMPORTS } from '../../engine/interpreter/handler-builder.ts';
+import { ACCESS_SIZE, HandlerBuilder } from '../../engine/interpreter/handler-builder.ts';
 import { formOf } from '../../engine/interpreter/handler-form.ts';
+import { handlerModule } from '../../engine/interpreter/handler-module.ts';
 import { AGAIN, FAULT, JUMP, OP_NEXT, OP_START, writeOp } from '../../engine/interpreter/op.ts';
-import { Code, I32, I64 } from '../../engine/wasm/code.ts';
-import { ModuleWriter } from '../../engine/wasm/module.ts';
+import { Code } from '../../engine/wasm/code.ts';
 import { readFlags, writeFlags } from '../flags.ts';
 import { CS, DS, ES, SS, State } from '../state.ts';
 import { semantics } from './index.ts';
@@ -66,18 +66,7 @@ function compile(group: VectorGroup): () => number {
   semantics[group.mnemonic](builder);
   builder.finish();
 
-  const writer = new ModuleWriter();
-  const type = writer.type([I32, I32], [I32]);
-  const types: Record<keyof typeof IMPORTS, number> = {
-    load: writer.type([I32, I64, I32], [I32]),
-    store: writer.type([I32, I64, I32, I64], [I32]),
-    probe: writer.type([I32, I64, I32], [I32]),
-    system: type,
-    divide: writer.type([I32, I64, I64, I64], [I64]),
-    unimplemented: type,
-  };
-  for (const name of Object.keys(IMPORTS) as (keyof typeof IMPORTS)[])
-    writer.importFunction(name, types[name]);
+  const { writer, handler: type } = handlerModule();
   writer.export('handler', writer.define(type, code));
   const imports = { load: translate, store, probe: translate, system: never, divide, unimplemented: never };
   const instance = new WebAssembly.Instance(new WebAssembly.Module(writer.finish()), {

@@ -1,0 +1,21 @@
+/** The WebAssembly module around handlers: what each module of them imports, and the type that all of them have. */
+import { I32, I64 } from '../wasm/code.ts';
+import { ModuleWriter } from '../wasm/module.ts';
+import { IMPORTS } from './handler-builder.ts';
+
+/** A module with the imports that `HandlerBuilder` calls, and the type of a handler: (cpu, op) -> status. */
+export function handlerModule(): { writer: ModuleWriter; handler: number } {
+  const writer = new ModuleWriter();
+  const handler = writer.type([I32, I32], [I32]);
+  const types: Record<keyof typeof IMPORTS, number> = {
+    load: writer.type([I32, I64, I32], [I32]),
+    store: writer.type([I32, I64, I32, I64], [I32]),
+    probe: writer.type([I32, I64, I32], [I32]),
+    system: handler,
+    divide: writer.type([I32, I64, I64, I64], [I64]),
+    unimplemented: handler,
+  };
+  const names = Object.keys(IMPORTS) as (keyof typeof IMPORTS)[];
+  for (const name of names.sort((a, b) => IMPORTS[a] - IMPORTS[b])) writer.importFunction(name, types[name]);
+  return { writer, handler };
+}
