@@ -29,7 +29,7 @@ export const record = {
   prefix: 64,
   suffix: 72,
   suffixLength: 80,
-  /** Another vector + 1 that is as good as the expected one. */
+  /** Another vector + 1 that is as good as the expected one, or the same again. */
   alternativeFault: 84,
   size: 88,
 } as const;
@@ -83,7 +83,7 @@ export const codeSelector = (kind: Case['cs']) => codeSelectors[kind];
 export const stackSelector = (kind: Case['ss']) => stackSelectors[kind];
 
 /** A non-canonical address: bits 63:47 differ (SDM Vol. 1, Section 3.3.7.1). */
-const NON_CANONICAL = 0x0000_8000_0000_0000n;
+const NON_CANONICAL = 0x0000_8000_0000_1000n;
 
 /** Upper half of the RSP that 64-bit targets set; not canonical, as RSP need not be. */
 const WIDE_HIGH = 0x8bad_f00dn;
@@ -108,13 +108,15 @@ export function emitCaseTable(a: Assembler, cases: readonly Case[]): void {
     const set = width === 64 ? (WIDE_HIGH << 32n) | BigInt(c.set) : BigInt(c.set);
     const prefix = ` path=${c.path} cs=${c.cs} ss=${c.ss} set=${c.set.toString(16).padStart(8, '0')} seen=`;
     const suffix = ` name=${c.name}\n`;
+    // Never "no fault" where one is expected.
+    const alternative = c.expected?.alternative ?? c.expected?.vector;
     a.dd(entryKinds.indexOf(c.kind), c.faulty && c.kind === 'jump' ? c.pokeCause : 0, target);
     a.dd(codeSelector(c.good.cs), stackSelector(c.good.ss), flags);
     a.dq(set, frameRip);
     a.dd(codeSelector(c.cs), stackSelector(c.ss), recordRip);
     a.dd(c.expected === undefined ? 0 : c.expected.vector + 1, c.expected?.error ?? 0, prefix.length);
     a.dq(sym(`case_text.${i}`), sym(`case_text.${i}`, prefix.length));
-    a.dd(suffix.length, c.expected?.alternative === undefined ? 0 : c.expected.alternative + 1);
+    a.dd(suffix.length, alternative === undefined ? 0 : alternative + 1);
   }
   a.label('cases_end');
   for (const [i, c] of cases.entries()) {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { record } from './case-table.ts';
 import { buildCases } from './cases.ts';
 import { buildImage, type KernelImage } from './image.ts';
 import {
@@ -261,6 +262,15 @@ describe('the case table', () => {
       const faulty = cases.filter((c) => c.path === path && c.faulty);
       expect(faulty.length).toBeGreaterThanOrEqual(14);
       for (const c of faulty) expect(c.expected).toBeDefined();
+    }
+  });
+  it('lets no frame that must be refused pass for good', () => {
+    const at = Number(symbol('cases') - USER_RODATA);
+    const rodata = Number(translate(symbol('kernel_pml4'), USER_RODATA)?.physical);
+    for (const [i, { expected }] of image.cases.entries()) {
+      const field = (offset: number) => loaded.memory.getUint32(rodata + at + i * record.size + offset, true);
+      expect(field(record.expectedFault)).toBe(expected === undefined ? 0 : expected.vector + 1);
+      expect(field(record.alternativeFault) === 0).toBe(expected === undefined);
     }
   });
   it.each(['q1-', 'q2-', 'q3-', 'q4-'])('answers question %s', (question) => {

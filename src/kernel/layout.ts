@@ -201,10 +201,10 @@ export const STACK_PAGES = 2;
 
 /** System calls, by EAX. */
 export const call = {
-  /** Counts an event and returns. */
-  touch: 0,
   /** modify_ldt(index, descriptor). */
-  modifyLdt: 1,
+  modifyLdt: 0,
+  /** Counts an event and returns. */
+  touch: 1,
   /** set_signal(handler, stack top). */
   setSignal: 2,
   /** sigreturn(frame). */
@@ -226,6 +226,12 @@ export const call = {
   /** step_until(rip): single-stepping ends there. */
   stepUntil: 13,
 } as const;
+
+/**
+ * What touch, return_to, spawn and raise answer, so that EAX is the same after every event. It is not zero, which
+ * is what a return that loses EAX would most likely leave there.
+ */
+export const ANSWER = call.touch;
 
 /** The page that the kernel writes and user space reads. */
 export const userCounters = { events: 0 } as const;
@@ -259,6 +265,9 @@ export const user = {
   /** A frame for return_to and spawn. */
   frame: 0x1050,
   poke: 0x1080,
+  /** The selectors that the target code found; 32-bit fields. */
+  cs: 0x10a0,
+  ss: 0x10a4,
   /** Tops of the stacks. */
   stack: 0x4000,
   signalStack: 0x6000,

@@ -10,6 +10,7 @@ import {
   type Assembler,
   ax,
   type CodeBits,
+  cs,
   ds,
   dword,
   eax,
@@ -45,6 +46,7 @@ import { caseFlag, emitCaseTable, entryKinds, record } from './case-table.ts';
 import { type Case, forgedFrameAt, type TargetEvent, targetEvents } from './cases.ts';
 import { segmentDescriptor } from './descriptors.ts';
 import {
+  ANSWER,
   call,
   cause,
   frame,
@@ -342,7 +344,7 @@ export function emitTarget(a: Assembler, bits: CodeBits, event: TargetEvent, mac
   a.jmp(`record.${bits}`);
 }
 
-/** Stores the stack pointer and all registers, then leaves for code of the kernel's width. */
+/** Stores the stack pointer, all registers, CS and SS, then leaves for code of the kernel's width. */
 export function emitRecord(a: Assembler, bits: CodeBits, kernelBits: 32 | 64): void {
   const area = bits === 64 ? rsi : esi;
   a.bits(bits);
@@ -357,6 +359,13 @@ export function emitRecord(a: Assembler, bits: CodeBits, kernelBits: 32 | 64): v
     [user.edi, edi],
   ] as const)
     a.mov(mem(area, offset), register);
+  for (const [offset, segment] of [
+    [user.cs, cs],
+    [user.ss, ss],
+  ] as const) {
+    a.mov(eax, segment);
+    a.mov(mem(area, offset), eax);
+  }
   if (bits === kernelBits) a.jmp('after_target');
   else a.jmpFar(kernelBits === 64 ? selector.userCode64 : selector.userCode32, 'after_target');
 }
@@ -373,12 +382,20 @@ function emitAfterTarget(a: Assembler): void {
   a.mov(r12, mem(r13, user.case));
 
   for (const [offset, value] of [
-    [user.eax, 0],
+    [user.eax, ANSWER],
     [user.edx, pattern.edx],
     [user.ebp, pattern.ebp],
     [user.edi, pattern.edi],
   ] as const) {
     a.cmp(dword(r13, offset), value);
+    a.jne('.changed');
+  }
+  for (const [found, wanted] of [
+    [user.cs, record.cs],
+    [user.ss, record.ss],
+  ] as const) {
+    a.mov(eax, mem(r12, wanted));
+    a.cmp(mem(r13, found), eax);
     a.jne('.changed');
   }
   a.mov(eax, mem(r13, user.eventsBefore));

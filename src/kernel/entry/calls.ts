@@ -28,6 +28,7 @@ import {
 } from '../assembler.ts';
 import { apic } from '../boot/start.ts';
 import {
+  ANSWER,
   call,
   cause,
   frame,
@@ -74,7 +75,7 @@ export function emitCalls(a: Assembler, variant: Variant, cpus: number): void {
   a.label('call.touch');
   a.mov(rax, mem(gs, percpu.userCounters));
   a.inc(dword(rax, userCounters.events));
-  a.xor(eax, eax);
+  a.mov(eax, ANSWER);
   a.ret();
 
   // The descriptor must be a code or data segment (S), for CPL 3, not of 64-bit code.
@@ -138,10 +139,15 @@ export function emitCalls(a: Assembler, variant: Variant, cpus: number): void {
   a.call('check_user_pointer');
   a.mov(rsi, rdi);
   a.call('load_user_frame');
-  a.xor(eax, eax);
+  // As SYSCALL left them for that place: only what else the frame says decides between SYSRET and IRET.
+  a.mov(rax, mem(rbx, regs.rip));
+  a.mov(mem(rbx, regs.rcx), rax);
+  a.mov(rax, mem(rbx, regs.rflags));
+  a.mov(mem(rbx, regs.r11), rax);
+  a.mov(eax, ANSWER);
   a.ret();
 
-  // The child begins with the parent's general registers and RAX zero, on a kernel stack of its own.
+  // The child begins with the parent's general registers but RAX, on a kernel stack of its own.
   a.label('call.spawn');
   a.mov(r8d, mem(rbx, regs.r9));
   a.mov(rdi, r8q);
@@ -155,7 +161,7 @@ export function emitCalls(a: Assembler, variant: Variant, cpus: number): void {
   a.mov(rbx, rdi);
   a.mov(ecx, regs.size / 8);
   a.rep().movsq();
-  a.mov(qword(rbx, regs.rax), 0);
+  a.mov(qword(rbx, regs.rax), ANSWER);
   a.mov(rsi, r8q);
   a.call('load_user_frame');
   a.call('use_child_stack');
@@ -169,11 +175,11 @@ export function emitCalls(a: Assembler, variant: Variant, cpus: number): void {
   a.jmp('return_from_interrupt');
 
   a.label('call.raise');
-  a.mov(qword(rbx, regs.rax), 0);
+  a.mov(qword(rbx, regs.rax), ANSWER);
   a.mov(qword(rbx, regs.vector), cause.raise);
   a.mov(rdi, rbx);
   a.call('deliver_signal');
-  a.xor(eax, eax);
+  a.mov(eax, ANSWER);
   a.ret();
 
   a.label('call.setRecovery');

@@ -17,7 +17,7 @@ import {
   times,
 } from '../assembler.ts';
 import { apic } from '../boot/start.ts';
-import { cause, LDT_ENTRIES, USER_AREA, USER_AREA_STRIDE, userCounters, vector } from '../layout.ts';
+import { ANSWER, cause, LDT_ENTRIES, USER_AREA, USER_AREA_STRIDE, userCounters, vector } from '../layout.ts';
 import { call32, frame, LAPIC, percpu, percpuPage, regs, UNMAPPED } from './layout.ts';
 
 /** EFLAGS that a user frame may choose: CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC. IF is always set. */
@@ -50,7 +50,7 @@ export function emitCalls(a: Assembler, cpus: number): void {
   a.label('call.touch');
   a.mov(eax, mem(fs, percpu.userCounters));
   a.inc(dword(eax, userCounters.events));
-  a.xor(eax, eax);
+  a.mov(eax, ANSWER);
   a.ret();
 
   // modify_ldt(index, address of the descriptor). It must be a code or data segment (S), for CPL 3.
@@ -114,10 +114,10 @@ export function emitCalls(a: Assembler, cpus: number): void {
   a.call('check_user_pointer');
   a.mov(esi, edi);
   a.call('load_user_frame');
-  a.xor(eax, eax);
+  a.mov(eax, ANSWER);
   a.ret();
 
-  // The child begins with the parent's general registers and EAX zero, on a kernel stack of its own.
+  // The child begins with the parent's general registers but EAX, on a kernel stack of its own.
   a.label('call.spawn');
   a.mov(edi, mem(ebx, regs.ecx));
   a.call('check_user_pointer');
@@ -130,7 +130,7 @@ export function emitCalls(a: Assembler, cpus: number): void {
   a.mov(ebx, edi);
   a.mov(ecx, regs.size / 4);
   a.rep().movsd();
-  a.mov(dword(ebx, regs.eax), 0);
+  a.mov(dword(ebx, regs.eax), ANSWER);
   a.mov(esi, mem(ebx, regs.ecx));
   a.call('load_user_frame');
   a.call('use_child_stack');
@@ -144,11 +144,11 @@ export function emitCalls(a: Assembler, cpus: number): void {
   a.jmp('return_from_interrupt');
 
   a.label('call.raise');
-  a.mov(dword(ebx, regs.eax), 0);
+  a.mov(dword(ebx, regs.eax), ANSWER);
   a.mov(dword(ebx, regs.vector), cause.raise);
   a.mov(edi, ebx);
   a.call('deliver_signal');
-  a.xor(eax, eax);
+  a.mov(eax, ANSWER);
   a.ret();
 
   a.label('call.setRecovery');

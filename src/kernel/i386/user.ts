@@ -28,6 +28,7 @@ import { apic } from '../boot/start.ts';
 import { caseFlag, emitCaseTable, entryKinds, record } from '../case-table.ts';
 import { type Case, targetEvents } from '../cases.ts';
 import {
+  ANSWER,
   cause,
   ldtSelector,
   selector,
@@ -308,12 +309,20 @@ function emitAfterTarget(a: Assembler): void {
   a.mov(ebp, mem(ebx, user.case));
 
   for (const [offset, value] of [
-    [user.eax, 0],
+    [user.eax, ANSWER],
     [user.edx, pattern.edx],
     [user.ebp, pattern.ebp],
     [user.edi, pattern.edi],
   ] as const) {
     a.cmp(dword(ebx, offset), value);
+    a.jne('.changed');
+  }
+  for (const [found, wanted] of [
+    [user.cs, record.cs],
+    [user.ss, record.ss],
+  ] as const) {
+    a.mov(eax, mem(ebp, wanted));
+    a.cmp(mem(ebx, found), eax);
     a.jne('.changed');
   }
   a.mov(eax, mem(ebx, user.eventsBefore));
