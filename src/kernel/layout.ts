@@ -147,6 +147,8 @@ export const percpu = words([
   'nmiStack',
   /** Top of the stack that machine checks arrive on. */
   'machineCheckStack',
+  /** Machine checks that came in kernel mode. */
+  'machineChecks',
   /** Saved registers of the task that waits for its child. */
   'parentRegs',
   /** The user pages of this CPU's task, and the kernel's alias of the page that user space only reads. */

@@ -75,8 +75,10 @@ const standIn = vectors.machineCheckStandIn;
 const onInterruptStack = [1, 2, 8, 18, standIn];
 const MACHINE_CHECK = 18;
 
-/** Stack that one machine check's entry and handler take, with room to spare. */
-const MACHINE_CHECK_ROOM = 0x180;
+/** The machine-check stack: bytes at its top where one arrives and is handled, and places below to return from. */
+const MACHINE_CHECK_TOP = 0x400;
+const MACHINE_CHECK_ROOM = 0x300;
+const MACHINE_CHECK_PLACES = 8;
 
 const IA32_GS_BASE = 0xc000_0101;
 
@@ -208,18 +210,17 @@ function emitParanoidEntry(a: Assembler): void {
   a.popfq();
   a.ret();
 
-  // The next machine check is pushed at the top of its stack again. So the saved registers move below what is in
-  // use there before it may come: below the interrupted stack pointer if that is on the same stack.
+  // The next machine check is pushed at the top of its stack again, so the saved registers move away before it
+  // may come. They take turns of several places further down: whatever else comes in between, a place is free
+  // again long before its turn.
   a.label('leave_machine_check_stack');
-  a.mov(rax, mem(gs, percpu.machineCheckStack));
-  a.mov(rdi, rax);
-  a.sub(rax, mem(rsp, regs.rsp));
-  a.cmp(rax, STACK_PAGES * PAGE_SIZE);
-  a.jae('.first');
-  a.mov(rdi, mem(rsp, regs.rsp));
-  a.and(rdi, -16);
-  a.label('.first');
-  a.sub(rdi, 2 * MACHINE_CHECK_ROOM);
+  a.mov(rax, mem(gs, percpu.machineChecks));
+  a.inc(qword(gs, percpu.machineChecks));
+  a.and(eax, MACHINE_CHECK_PLACES - 1);
+  a.instruction('imul', eax, eax, MACHINE_CHECK_ROOM);
+  a.mov(rdi, mem(gs, percpu.machineCheckStack));
+  a.sub(rdi, rax);
+  a.sub(rdi, MACHINE_CHECK_TOP + regs.size);
   a.mov(rsi, rsp);
   a.mov(rdx, rdi);
   a.mov(ecx, regs.size / 8);
