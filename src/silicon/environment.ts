@@ -84,14 +84,6 @@ export const environmentRules: readonly EnvironmentRule[] = [
     applies: anyOf(HOST_VALUES),
   },
   {
-    name: 'processor number',
-    reason: 'LSL of selector 7b tells the number of the processor that the case happened to run on',
-    applies: ({ executed, machine, host }) =>
-      host.perCpuRights !== 0 &&
-      executed.some((instruction) => instruction.mnemonic === 'Lsl') &&
-      machine.gpr.some((value) => (value & 0xffffn) === BigInt(host.perCpuLimit & 0xffff)),
-  },
-  {
     name: 'UMIP',
     reason: 'Linux emulates SGDT, SIDT, SLDT, SMSW and STR with made-up values where UMIP forbids them',
     applies: anyOf(UMIP),

@@ -570,7 +570,18 @@ export class HandlerBuilder implements Builder {
     code.get(element).memory(Memory.i32Load, low).op(Op.i32Eqz);
     code.get(element).memory(Memory.i32Load, high).i32(-1).op(Op.i32Eq).op(Op.i32And);
     this.pushSegmentBase(fixed);
-    code.op(Op.i64Eqz).op(Op.i32And).op(Op.i32Eqz).if();
+    code.op(Op.i64Eqz).op(Op.i32And);
+    if (form.mnemonic === 'clflush') {
+      // Flushes may go through an execute-only segment, which only CS can hold (SDM vol. 2A "CLFLUSH").
+      code
+        .get(OP)
+        .memory(Memory.i32Load, OP_SEGMENT)
+        .i32(CS * 4)
+        .op(Op.i32Eq);
+      this.push64(offset).get(CPU).memory(Memory.i64Load32U, offsetOf('segLimit', CS)).op(Op.i64LeU);
+      code.op(Op.i32And).op(Op.i32Or);
+    }
+    code.op(Op.i32Eqz).if();
     if (fixed !== undefined) {
       this.fault(fixed === SS ? STACK_FAULT : GP, 0);
     } else {

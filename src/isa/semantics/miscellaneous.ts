@@ -6,7 +6,7 @@ const INVALID_OPCODE = 6;
 /** A memory operand of NOP or PREFETCH is not accessed. */
 const nothing: Semantic = () => {};
 
-/** CLFLUSH and its kin are checked as the load of a byte. */
+/** CLFLUSH and its kin are checked as the load of a byte, but that the segment need not be readable. */
 const clflush: Semantic = (b) => {
   b.load('operand', b.effectiveAddress(0), 8);
 };
