@@ -88,6 +88,14 @@ const NON_CANONICAL = 0x0000_8000_0000_1000n;
 /** Upper half of the RSP that 64-bit targets set; not canonical, as RSP need not be. */
 const WIDE_HIGH = 0x8bad_f00dn;
 
+/** The parts of a case's report line that are known beforehand. */
+function texts(c: Case): { prefix: string; suffix: string } {
+  return {
+    prefix: ` path=${c.path} cs=${c.cs} ss=${c.ss} set=${c.set.toString(16).padStart(8, '0')} seen=`,
+    suffix: ` name=${c.name}\n`,
+  };
+}
+
 /** Emits the table `cases` .. `cases_end` and its texts into the current section. */
 export function emitCaseTable(a: Assembler, cases: readonly Case[]): void {
   a.align(8);
@@ -106,8 +114,7 @@ export function emitCaseTable(a: Assembler, cases: readonly Case[]): void {
       (c.doubleFault ? caseFlag.doubleFault : 0) |
       (c.forged ? caseFlag.forged : 0);
     const set = width === 64 ? (WIDE_HIGH << 32n) | BigInt(c.set) : BigInt(c.set);
-    const prefix = ` path=${c.path} cs=${c.cs} ss=${c.ss} set=${c.set.toString(16).padStart(8, '0')} seen=`;
-    const suffix = ` name=${c.name}\n`;
+    const { prefix, suffix } = texts(c);
     // Never "no fault" where one is expected.
     const alternative = c.expected?.alternative ?? c.expected?.vector;
     a.dd(entryKinds.indexOf(c.kind), c.faulty && c.kind === 'jump' ? c.pokeCause : 0, target);
@@ -120,10 +127,7 @@ export function emitCaseTable(a: Assembler, cases: readonly Case[]): void {
   }
   a.label('cases_end');
   for (const [i, c] of cases.entries()) {
-    a.label(`case_text.${i}`);
-    a.db(
-      ` path=${c.path} cs=${c.cs} ss=${c.ss} set=${c.set.toString(16).padStart(8, '0')} seen=`,
-      ` name=${c.name}\n`,
-    );
+    const { prefix, suffix } = texts(c);
+    a.label(`case_text.${i}`).db(prefix, suffix);
   }
 }

@@ -22,7 +22,6 @@ import {
   sym,
 } from '../assembler.ts';
 import { segmentDescriptor } from '../descriptors.ts';
-import { TRAMPOLINE } from '../layout.ts';
 
 const MULTIBOOT_MAGIC = 0x1badb002;
 /** Modules on page boundaries, memory information wanted. */
@@ -109,7 +108,6 @@ export function emitBoot(a: Assembler, bits: 32 | 64): void {
   a.dw(31);
   a.dd(sym('boot_gdt'));
   a.label('trampoline_end');
-  a.constant('trampoline_vector', TRAMPOLINE >> 12n);
 }
 
 /**
