@@ -1,6 +1,7 @@
 /** The loaders: what they accept, what they refuse and how they say so; and that no image makes them do anything else. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { State } from '../../isa/state.ts';
 import { type ElfSegmentFields, elf, multibootHeader } from '../image.fixture.ts';
 import { ImageError, loadImage } from './load.ts';
 import { type BootOptions, type Load, memoryMap } from './plan.ts';
@@ -145,17 +146,10 @@ function entryOf(plan: Load): number {
   return Number(enteredState(plan).rip);
 }
 
-function enteredState(plan: Load): { rip: bigint; gpr: BigUint64Array } {
-  const arrays = new Proxy({} as Record<string, unknown>, {
-    get(target, name: string) {
-      if (name in target) return target[name];
-      if (name === 'gpr' || name === 'segBase') target[name] = new BigUint64Array(16);
-      else if (name.startsWith('seg')) target[name] = new Uint32Array(8);
-      return target[name];
-    },
-  });
-  plan.enter(arrays as unknown as Parameters<Load['enter']>[0]);
-  return arrays as unknown as { rip: bigint; gpr: BigUint64Array };
+function enteredState(plan: Load): State {
+  const state = new State(new WebAssembly.Memory({ initial: 1 }), 0);
+  plan.enter(state as unknown as Parameters<Load['enter']>[0]);
+  return state;
 }
 
 describe('Multiboot 1', () => {
