@@ -1,18 +1,19 @@
 /** Times of one loop on one subject. */
 import { buildGuest, FIRST_BATCH, type Loop } from './guest.ts';
+import { median } from './median.ts';
 import type { Subject } from './subjects.ts';
 
 export interface Measurement {
   readonly loop: string;
   readonly subject: string;
-  /** Microseconds a turn takes. */
+  /** Microseconds of processor time a turn takes. */
   readonly turn: number;
   /** Million guest instructions a second. */
   readonly mips: number;
 }
 
-/** A batch that takes this many milliseconds is long enough to be measured. */
-const ENOUGH = 300;
+/** A batch that takes this many milliseconds of processor time is long enough to be measured. */
+const ENOUGH = 500;
 const TIMEOUT = 60;
 
 /** The last batch and the one before, half as long: their difference is the time of the turns between. */
@@ -42,10 +43,11 @@ async function once(subject: Subject, image: Uint8Array): Promise<number> {
   return result;
 }
 
-/** @param repeats boots; the fastest counts, for anything else on this computer only slows it down */
+/** @param repeats boots, of which the median counts */
 export async function measure(subject: Subject, loop: Loop, repeats: number): Promise<Measurement> {
   const image = buildGuest(loop);
-  let turn = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < repeats; i++) turn = Math.min(turn, await once(subject, image));
+  const times: number[] = [];
+  for (let i = 0; i < repeats; i++) times.push(await once(subject, image));
+  const turn = median(times);
   return { loop: loop.name, subject: subject.name, turn, mips: loop.instructions / turn };
 }

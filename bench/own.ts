@@ -3,12 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { Machine } from '../src/machine/machine.ts';
 import { buildGuest, findLoop } from './guest.ts';
+import { median } from './median.ts';
 
 const COMMAND = new URL('../dist/cli/main.js', import.meta.url);
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1];
-}
 
 export interface RestoreCost {
   /** Instructions run between two restores. */

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { writeGrubIso } from './grub-iso.ts';
 import { LineReader, type Peer, type PeerEnd, type PeerOptions, type PeerRun } from './peer.ts';
-import { ended, firstLineOf, Tail, tether, withTemporaryDirectory } from './process.ts';
+import { ended, firstLineOf, processorTime, Tail, tether, withTemporaryDirectory } from './process.ts';
 
 const PROGRAM = 'bochs';
 const BIOS = '/usr/share/bochs/BIOS-bochs-latest';
@@ -61,7 +61,7 @@ async function run(image: Uint8Array, options: PeerOptions = {}): Promise<PeerRu
     const log = new Tail();
     child.stderr?.on('data', (data: Buffer) => log.push(data));
 
-    const reader = new LineReader(options);
+    const reader = new LineReader(options, () => processorTime(child.pid ?? 0));
     let end: PeerEnd | undefined;
     let left = false;
     const gone = ended(child).finally(() => {

@@ -11,8 +11,8 @@ export interface PeerOptions {
   /** The kernel command line. */
   readonly commandLine?: string;
   /**
-   * Told of each complete line of COM1 and the wall-clock milliseconds (`performance.now()`) at which it was
-   * seen. The run is over, and the peer is ended, once it answers true.
+   * Told of each complete line of COM1 and the processor time, in milliseconds, that the peer had used when it was
+   * seen (wall-clock time where the system does not tell). The run is over, and the peer is ended, once it answers true.
    */
   readonly until?: (line: string, at: number) => boolean;
   /** Wall-clock seconds after which the peer is ended; 60 unless told. */
@@ -50,9 +50,12 @@ export class LineReader {
   #text = '';
   #line = '';
   readonly #options: PeerOptions;
+  readonly #now: () => number;
 
-  constructor(options: PeerOptions) {
+  /** @param now the time to tell `until`, in milliseconds */
+  constructor(options: PeerOptions, now: () => number = () => performance.now()) {
     this.#options = options;
+    this.#now = now;
   }
 
   /** Everything so far. */
@@ -62,7 +65,7 @@ export class LineReader {
 
   /** Takes the next piece; true once the last line has come. */
   push(piece: string): boolean {
-    const at = performance.now();
+    const at = this.#now();
     this.#text += piece;
     const lines = (this.#line + piece).split('\n');
     this.#line = lines.pop() ?? '';

@@ -1,5 +1,6 @@
 /** Starting, watching and ending a peer's process. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -29,6 +30,22 @@ export async function runTool(program: string, args: readonly string[]): Promise
   child.stderr.on('data', (data: Buffer) => log.push(data));
   const status = await ended(child);
   if (status !== 0) throw new Error(`${program} ended with status ${status}: ${log.text}`);
+}
+
+/**
+ * Processor time in milliseconds that a process, or one of its threads, has used: what it costs however busy the
+ * computer is. Wall-clock time where there is no /proc (Linux, proc(5), schedstat).
+ */
+export function processorTime(process: number, thread?: number): number {
+  try {
+    const tasks = thread === undefined ? readdirSync(`/proc/${process}/task`) : [String(thread)];
+    let nanoseconds = 0;
+    for (const task of tasks)
+      nanoseconds += Number(readFileSync(`/proc/${process}/task/${task}/schedstat`, 'utf8').split(' ')[0]);
+    return nanoseconds / 1e6;
+  } catch {
+    return performance.now();
+  }
 }
 
 /** Resolves with the exit status (undefined after a signal) when the process is gone. */

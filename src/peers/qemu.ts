@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LineReader, type Peer, type PeerEnd, type PeerOptions, type PeerRun } from './peer.ts';
-import { ended, firstLineOf, Tail, tether, withTemporaryDirectory } from './process.ts';
+import { ended, firstLineOf, processorTime, Tail, tether, withTemporaryDirectory } from './process.ts';
 
 const PROGRAM = 'qemu-system-x86_64';
 
@@ -27,7 +27,7 @@ async function run(image: Uint8Array, options: PeerOptions = {}): Promise<PeerRu
     );
     tether(child);
     const gone = ended(child);
-    const reader = new LineReader(options);
+    const reader = new LineReader(options, () => processorTime(child.pid ?? 0));
     const log = new Tail();
     let end: PeerEnd = 'exit';
     const stop = (why: PeerEnd) => {

@@ -1,0 +1,4 @@
+/** The middle value; the upper of two. */
+export function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 1];
+}
