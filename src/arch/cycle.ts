@@ -168,7 +168,7 @@ export class Execution {
     const known = this.codeLimits[cpu.index];
     if (!cpu.mode64) {
       const limit = codeLimit(cpu);
-      const base = cpu.codeBase;
+      const base = cpu.segBase[CS];
       if (limit !== known.limit || base !== known.base) {
         // Cached code was checked against another limit.
         if (limit !== 0xffff_ffff || known.limit !== 0xffff_ffff) this.interpreter.newGeneration();
