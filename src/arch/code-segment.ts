@@ -20,10 +20,12 @@ import { gp, np, ss } from './fault.ts';
 import { isCanonical } from './linear.ts';
 import { setSegment, updateRanges } from './segmentation.ts';
 
+/** Whether a descriptor is a code segment's. */
 export function isCode(d: Descriptor): boolean {
   return !d.system && (d.type & TYPE_CODE) !== 0;
 }
 
+/** Whether a code segment is conforming: callable from lower privilege, without a change of CPL. */
 export function isConforming(d: Descriptor): boolean {
   return (d.type & TYPE_CONFORMING) !== 0;
 }

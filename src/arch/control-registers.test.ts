@@ -1,3 +1,4 @@
+/** MOV to and from control registers, LMSW, SMSW and CLTS. SDM vol. 3A 2.5, 9.8.5; vol. 2B "MOV to/from control registers". */
 import { describe, expect, test } from 'vitest';
 import { CS, DS, RAX, RBX, TR } from '../isa/state.ts';
 import {
@@ -156,7 +157,7 @@ describe('CR0 (SDM vol. 3A 2.5)', () => {
   });
 });
 
-describe('IA-32e mode on and off (SDM vol. 3A 10.8.5)', () => {
+describe('IA-32e mode on and off (SDM vol. 3A 9.8.5)', () => {
   const ready = () => {
     const f = new Fixture().enter('protected32');
     f.cpu.cr4 = PAE;

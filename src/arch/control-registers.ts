@@ -1,5 +1,5 @@
 /**
- * Control registers. SDM vol. 3A 2.5 (their bits), 4.10.4.1 (what their changes invalidate), 10.8.5 (switching IA-32e
+ * Control registers. SDM vol. 3A 2.5 (their bits), 4.10.4.1 (what their changes invalidate), 9.8.5 (switching IA-32e
  * mode); vol. 2B "MOV to/from control registers", "LMSW", "SMSW"; vol. 2A "CLTS".
  */
 import type { Instruction } from '../isa/instruction.ts';

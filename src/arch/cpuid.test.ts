@@ -1,3 +1,4 @@
+/** CPUID. SDM vol. 2A "CPUID". */
 import { describe, expect, test } from 'vitest';
 import { RAX, RBX, RCX, RDX } from '../isa/state.ts';
 import { writeCr4 } from './control-registers.ts';

@@ -10,7 +10,7 @@ import { MAXPHYADDR } from './paging.ts';
 /** EAX, EBX, ECX, EDX. */
 export type CpuidLeaf = readonly [number, number, number, number];
 
-/** Family 6, model 6, stepping 3: also EDX after reset (SDM vol. 3A table 10-1). */
+/** Family 6, model 6, stepping 3: also EDX after reset (SDM vol. 3A table 9-1). */
 export const SIGNATURE = 0x0663;
 
 const MAXIMUM_BASIC = 0x16;

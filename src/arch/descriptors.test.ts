@@ -1,3 +1,4 @@
+/** Descriptors and gates as they are read. SDM vol. 3A 3.4.5, 3.5, 5.8.3, 6.11. */
 import { describe, expect, test } from 'vitest';
 import { LDTR, TR } from '../isa/state.ts';
 import {
@@ -96,7 +97,7 @@ describe('reading descriptors (SDM vol. 3A 3.4.5)', () => {
   });
 });
 
-describe('16-byte system descriptors of IA-32e mode (SDM vol. 3A 3.5.2, 8.2.3)', () => {
+describe('16-byte system descriptors of IA-32e mode (SDM vol. 3A 3.5.2, 7.2.3)', () => {
   const types: [number, boolean][] = Array.from({ length: 16 }, (_, type) => [
     type,
     [2, 9, 0xb, 0xc].includes(type),

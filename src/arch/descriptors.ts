@@ -2,7 +2,7 @@
  * Segment, system-segment and gate descriptors in the GDT and LDT.
  *
  * SDM vol. 3A 3.4.5 (segment descriptors), 3.5 (system descriptors, table 3-2), 5.8.3 (call gates), 6.11 and 6.14
- * (IDT gates), 8.2.2 and 8.2.3 (TSS descriptors).
+ * (IDT gates), 7.2.2 and 7.2.3 (TSS descriptors).
  */
 import { LDTR } from '../isa/state.ts';
 import type { Cpu } from './cpu.ts';
@@ -35,10 +35,8 @@ export const TYPE_CODE = 0x8;
 
 /** Bits of `attributes` (descriptor bits 55:40), as `segAttributes` of the state holds them. */
 export const ATTRIBUTE_S = 0x10;
-export const ATTRIBUTE_P = 0x80;
 export const ATTRIBUTE_L = 0x2000;
 export const ATTRIBUTE_DB = 0x4000;
-export const ATTRIBUTE_G = 0x8000;
 
 export interface Descriptor {
   /** The selector it was read by, RPL included. */

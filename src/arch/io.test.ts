@@ -1,3 +1,4 @@
+/** Port input and output, and who may do it. SDM vol. 1 chapter 19. */
 import { describe, expect, test } from 'vitest';
 import { DF } from '../isa/flags.ts';
 import type { Instruction } from '../isa/instruction.ts';

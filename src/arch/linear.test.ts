@@ -1,3 +1,4 @@
+/** Memory by linear address: canonical addresses, page crossings, alignment. SDM vol. 1 3.3.7.1; vol. 3A 6.15. */
 import { describe, expect, test } from 'vitest';
 import { AC as AC_FLAG } from '../isa/flags.ts';
 import { CS, DS, ES, FS, SS } from '../isa/state.ts';

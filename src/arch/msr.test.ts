@@ -1,3 +1,4 @@
+/** RDMSR and WRMSR, register by register. SDM vol. 4 chapter 2. */
 import { describe, expect, test } from 'vitest';
 import { FS, GS, RAX, RCX, RDX } from '../isa/state.ts';
 import { Fixture, faultOf } from './cpu.fixture.ts';

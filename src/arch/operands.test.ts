@@ -1,3 +1,4 @@
+/** Operands of system instructions. SDM vol. 1 3.4.1, 3.7.5. */
 import { describe, expect, test } from 'vitest';
 import { DS, FS, GS, RAX, RBX, RCX } from '../isa/state.ts';
 import { Fixture, FREE, faultOf } from './cpu.fixture.ts';

@@ -1,3 +1,4 @@
+/** Paging in each of its modes. SDM vol. 3A chapter 4. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { AC } from '../isa/flags.ts';

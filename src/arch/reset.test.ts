@@ -1,3 +1,4 @@
+/** The state after RESET, INIT and start-up. SDM vol. 3A 9.1, table 9-1; 8.4. */
 import { describe, expect, test } from 'vitest';
 import { readFlags } from '../isa/flags.ts';
 import { CS, DS, ES, FS, GS, LDTR, RDX, RUNNING, SS, TR, WAIT_FOR_SIPI } from '../isa/state.ts';
@@ -30,7 +31,7 @@ function dirty(): Fixture {
   return f;
 }
 
-// SDM vol. 3A table 10-1.
+// SDM vol. 3A table 9-1.
 describe.each([
   ['RESET', reset, 0x6000_0010n],
   ['INIT', initReset, 0x10n],

@@ -1,5 +1,5 @@
 /**
- * RESET, INIT and start-up. SDM vol. 3A 10.1 (processor state after reset, table 10-1), 9.4 (multiprocessor
+ * RESET, INIT and start-up. SDM vol. 3A 9.1 (processor state after reset, table 9-1), 8.4 (multiprocessor
  * initialization).
  */
 import { writeFlags } from '../isa/flags.ts';

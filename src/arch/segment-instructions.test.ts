@@ -1,3 +1,4 @@
+/** Instructions that load and store segment registers. SDM vol. 2 of each. */
 import { describe, expect, test } from 'vitest';
 import { CS, DS, ES, FS, GS, RAX, RBX, RSP, SHADOW_MOV_SS, SS } from '../isa/state.ts';
 import { Fixture, FREE, faultOf, flat, KERNEL_DATA, P, RW, US, USER_DATA } from './cpu.fixture.ts';

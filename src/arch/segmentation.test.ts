@@ -1,3 +1,4 @@
+/** Segment registers and what their hidden parts permit. SDM vol. 3A 3.4.3, 5.2 to 5.7, 20.1.1, 20.2. */
 import { describe, expect, test } from 'vitest';
 import { CS, DS, ES, FS, GS, type SegmentNumber, SS } from '../isa/state.ts';
 import {

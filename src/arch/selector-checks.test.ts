@@ -1,3 +1,4 @@
+/** LAR, LSL, VERR, VERW and ARPL. SDM vol. 3A 5.10; vol. 2 of each. */
 import { describe, expect, test } from 'vitest';
 import { CF, readFlags, writeFlags, ZF } from '../isa/flags.ts';
 import { DS, RAX, RBX } from '../isa/state.ts';

@@ -1,3 +1,4 @@
+/** System instructions by mnemonic, and which are privileged. SDM vol. 3A 2.8, 5.9. */
 import { describe, expect, test } from 'vitest';
 import { AC, CF, readFlags, STATUS_FLAGS, writeFlags } from '../isa/flags.ts';
 import type { Operand } from '../isa/instruction.ts';

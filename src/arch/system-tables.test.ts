@@ -1,3 +1,4 @@
+/** LGDT, LIDT, LLDT, LTR and what stores them. SDM vol. 3A 2.4; vol. 2 of each. */
 import { describe, expect, test } from 'vitest';
 import { DS, LDTR, RAX, TR } from '../isa/state.ts';
 import {

@@ -1,3 +1,4 @@
+/** Cached translations and what invalidates them. SDM vol. 3A 4.10. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { writeCr0, writeCr3, writeCr4 } from './control-registers.ts';

@@ -34,7 +34,7 @@ export function fileError(file: string, error: unknown): UserError {
 }
 
 /** `text` with control characters escaped, so that it stays on its line. */
-export function printable(text: string): string {
+function printable(text: string): string {
   return Array.from(text, (c) => {
     const code = c.codePointAt(0) ?? 0;
     return code < 0x20 || code === 0x7f ? `\\x${code.toString(16).padStart(2, '0')}` : c;

@@ -9,6 +9,7 @@ export interface Progress {
 /** Milliseconds between two plain lines. */
 const PLAIN_INTERVAL = 5000;
 
+/** Shows `text` on standard error, and what `update` says after it, until `end`. */
 export async function startProgress(io: Io, text: string): Promise<Progress> {
   // A terminal that does not tell its width cannot be drawn on.
   if (io.stderr.isTerminal && io.stderr.columns) {

@@ -1,3 +1,4 @@
+/** The assembler: instructions by iced-x86's decoder, labels, branches, data and linking. */
 import { Decoder, DecoderOptions, FastFormatter } from 'iced-x86';
 import { describe, expect, it } from 'vitest';
 import {

@@ -1,3 +1,4 @@
+/** Descriptors, gates and the 64-bit TSS as bit patterns. SDM Vol. 3A, Sections 3.4.5, 6.14.1, 7.2.3, 7.7. */
 import { describe, expect, it } from 'vitest';
 import { interruptGate, segmentDescriptor, systemDescriptor, taskStateSegment } from './descriptors.ts';
 
@@ -34,7 +35,7 @@ describe('segmentDescriptor (SDM Vol. 3A, Section 3.4.5)', () => {
 });
 
 describe('system descriptors and gates of IA-32e mode', () => {
-  it('puts a 64-bit base into 16 bytes (Figure 8-4)', () => {
+  it('puts a 64-bit base into 16 bytes (Figure 7-4)', () => {
     expect(systemDescriptor('tss', 0xffff_ffff_8012_3300n, 0x67)).toEqual([
       0x8000_8912_3300_0067n,
       0xffff_ffffn,
@@ -44,7 +45,7 @@ describe('system descriptors and gates of IA-32e mode', () => {
   it('puts a 64-bit offset and an IST index into a gate (Figure 6-8)', () => {
     expect(interruptGate(0x10, 0xffff_ffff_8010_1234n, 3, 2)).toEqual([0x8010_ee02_0010_1234n, 0xffff_ffffn]);
   });
-  it('lays out the 64-bit TSS (Figure 8-11)', () => {
+  it('lays out the 64-bit TSS (Figure 7-11)', () => {
     const view = new DataView(taskStateSegment(0x1122n, [1n, 2n]).buffer);
     expect(view.byteLength).toBe(104);
     expect([view.getBigUint64(4, true), view.getBigUint64(36, true), view.getBigUint64(44, true)]).toEqual([

@@ -1,4 +1,4 @@
-/** Segment descriptors, gates and the 64-bit TSS as bit patterns (SDM Vol. 3A, Sections 3.4.5, 6.14.1, 8.2.3, 8.7). */
+/** Segment descriptors, gates and the 64-bit TSS as bit patterns (SDM Vol. 3A, Sections 3.4.5, 6.14.1, 7.2.3, 7.7). */
 
 import { tss } from './layout.ts';
 
@@ -30,7 +30,7 @@ export function segmentDescriptor(options: SegmentOptions): bigint {
   );
 }
 
-/** A 16-byte TSS or LDT descriptor, low half first (SDM Vol. 3A, Figure 8-4). */
+/** A 16-byte TSS or LDT descriptor, low half first (SDM Vol. 3A, Figure 7-4). */
 export function systemDescriptor(type: 'ldt' | 'tss', base: bigint, limit: number): [bigint, bigint] {
   const access = type === 'ldt' ? 0x82n : 0x89n;
   const low =
@@ -64,7 +64,7 @@ export function taskGate(selector: number, dpl: 0 | 3): bigint {
   return (BigInt(selector) << 16n) | (BigInt(0x85 | (dpl << 5)) << 40n);
 }
 
-/** A 64-bit TSS with RSP0 and interrupt stacks 1..7, and no I/O permission map (SDM Vol. 3A, Section 8.7). */
+/** A 64-bit TSS with RSP0 and interrupt stacks 1..7, and no I/O permission map (SDM Vol. 3A, Section 7.7). */
 export function taskStateSegment(rsp0: bigint, interruptStacks: readonly bigint[]): Uint8Array {
   const bytes = new Uint8Array(tss.size);
   const view = new DataView(bytes.buffer);

@@ -1,3 +1,4 @@
+/** Images of the 64-bit kernel: the file, its page tables and tables, and what it reports when booted. */
 import { describe, expect, it } from 'vitest';
 import { record } from './case-table.ts';
 import { buildCases } from './cases.ts';

@@ -14,7 +14,7 @@ export const STACKS_BASE = 0xffff_c900_0000_0000n;
 export const STACK_OFFSET = 0x2000n;
 /** The local APIC as the kernel sees it. */
 export const LAPIC = 0xffff_ffff_ff5f_b000n;
-/** The local APIC's physical address after reset (SDM Vol. 3A, Section 11.4.1). */
+/** The local APIC's physical address after reset (SDM Vol. 3A, Section 10.4.1). */
 export const LAPIC_PHYSICAL = 0xfee0_0000n;
 /** Where application processors begin in real mode; the start-up IPI's vector is this address >> 12. */
 export const TRAMPOLINE = 0x8000n;
@@ -181,7 +181,7 @@ export const percpu = words([
 /** Offsets in a CPU's per-CPU page of the tables that the processor reads. */
 export const percpuPage = { gdt: 0x200, tss: 0x300, ldt: 0x400, size: 0x1000 } as const;
 
-/** Fields of the 64-bit TSS (SDM Vol. 3A, Figure 8-11). */
+/** Fields of the 64-bit TSS (SDM Vol. 3A, Figure 7-11). */
 export const tss = { rsp0: 4, ist1: 36, ioMapBase: 102, size: 104 } as const;
 
 /** Interrupt stack table entries by use. */

@@ -1,3 +1,4 @@
+/** Four-level and PAE page tables. SDM Vol. 3A, Sections 4.4 and 4.5. */
 import { describe, expect, it } from 'vitest';
 import { PageTables, pte } from './page-tables.ts';
 

@@ -1,3 +1,4 @@
+/** The lines of a report: what is read out of them, and what is refused. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {

@@ -68,7 +68,7 @@ export const PATIENCE = 0x40_0000;
 /** Local APIC timer ticks until the timer interrupt. */
 const TIMER_TICKS = 2000;
 
-/** Interrupt commands (SDM Vol. 3A, Figure 11-12): to itself by shorthand, or NMI to the CPU in ICR's high half. */
+/** Interrupt commands (SDM Vol. 3A, Figure 10-12): to itself by shorthand, or NMI to the CPU in ICR's high half. */
 const SELF_IPI = 0x0004_4000 | vector.ipi;
 const NMI_IPI = 0x4400;
 

@@ -97,6 +97,10 @@ export interface Serial {
   readonly waiting: number;
 }
 
+/**
+ * A PC with one or more x86-64 processors. Nothing in it depends on the host's time or chance: image, options and input
+ * determine a run. `run` and `step` drive it; in between it may be read, changed, and taken back by snapshots.
+ */
 export class Machine {
   /** The processors' state, for those who look closely. */
   readonly cpus: readonly Cpu[];

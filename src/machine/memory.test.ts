@@ -1,3 +1,4 @@
+/** RAM, devices in memory and ports as the processors see them. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { layOut } from '../engine/layout.ts';
 import type { MmioDevice, PortDevice } from './devices/device.ts';

@@ -1,3 +1,4 @@
+/** The persistent tree of pages beside a plain map. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { PageTree } from './page-tree.ts';

@@ -1,3 +1,4 @@
+/** The machine's pseudo-random numbers. */
 import { describe, expect, it } from 'vitest';
 import { crc32 } from './crc32.ts';
 import { Random } from './random.ts';

@@ -62,6 +62,7 @@ export function absolute(address: number | Label): Memory {
 export interface AddressOf {
   readonly address: Label;
 }
+/** The address of a label, as an immediate. */
 export function addressOf(label: Label): AddressOf {
   return { address: label };
 }

@@ -56,9 +56,6 @@ export function hashWord(hash: number, index: number, value: number): number {
   return Math.imul(Math.imul(hash ^ index, 0x01000193) ^ value, 0x01000193);
 }
 
-/** Order of selectors in cases and results, as State's segment numbers. */
-export const SELECTOR_ORDER = [1, 2, 3, 0, 4, 5] as const;
-
 /** The registers that a case starts with and a result ends with. */
 interface Registers {
   gpr: bigint[];

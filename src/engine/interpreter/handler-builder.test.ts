@@ -1,3 +1,4 @@
+/** The builder's operations as WebAssembly, each beside its rule in unbounded integers. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Builder, Value, Width } from '../../isa/builder.ts';

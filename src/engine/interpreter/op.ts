@@ -51,6 +51,7 @@ const GPR = offsetOf('gpr');
 const ZERO = offsetOf('zero');
 const SEGMENT_BASE = offsetOf('segBase');
 
+/** The memory operand of an instruction, which has one at most, or undefined. */
 export function memoryOperand(instruction: Instruction): MemoryOperand | undefined {
   return instruction.operands.find((operand): operand is MemoryOperand => operand.kind === 'memory');
 }

@@ -1,3 +1,4 @@
+/** Modules as they are written. WebAssembly Core Specification 2.0, chapter 5. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Code, I32, I64, Memory, Op, signed, unsigned } from './code.ts';

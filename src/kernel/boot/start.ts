@@ -39,7 +39,7 @@ import {
 } from '../layout.ts';
 import type { Variant } from '../variants/variant.ts';
 
-/** Local APIC registers (SDM Vol. 3A, Table 11-1). */
+/** Local APIC registers (SDM Vol. 3A, Table 10-1). */
 export const apic = {
   id: 0x20,
   taskPriority: 0x80,
@@ -52,7 +52,7 @@ export const apic = {
   divide: 0x3e0,
 } as const;
 
-/** Interrupt commands (SDM Vol. 3A, Figure 11-12). */
+/** Interrupt commands (SDM Vol. 3A, Figure 10-12). */
 export const INIT_ALL_BUT_SELF = 0x000c_4500;
 export const STARTUP_ALL_BUT_SELF = 0x000c_4600;
 
@@ -184,7 +184,7 @@ export function emitStart(a: Assembler, variant: Variant, cpus: number): void {
 
   emitMask8259(a);
 
-  // INIT, two start-up IPIs, and a while for each processor to say that it is there (SDM Vol. 3A, Section 9.4.4).
+  // INIT, two start-up IPIs, and a while for each processor to say that it is there (SDM Vol. 3A, Section 8.4.4).
   if (cpus > 1) {
     a.label('start_others');
     a.mov(rsi, sym('trampoline_image'));

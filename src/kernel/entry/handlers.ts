@@ -43,7 +43,7 @@ import type { Variant } from '../variants/variant.ts';
 
 /** RFLAGS.TF. */
 const TF = 0x100;
-/** DR6 with no condition reported (SDM Vol. 3B, Section 18.2.3). */
+/** DR6 with no condition reported (SDM Vol. 3B, Section 17.2.3). */
 const DR6_CLEAR = 0xffff_0ff0;
 const IA32_MCG_STATUS = 0x17a;
 /** Gate-keeping bound on repeated deaths: more than any case table has. */
@@ -103,7 +103,7 @@ export function emitHandlers(a: Assembler, variant: Variant): void {
   a.mov(dword(rax, apic.endOfInterrupt), 0);
   a.jmp('handle_event');
 
-  // A spurious interrupt is not in service and gets no EOI (SDM Vol. 3A, Section 11.9).
+  // A spurious interrupt is not in service and gets no EOI (SDM Vol. 3A, Section 10.9).
   a.label('handle_spurious');
   a.ret();
 

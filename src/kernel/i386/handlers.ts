@@ -80,7 +80,7 @@ export function emitHandlers(a: Assembler, texts: Texts): void {
   a.mov(dword(eax, apic.endOfInterrupt), 0);
   a.jmp('handle_event');
 
-  // A spurious interrupt is not in service and gets no EOI (SDM Vol. 3A, Section 11.9).
+  // A spurious interrupt is not in service and gets no EOI (SDM Vol. 3A, Section 10.9).
   a.label('handle_spurious');
   a.ret();
 

@@ -1,3 +1,4 @@
+/** The MultiProcessor table. Intel MultiProcessor Specification 1.4, chapter 4. */
 import { describe, expect, it } from 'vitest';
 import { MP_FLOATING_POINTER, mpTable } from './mp-table.ts';
 

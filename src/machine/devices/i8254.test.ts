@@ -1,3 +1,4 @@
+/** The programmable interval timer. Intel 82C54 data sheet. */
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { NEVER } from './device.ts';

@@ -1,3 +1,4 @@
+/** The cascaded interrupt controllers. Intel 8259A data sheet. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { PortDevice } from './device.ts';
 import { I8259Pair } from './i8259.ts';

@@ -1,3 +1,4 @@
+/** The I/O APIC. Intel 82093AA data sheet. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { ApicMessage } from './apic-message.ts';
 import { IoApic } from './io-apic.ts';

@@ -1,3 +1,4 @@
+/** The local APIC, as xAPIC and as x2APIC. SDM vol. 3A chapter 10. */
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Fault } from '../../arch/fault.ts';

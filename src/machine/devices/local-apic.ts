@@ -23,7 +23,6 @@ import { NEVER, type Saved, type TimedDevice } from './device.ts';
 export const LOCAL_APIC_BASE = 0xfee0_0000;
 
 /** IA32_APIC_BASE bits (10.4.4). */
-export const APIC_BASE_BSP = 0x100n;
 export const APIC_BASE_EXTD = 0x400n;
 export const APIC_BASE_EN = 0x800n;
 

@@ -1,3 +1,4 @@
+/** The real-time clock and CMOS memory. Motorola MC146818A data sheet. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { NEVER } from './device.ts';
 import { DEFAULT_EPOCH, Rtc } from './rtc.ts';

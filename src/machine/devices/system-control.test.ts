@@ -1,3 +1,4 @@
+/** The ways to reset a PC. 82371SB (PIIX3) data sheet. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { DebugExit } from './debug-exit.ts';
 import { SystemControl } from './system-control.ts';

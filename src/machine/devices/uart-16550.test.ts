@@ -1,3 +1,4 @@
+/** The serial port. National Semiconductor PC16550D data sheet. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Uart16550 } from './uart-16550.ts';
 
