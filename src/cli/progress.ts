@@ -1,4 +1,5 @@
 /** Progress on standard error: a spinner where a person watches, a plain line now and then elsewhere. */
+import { mayColor } from './colors.ts';
 import type { Io } from './io.ts';
 
 export interface Progress {
@@ -14,7 +15,8 @@ export async function startProgress(io: Io, text: string): Promise<Progress> {
   // A terminal that does not tell its width cannot be drawn on.
   if (io.stderr.isTerminal && io.stderr.columns) {
     const { default: ora } = await import('ora');
-    const spinner = ora({ text, stream: process.stderr, discardStdin: false }).start();
+    const color = mayColor(io, io.stderr) ? 'cyan' : false;
+    const spinner = ora({ text, color, stream: process.stderr, discardStdin: false }).start();
     return {
       update(next) {
         spinner.text = next;
