@@ -73,7 +73,7 @@ export function checkVariant(name: VariantName, options: CheckOptions = {}): Che
   const image = buildImage(name, { cpus, seed: options.seed ?? 1 });
   const total = image.cases.length * cpus;
   const { text, stop } = bootToEnd(image.elf, cpus, (done) => options.onProgress?.(done, total));
-  const { report, malformed } = read(text, name);
+  const { report, malformed } = readReport(text, name);
   const { cases, missing } = judgeAll(report?.cases ?? [], image.cases, cpus);
   const completed = report?.end !== undefined;
   return {
@@ -130,7 +130,7 @@ function bootToEnd(
 }
 
 /** The report, up to the first line that is none, and what is wrong with that. No report without a header. */
-function read(text: string, name: string): { report: Report | undefined; malformed?: string } {
+export function readReport(text: string, name: string): { report: Report | undefined; malformed?: string } {
   try {
     const report = parseReport(text);
     if (report.variant !== name) throw new Error(`the image of ${name} calls itself ${report.variant}`);
@@ -138,7 +138,7 @@ function read(text: string, name: string): { report: Report | undefined; malform
   } catch (error) {
     if (!(error instanceof ReportError)) throw error;
     const before = text.slice(0, Math.max(0, text.indexOf(error.line)));
-    return { report: before === '' ? undefined : read(before, name).report, malformed: error.message };
+    return { report: before === '' ? undefined : readReport(before, name).report, malformed: error.message };
   }
 }
 

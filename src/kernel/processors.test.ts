@@ -2,7 +2,15 @@
 import { describe, expect, it } from 'vitest';
 import { Machine } from '../machine/machine.ts';
 import { buildImage, type CaseInfo, type KernelImage } from './image.ts';
-import { ESPFIX_ALIASES, ldtSelector, percpu, percpuPage, selector } from './layout.ts';
+import {
+  ESPFIX_ALIASES,
+  KERNEL_BASE,
+  ldtSelector,
+  PAGE_SIZE,
+  percpu,
+  percpuPage,
+  selector,
+} from './layout.ts';
 import { parseReport, verdictOf } from './report.ts';
 import type { VariantName } from './variants/index.ts';
 
@@ -60,6 +68,28 @@ describe('ministacks', () => {
       }
     },
   );
+});
+
+describe("the prototype's page tables, which each processor sets up at its first modify_ldt", () => {
+  // Slices in which, without the lock, two processors fill the same tables.
+  it.each([
+    [4, 37],
+    [8, 13],
+  ])('are built once by %i processors with slices of %i instructions', (cpus, quantum) => {
+    const image = buildImage('prototype', { cpus, only: () => false });
+    const machine = Machine.create({ cpus, quantum });
+    machine.boot(image.elf);
+    let text = '';
+    machine.serial.onOutput = (byte) => {
+      text += String.fromCharCode(byte);
+    };
+    expect(machine.run({ maxInstructions: LIMIT })).toMatchObject({ reason: 'exit', value: 0 });
+    const report = parseReport(text);
+    expect(report.pages).toEqual({ tables: 3, ministacks: 1 });
+    expect(report.aliases.map(({ mapped }) => mapped)).toEqual(Array(cpus).fill(ESPFIX_ALIASES));
+    const taken = read(machine, symbol(image, 'next_page'), 8) - (symbol(image, 'page_pool') - KERNEL_BASE);
+    expect(taken).toBe(4n * BigInt(PAGE_SIZE));
+  });
 });
 
 describe('returns at the same time', () => {
