@@ -74,7 +74,7 @@ describe('in a browser bundle', () => {
 
   it('the kernel is assembled, and its image boots', async () => {
     const entry = `
-      import { buildImage } from './kernel/image.ts';
+      import { buildImage } from './kernel/index.ts';
       import { Machine } from './index.ts';
       const machine = Machine.create({ memory: 64 });
       let text = '';

@@ -1,0 +1,18 @@
+/**
+ * The espfix kernel as a library: bootable images of every variant, and what they report.
+ *
+ * ```ts
+ * import { buildImage, parseReport } from 'espfix/kernel';
+ * ```
+ *
+ * Needs iced-x86, whose WebAssembly a browser bundle must be given (docs/browser.md).
+ */
+export { buildImage } from './image.ts';
+export { parseReport } from './report.ts';
+export {
+  type VariantInfo,
+  type VariantName,
+  type Verdict,
+  variantNames,
+  variants,
+} from './variants/index.ts';
