@@ -2,6 +2,8 @@
  * Differences that are not the machine's: what Linux, a hypervisor or this particular processor puts between
  * an instruction and its result. Each has a reason; a case to which one applies is counted, not compared.
  */
+
+import { AC } from '../isa/flags.ts';
 import { KIND_INCOMPARABLE, KIND_SYSCALL, KIND_TIMEOUT, type Result } from './batch.ts';
 import type { Disassembled } from './disassembly.ts';
 import type { Host } from './host-info.ts';
@@ -38,6 +40,7 @@ const HYPERVISOR = new Set([
 const HOST_VALUES = new Set(['Cpuid', 'Rdtsc', 'Rdtscp', 'Rdrand', 'Rdseed', 'Rdpid', 'Xgetbv']);
 const UMIP = new Set(['Sgdt', 'Sidt', 'Sldt', 'Smsw', 'Str']);
 
+const AC_VECTOR = 17;
 const VSYSCALL_PAGE = 0xffff_ffff_ff60_0000n;
 const inVsyscallPage = (address: bigint) => address >> 12n === VSYSCALL_PAGE >> 12n;
 /** Canonical with 57-bit linear addresses, but not with 48. */
@@ -59,8 +62,16 @@ export const environmentRules: readonly EnvironmentRule[] = [
   },
   {
     name: 'endless',
-    reason: 'the case did not end within the instruction budget, or the watchdog ended it',
-    applies: ({ native, machine }) => native.kind === KIND_TIMEOUT || machine.kind === KIND_TIMEOUT,
+    reason:
+      'the machine did not end the case within its budget of instructions, so the processor was not asked',
+    applies: ({ machine }) => machine.kind === KIND_TIMEOUT,
+  },
+  {
+    name: 'taken for a split lock',
+    reason:
+      'Linux takes #AC with RFLAGS.AC clear (IRET raises it, by AC in its frame) for a split lock, and retries for ever',
+    applies: ({ native, machine }) =>
+      native.kind === KIND_TIMEOUT && machine.trapno === AC_VECTOR && (machine.rflags & AC) === 0n,
   },
   {
     name: 'not implemented',

@@ -16,6 +16,8 @@ const HELP = `Runs random instructions on this processor and on the machine and 
   --findings N   stop after N differences (default 10)
   --list         what is compared, what is not and why
   --forms        count programs by instruction form in the summary
+  --unimplemented
+                 show the bytes of the instructions that stopped the machine
 
 Exit status: 0 nothing differs, 1 something differs, 2 this host cannot run the cases.`;
 
@@ -37,6 +39,7 @@ async function main(): Promise<number> {
       findings: { type: 'string' },
       list: { type: 'boolean' },
       forms: { type: 'boolean' },
+      unimplemented: { type: 'boolean' },
       help: { type: 'boolean' },
     },
   });
@@ -90,8 +93,9 @@ async function main(): Promise<number> {
     const seconds = (performance.now() - started) / 1000;
     for (const finding of summary.findings) console.log(`\n${describeFinding(await fuzzer.shrink(finding))}`);
     console.log(`\n${describeSummary(summary, seconds)}`);
-    for (const [bytes, count] of fuzzer.unimplemented)
-      console.log(`  stopped the machine ${count} times: ${bytes}`);
+    if (values.unimplemented)
+      for (const [bytes, count] of fuzzer.unimplemented)
+        console.log(`  stopped the machine ${count} times: ${bytes}`);
     if (values.forms) {
       const missing = allForms().filter((form) => !summary.forms.has(form.name));
       for (const [form, count] of [...summary.forms].sort((a, b) => a[1] - b[1]))
