@@ -60,8 +60,8 @@ describe('bad usage and bad input: one line that says what was expected, status 
     [['image', '--variant', 'nope', '-o', 'x'], /--variant nope: unknown, expected one of/],
     [['image', '--variant', 'none', '-o', join(folder, 'absent', 'x')], /x: no such file or directory/],
     [
-      ['image', '--variant', 'none', '-o', 'x', '--cpus', '33'],
-      /--cpus.*'33'.*expected a whole number from 1 to 32/,
+      ['image', '--variant', 'none', '-o', 'x', '--cpus', '65'],
+      /--cpus.*'65'.*expected a whole number from 1 to 64/,
     ],
     [
       ['image', '--variant', 'none', '-o', 'x', '--seed', '0x80000000'],

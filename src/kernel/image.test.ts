@@ -216,7 +216,7 @@ describe('a seed', () => {
 
   it('gives every stack its own bits 31:16, and none that a case uses', () => {
     for (const seed of [0, 1, 2, 3, 1000, 0x7fff_ffff]) {
-      const { stacks, cases } = buildImage('none', { cpus: 32, seed, only: (c) => c.path === 'int80' });
+      const { stacks, cases } = buildImage('none', { cpus: 64, seed, only: (c) => c.path === 'int80' });
       const tags = stacks.map(({ range }) => (range.start >> 16n) & 0xffffn);
       expect(new Set(tags).size).toBe(tags.length);
       for (const c of cases) expect(tags).not.toContain(BigInt(c.set >>> 16));
@@ -225,8 +225,8 @@ describe('a seed', () => {
 
   it('puts ministacks where bits 31:16 are free, each in 64 bytes of its own', () => {
     for (const name of ['prototype', 'linux'] as const) {
-      const { ministacks } = buildImage(name, { cpus: 32, seed: 5, only: () => false });
-      expect(new Set(ministacks).size).toBe(32);
+      const { ministacks } = buildImage(name, { cpus: 64, seed: 5, only: () => false });
+      expect(new Set(ministacks).size).toBe(64);
       for (const address of ministacks) {
         expect(address & 0xffff_003fn).toBe(0n);
         expect(address >> 39n).toBe(ESPFIX_BASE >> 39n);
@@ -236,7 +236,7 @@ describe('a seed', () => {
 });
 
 describe('options', () => {
-  it.each([{ cpus: 0 }, { cpus: 33 }, { cpus: 1.5 }, { seed: -1 }, { seed: 2 ** 31 }])(
+  it.each([{ cpus: 0 }, { cpus: 65 }, { cpus: 1.5 }, { seed: -1 }, { seed: 2 ** 31 }])(
     'refuses %j',
     (options) => {
       expect(() => buildImage('none', options)).toThrow(RangeError);

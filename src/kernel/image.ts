@@ -63,7 +63,7 @@ export interface CaseInfo {
 }
 
 export interface ImageOptions {
-  /** Most CPUs that the image will start, 1 to 32; the ones that answer at boot are used. Default 8. */
+  /** Most CPUs that the image will start, 1 to 64; the ones that answer at boot are used. Default 8. */
   readonly cpus?: number;
   /** Moves kernel stacks, and ministacks where the variant randomizes them; 0 to 2^31-1. Default 1. */
   readonly seed?: number;

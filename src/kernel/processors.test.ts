@@ -11,8 +11,9 @@ import {
   percpuPage,
   selector,
 } from './layout.ts';
+import { MAX_IMAGE_CPUS } from './limits.ts';
 import { parseReport, verdictOf } from './report.ts';
-import type { VariantName } from './variants/index.ts';
+import { type VariantName, variantInfo } from './variants/index.ts';
 
 const LIMIT = 100_000_000;
 
@@ -37,6 +38,7 @@ describe('ministacks', () => {
     ['linux', 3, 2],
     ['linux', 4, 12345],
     ['linux', 8, 0x7fff_ffff],
+    ['linux', MAX_IMAGE_CPUS, 3],
     ['prototype', 4, 5],
   ])(
     '%s with %i processors and seed %i: where the image says, each reached by all aliases',
@@ -68,6 +70,26 @@ describe('ministacks', () => {
       }
     },
   );
+});
+
+describe('as many processors as there can be', () => {
+  it.each<VariantName>(['none-pae', 'espfix32-pae'])('%s: all report', (name) => {
+    const cpus = MAX_IMAGE_CPUS;
+    const image = buildImage(name, { cpus, only: (c) => toStack16(c) && c.path === 'int80' });
+    const machine = Machine.create({ cpus });
+    machine.boot(image.elf);
+    let text = '';
+    machine.serial.onOutput = (byte) => {
+      text += String.fromCharCode(byte);
+    };
+    expect(machine.run({ maxInstructions: LIMIT })).toMatchObject({ reason: 'exit', value: 0 });
+    const report = parseReport(text);
+    expect(report.cpus).toBe(cpus);
+    expect(report.cases.map((c) => c.cpu)).toEqual(
+      Array.from({ length: cpus }, (_, cpu) => image.cases.map(() => cpu)).flat(),
+    );
+    expect(verdictOf(report)).toBe(variantInfo(name).verdict);
+  });
 });
 
 describe("the prototype's page tables, which each processor sets up at its first modify_ldt", () => {

@@ -1,6 +1,7 @@
 /** Where a build seed puts what a kernel would place at random. */
 
 import { alienStackPointers } from './cases.ts';
+import { MAX_IMAGE_CPUS } from './limits.ts';
 
 /** A well-mixed 32-bit value of a seed and a purpose (the finalizer of MurmurHash3, public domain). */
 export function mix(seed: number, purpose: number): number {
@@ -10,8 +11,10 @@ export function mix(seed: number, purpose: number): number {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
-/** Stacks that one seed tells apart: 32 CPUs of 8. */
-const TAGS = 256;
+/** Regions for the stacks of one CPU. */
+const STACKS = 8;
+/** Stacks that one seed tells apart. */
+const TAGS = MAX_IMAGE_CPUS * STACKS;
 
 /**
  * Bits 31:16 of the addresses of a kernel stack: different for every stack of every CPU, and different from
@@ -21,6 +24,6 @@ export function stackTag(seed: number, cpu: number, stack: number): number {
   for (let attempt = 0; ; attempt++) {
     const base = (mix(seed, attempt) % (0x1_0000 / TAGS)) * TAGS;
     if (alienStackPointers.some((value) => value >>> 16 >= base && value >>> 16 < base + TAGS)) continue;
-    return base + cpu * 8 + stack;
+    return base + cpu * STACKS + stack;
   }
 }

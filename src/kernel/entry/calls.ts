@@ -5,12 +5,10 @@
 
 import {
   type Assembler,
-  cl,
   dword,
   eax,
   ecx,
   edi,
-  edx,
   gs,
   mem,
   qword,
@@ -218,7 +216,7 @@ export function emitCalls(a: Assembler, variant: Variant, cpus: number): void {
   a.mov(rdi, rbx);
   a.jmp('oops');
 
-  emitTurns(a);
+  emitTurns(a, cpus);
 
   a.section('.rodata');
   a.align(8);
@@ -227,7 +225,7 @@ export function emitCalls(a: Assembler, variant: Variant, cpus: number): void {
 }
 
 /** wait_turn and finish: processors run their cases one after another, so that lines do not mix. */
-function emitTurns(a: Assembler): void {
+function emitTurns(a: Assembler, cpus: number): void {
   a.label('call.waitTurn');
   a.mov(rcx, mem(gs, percpu.id));
   a.lock().bts(qword('cpus_ready'), rcx);
@@ -260,17 +258,17 @@ function emitTurns(a: Assembler): void {
 
   a.label('call.finish');
   a.mov(rcx, mem(gs, percpu.id));
-  a.mov(rax, mem('cpus_online'));
+  a.label('.next');
   a.inc(ecx);
-  a.shr(rax, cl);
-  a.bsf(rdx, rax);
-  a.jz('.last');
-  a.add(rdx, rcx);
+  a.cmp(ecx, cpus);
+  a.jae('.last');
+  a.bt(qword('cpus_online'), rcx);
+  a.jnc('.next');
   a.cli();
-  a.mov(mem('turn'), rdx);
-  a.shl(edx, 24);
+  a.mov(mem('turn'), rcx);
+  a.shl(ecx, 24);
   a.mov(rax, LAPIC);
-  a.mov(mem(rax, apic.commandHigh), edx);
+  a.mov(mem(rax, apic.commandHigh), ecx);
   a.mov(dword(rax, apic.commandLow), 0x4000 | vector.wake);
   a.label('.idle');
   a.cli();

@@ -2,7 +2,6 @@
 
 import {
   type Assembler,
-  cl,
   dword,
   eax,
   ebx,
@@ -195,7 +194,7 @@ export function emitCalls(a: Assembler, cpus: number): void {
   a.mov(edi, ebx);
   a.jmp('oops');
 
-  emitTurns(a);
+  emitTurns(a, cpus);
 
   a.section('.rodata');
   a.align(4);
@@ -204,7 +203,7 @@ export function emitCalls(a: Assembler, cpus: number): void {
 }
 
 /** wait_turn and finish: processors run their cases one after another, so that lines do not mix. */
-function emitTurns(a: Assembler): void {
+function emitTurns(a: Assembler, cpus: number): void {
   a.label('call.waitTurn');
   a.mov(ecx, mem(fs, percpu.id));
   a.lock().bts(dword('cpus_ready'), ecx);
@@ -212,15 +211,17 @@ function emitTurns(a: Assembler): void {
   a.jnz('.sleep');
   // CPU 0 begins when all the others have set up their tasks.
   a.label('.gather');
-  a.mov(eax, mem('cpus_online'));
-  a.cmp(eax, mem('cpus_ready'));
-  a.je('.all');
-  a.pause();
-  a.jmp('.gather');
-  a.label('.all');
+  for (const half of [0, 4]) {
+    a.mov(eax, mem('cpus_online', half));
+    a.cmp(eax, mem('cpus_ready', half));
+    a.jne('.gather_on');
+  }
   a.call('report_header');
   a.xor(eax, eax);
   a.ret();
+  a.label('.gather_on');
+  a.pause();
+  a.jmp('.gather');
   a.label('.sleep');
   a.cli();
   a.mov(ecx, mem(fs, percpu.id));
@@ -237,18 +238,17 @@ function emitTurns(a: Assembler): void {
 
   a.label('call.finish');
   a.mov(ecx, mem(fs, percpu.id));
-  a.mov(eax, mem('cpus_online'));
-  // In two shifts, as a shift by 32 would be none.
-  a.shr(eax, cl);
-  a.shr(eax, 1);
-  a.bsf(edx, eax);
-  a.jz('.last');
-  a.lea(edx, mem(edx, ecx, 1));
+  a.label('.next');
+  a.inc(ecx);
+  a.cmp(ecx, cpus);
+  a.jae('.last');
+  a.bt(dword('cpus_online'), ecx);
+  a.jnc('.next');
   a.cli();
-  a.mov(mem('turn'), edx);
-  a.shl(edx, 24);
+  a.mov(mem('turn'), ecx);
+  a.shl(ecx, 24);
   a.mov(eax, LAPIC);
-  a.mov(mem(eax, apic.commandHigh), edx);
+  a.mov(mem(eax, apic.commandHigh), ecx);
   a.mov(dword(eax, apic.commandLow), 0x4000 | vector.wake);
   a.label('.idle');
   a.cli();
@@ -260,9 +260,9 @@ function emitTurns(a: Assembler): void {
   a.jmp('stop_machine');
 
   a.section('.data');
-  a.align(4);
+  a.align(8);
   a.label('cpus_ready');
-  a.dd(0);
+  a.dq(0);
   a.label('turn');
   a.dd(0);
   a.section('.text');

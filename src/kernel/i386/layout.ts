@@ -4,6 +4,7 @@
  */
 
 import { call } from '../layout.ts';
+import { MAX_IMAGE_CPUS } from '../limits.ts';
 import { mix } from '../seed.ts';
 
 /** The kernel's code and data: linear = physical + KERNEL_BASE. */
@@ -18,13 +19,14 @@ export const LAPIC = 0xfffe_0000n;
 /** Stacks of a CPU in the order of their 64 KiB regions. */
 export const stackNames = ['main', 'child', 'double-fault'] as const;
 
-/** 64 KiB regions for one seed's stacks: 32 CPUs of 8. */
-const REGIONS = 256;
+/** 64 KiB regions for the stacks of one CPU, and for those of one seed. */
+const STACKS = 8;
+const REGIONS = MAX_IMAGE_CPUS * STACKS;
 
 /** Linear address of the 64 KiB region of a kernel stack: different for every stack of every CPU. */
 export function stackRegion(seed: number, cpu: number, stack: number): bigint {
   const block = mix(seed, 0) % (0x2000 / REGIONS);
-  return STACKS_BASE + (BigInt(block * REGIONS + cpu * 8 + stack) << 16n);
+  return STACKS_BASE + (BigInt(block * REGIONS + cpu * STACKS + stack) << 16n);
 }
 
 /** Selectors beyond those of `../layout.ts`. */

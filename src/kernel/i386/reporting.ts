@@ -13,13 +13,15 @@ export function emitReporting(a: Assembler, variant: Variant32, seed: number, te
 
   a.label('report_header');
   texts.print(`espfix ${variant.name} cpus=`);
-  a.mov(eax, mem('cpus_online'));
   a.xor(edi, edi);
-  a.label('.count');
-  a.shr(eax, 1);
-  a.adc(edi, 0);
-  a.test(eax, eax);
-  a.jnz('.count');
+  for (const half of [0, 4]) {
+    a.mov(eax, mem('cpus_online', half));
+    a.label(`.count${half}`);
+    a.shr(eax, 1);
+    a.adc(edi, 0);
+    a.test(eax, eax);
+    a.jnz(`.count${half}`);
+  }
   a.call('put_decimal');
   // The segment-base trick costs a GDT entry, and no page.
   texts.print(` seed=${seed} protocol=1\npages tables=0 ministacks=0\n`);

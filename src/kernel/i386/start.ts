@@ -168,9 +168,9 @@ export function emitStart(a: Assembler, cpus: number): void {
   a.jmp('return_from_interrupt');
 
   a.section('.data');
-  a.align(4);
+  a.align(8);
   a.label('cpus_online');
-  a.dd(1);
+  a.dq(1);
   // Whether there is an IA32_MCG_STATUS to clear.
   a.label('machine_check_status');
   a.dd(0);

@@ -30,11 +30,13 @@ import {
 } from '../assembler.ts';
 import { emitMinistackAddresses, emitRegion, ministackAddress, region } from '../espfix/region.ts';
 import {
+  ESPFIX_ALIASES,
   ESPFIX_BASE,
   ESPFIX_STACK_SIZE,
   FRAME_SIZE,
   frame,
   PAGE_SIZE,
+  PGD_SLOT_SIZE,
   percpu,
   percpuPage,
   regs,
@@ -44,8 +46,8 @@ import { mix } from '../seed.ts';
 import type { Variant } from './variant.ts';
 
 const STACKS_PER_PAGE = PAGE_SIZE / ESPFIX_STACK_SIZE;
-/** Ministack pages that fit the PGD slot: 2^39 / 2^16 aliases / 4096. */
-const PAGES = 2048;
+/** Ministack pages that fit the PGD slot. */
+const PAGES = Number(PGD_SLOT_SIZE) / ESPFIX_ALIASES / PAGE_SIZE;
 
 /** Words of a ministack: RAX, then the IRETQ frame. */
 const ministack = { rax: 0, frame: 8 } as const;
