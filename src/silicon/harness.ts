@@ -27,6 +27,7 @@ import {
 } from './layout.ts';
 import {
   encodeUserDescriptor,
+  ITIMER_PROF,
   MAP_ANONYMOUS,
   MAP_FIXED,
   MAP_POPULATE,
@@ -61,7 +62,7 @@ const CODE_ALIAS = 0x1c59_7d30_0000n;
 
 /** The most cases in one batch. */
 export const MAX_CASES = 8192;
-/** Seconds after which a case that does not end is ended. */
+/** Seconds of processor time, the kernel's for it included, after which a case that does not end is ended. */
 const WATCHDOG_SECONDS = 1;
 
 /** What the harness tells before the first batch: FSGSBASE, LAR and LSL of 7b, prctl's result; 32 bits each. */
@@ -304,7 +305,7 @@ export function buildHarness(): Uint8Array {
   set(R.RAX, results);
   a.op(C.Mov_rm64_r64, dataAt(resultPointer), R.RAX);
   for (const offset of [0, 16]) a.op(C.Mov_rm64_imm32, dataAt(timer, offset), BigInt(WATCHDOG_SECONDS));
-  call(SYS.setitimer, 0n, timer, 0n);
+  call(SYS.setitimer, BigInt(ITIMER_PROF), timer, 0n);
 
   const nextCase = a.here('nextCase');
   const batchDone = a.label('batchDone');
@@ -408,7 +409,7 @@ export function buildHarness(): Uint8Array {
   a.place(basesRead);
   a.op(C.Xor_r32_rm32, R.EAX, R.EAX);
   a.op(C.Xor_r32_rm32, R.ECX, R.ECX);
-  a.op(C.Cmp_rm32_imm8, R.EDI, BigInt(SIGNAL.SIGALRM));
+  a.op(C.Cmp_rm32_imm8, R.EDI, BigInt(SIGNAL.SIGPROF));
   a.op(C.Sete_rm8, R.AL);
   a.op(C.Cmp_rm32_imm8, R.EDI, BigInt(SIGNAL.SIGSYS));
   a.op(C.Sete_rm8, R.CL);
@@ -497,7 +498,7 @@ export function buildHarness(): Uint8Array {
   // A signal while no case runs: the watchdog's is to be ignored, any other is a defect of this program.
   a.place(outside);
   const ignore = a.label('ignore');
-  a.op(C.Cmp_rm32_imm8, R.EDI, BigInt(SIGNAL.SIGALRM));
+  a.op(C.Cmp_rm32_imm8, R.EDI, BigInt(SIGNAL.SIGPROF));
   a.op(C.Je_rel32_64, ignore);
   call(SYS.exit_group, BigInt(EXIT_HARNESS_FAULT));
   a.place(ignore);

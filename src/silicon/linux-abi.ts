@@ -30,7 +30,7 @@ export const SIGNAL = {
   SIGBUS: 7,
   SIGFPE: 8,
   SIGSEGV: 11,
-  SIGALRM: 14,
+  SIGPROF: 27,
   SIGSYS: 31,
 } as const;
 
@@ -48,6 +48,9 @@ export const MAP_PRIVATE = 2;
 export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_POPULATE = 0x8000;
+
+/** Timer of processor time used by the process and by the kernel for it; SIGPROF. */
+export const ITIMER_PROF = 2;
 
 export const PR_SET_SYSCALL_USER_DISPATCH = 59;
 export const PR_SYS_DISPATCH_ON = 1;
