@@ -8,6 +8,7 @@ import { KIND_INCOMPARABLE, KIND_SYSCALL, KIND_TIMEOUT, type Result } from './ba
 import type { Disassembled } from './disassembly.ts';
 import type { Host } from './host-info.ts';
 import { CHANGEABLE_CODE } from './layout.ts';
+import { USER32_CS } from './linux-abi.ts';
 
 /** What is known of a case in which the two sides differ. */
 export interface Situation {
@@ -41,6 +42,7 @@ const HOST_VALUES = new Set(['Cpuid', 'Rdtsc', 'Rdtscp', 'Rdrand', 'Rdseed', 'Rd
 const UMIP = new Set(['Sgdt', 'Sidt', 'Sldt', 'Smsw', 'Str']);
 
 const AC_VECTOR = 17;
+const PF_VECTOR = 14;
 const VSYSCALL_PAGE = 0xffff_ffff_ff60_0000n;
 const inVsyscallPage = (address: bigint) => address >> 12n === VSYSCALL_PAGE >> 12n;
 /** Canonical with 57-bit linear addresses, but not with 48. */
@@ -72,6 +74,23 @@ export const environmentRules: readonly EnvironmentRule[] = [
       'Linux takes #AC with RFLAGS.AC clear (IRET raises it, by AC in its frame) for a split lock, and retries for ever',
     applies: ({ native, machine }) =>
       native.kind === KIND_TIMEOUT && machine.trapno === AC_VECTOR && (machine.rflags & AC) === 0n,
+  },
+  {
+    name: 'taken for an erratum',
+    reason:
+      'Linux takes a page fault of 32-bit code above 4 GiB (far CALL to 64-bit code pushes there) for a K8 erratum, and retries for ever',
+    applies: ({ native, machine }) =>
+      native.kind === KIND_TIMEOUT &&
+      machine.trapno === PF_VECTOR &&
+      machine.cr2 >> 32n !== 0n &&
+      (machine.cs === USER32_CS || (machine.cs & 4) !== 0),
+  },
+  {
+    name: 'bus lock',
+    reason:
+      'Linux reports a locked access across cache lines on its console, which can take longer than the watchdog waits',
+    applies: ({ native, executed }) =>
+      native.kind === KIND_TIMEOUT && executed.some(({ text }) => /\b(lock|xchg)\b/.test(text)),
   },
   {
     name: 'not implemented',

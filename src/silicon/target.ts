@@ -184,12 +184,15 @@ export class Target {
       this.#world.execution.interpreter.written(this.#changeable + from - first, offset + bytes - from);
   }
 
-  /** Code bytes at a linear address, up to 15 and to the end of their page. */
+  /** Code bytes at a linear address: 15, or as far as pages are mapped. */
   code(linear: bigint): Uint8Array {
-    const physical = this.#world.physical(linear);
-    return physical < 0
-      ? new Uint8Array(0)
-      : this.#world.ram(physical, Math.min(15, 0x1000 - (physical & 0xfff)));
+    const bytes: number[] = [];
+    for (let i = 0n; i < 15n; i++) {
+      const physical = this.#world.physical(linear + i);
+      if (physical < 0) break;
+      bytes.push(this.#world.ram(physical, 1)[0]);
+    }
+    return Uint8Array.from(bytes);
   }
 
   #runTraced(onStep: (step: Step) => void): void {
