@@ -1,6 +1,6 @@
 /**
- * NMIs and machine checks at every instruction boundary of a return to user mode: user space must not be able to
- * tell, with the merged design, on the ordinary way and through a refused frame.
+ * NMIs, machine checks and debug exceptions at every instruction boundary of a return to user mode: user space must
+ * not be able to tell, with the merged design, on the ordinary way and through a refused frame.
  */
 import { describe, expect, it } from 'vitest';
 import { Machine } from '../machine/machine.ts';
@@ -41,7 +41,33 @@ function prepare(only: (c: CaseInfo) => boolean) {
     machine.run({ maxInstructions: CASE_LIMIT });
     return text.slice(before.length);
   };
-  return { boundaries, outcome };
+  /** The same with an instruction breakpoint at each boundary of the kernel's return in turn. */
+  const withBreakpoints = () => {
+    const [cpu] = machine.cpus;
+    const [first, end] = ['return_to_user', 'return_to_user_end'].map(
+      (name) => image.symbols.get(name) ?? 0n,
+    );
+    const outcomes: { rip: bigint; delivered: number; text: string }[] = [];
+    for (let steps = 0; steps < boundaries; steps++) {
+      machine.restore(start);
+      text = before;
+      for (let i = 0; i < steps; i++) machine.step();
+      const { rip } = cpu;
+      if (cpu.cpl !== 0 || rip < first || rip >= end) continue;
+      let delivered = 0;
+      const off = machine.on('deliver', (_cpu, vector) => {
+        if (vector === 1) delivered++;
+        return false;
+      });
+      machine.setRegister('dr0', rip);
+      machine.setRegister('dr7', 0x401n);
+      machine.run({ maxInstructions: CASE_LIMIT / 10 });
+      off();
+      outcomes.push({ rip, delivered, text: text.slice(before.length) });
+    }
+    return outcomes;
+  };
+  return { boundaries, outcome, withBreakpoints };
 }
 
 const ways: [string, (c: CaseInfo) => boolean][] = [
@@ -56,7 +82,7 @@ const ways: [string, (c: CaseInfo) => boolean][] = [
 ];
 
 describe.each(ways)('%s', (_, only) => {
-  const { boundaries, outcome } = prepare(only);
+  const { boundaries, outcome, withBreakpoints } = prepare(only);
   const reference = outcome([]);
 
   it('is as it should be without events', () => {
@@ -72,6 +98,15 @@ describe.each(ways)('%s', (_, only) => {
     },
     180_000,
   );
+
+  it("hides a debug exception at every boundary of the kernel's return", () => {
+    const outcomes = withBreakpoints();
+    expect(outcomes.length).toBeGreaterThan(30);
+    for (const { rip, delivered, text } of outcomes) {
+      expect(delivered).toBeGreaterThan(0);
+      expect({ rip, text }).toEqual({ rip, text: reference });
+    }
+  }, 180_000);
 
   it('hides bursts of both', () => {
     // Each burst begins somewhere on the way; the next event comes while the last is being served.

@@ -41,8 +41,9 @@ import {
 } from '../layout.ts';
 import type { Variant } from '../variants/variant.ts';
 
-/** RFLAGS.TF. */
+/** RFLAGS.TF and RF. */
 const TF = 0x100;
+const RF = 0x1_0000;
 /** DR6 with no condition reported (SDM Vol. 3B, Section 17.2.3). */
 const DR6_CLEAR = 0xffff_0ff0;
 const IA32_MCG_STATUS = 0x17a;
@@ -119,7 +120,7 @@ export function emitHandlers(a: Assembler, variant: Variant): void {
   a.mov(eax, DR6_CLEAR);
   a.mov(dr6, rax);
   a.test(dword(rdi, regs.cs), 3);
-  a.jz('.stop');
+  a.jz('.kernel');
   a.mov(rax, mem(rdi, regs.rip));
   a.cmp(rax, mem(gs, percpu.stepUntil));
   a.jne('.on');
@@ -128,6 +129,10 @@ export function emitHandlers(a: Assembler, variant: Variant): void {
   a.label('.stop');
   a.and(dword(rdi, regs.rflags), ~TF);
   a.ret();
+  // An instruction breakpoint in the kernel is not to be met again at once (SDM Vol. 3B, Section 17.3.1.1).
+  a.label('.kernel');
+  a.or(dword(rdi, regs.rflags), RF);
+  a.jmp('.stop');
   a.label('.on');
   // An unfinished walk to the target is not the event that a poke may wait for.
   a.mov(qword(rdi, regs.vector), 0);
