@@ -89,6 +89,7 @@ describe('differences', () => {
         const machine = result(low, (v) => v.setUint8(at, v.getUint8(at) ^ flip));
         return !quick(native, machine) || fieldsOf(native, machine).length === 0;
       }),
+      { numRuns: 2000 },
     );
   });
 });

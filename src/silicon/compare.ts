@@ -39,6 +39,7 @@ export function quickEqual(native: Int32Array, machine: Int32Array, at: number, 
   const base = at * W.size;
   for (let i = base; i < base + 32; i++) if (native[i] !== machine[i]) return false;
   if ((native[base + W.rflags] ^ machine[base + W.rflags]) & ~RF) return false;
+  if (native[base + W.rflags + 1] !== machine[base + W.rflags + 1]) return false;
   if (native[base + W.rip] !== machine[base + W.rip]) return false;
   if (native[base + W.rip + 1] !== machine[base + W.rip + 1]) return false;
   for (let i = base + W.selectors; i < base + W.size; i++) if (native[i] !== machine[i]) return false;
