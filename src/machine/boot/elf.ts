@@ -4,11 +4,11 @@
  *
  * Nothing in a file is trusted: every offset and size is checked before it is used.
  */
+import { checkTable, expectField, parseElfHeader } from './elf-header.ts';
 import { hex, ImageError } from './image-error.ts';
 
 const ET_EXEC = 2;
 const EM_386 = 3;
-const EM_X86_64 = 62;
 const PT_LOAD = 1;
 const PT_NOTE = 4;
 /** e_phnum of a file with more program headers than fit there. */
@@ -39,50 +39,19 @@ export interface Elf {
   readonly notes: readonly Note[];
 }
 
-/** The file begins with the ELF magic. */
-export function isElf(image: Uint8Array): boolean {
-  return (
-    image.length >= 4 && image[0] === 0x7f && image[1] === 0x45 && image[2] === 0x4c && image[3] === 0x46
-  );
-}
-
 /** Reads an ELF executable. Throws ImageError. */
 export function parseElf(image: Uint8Array): Elf {
-  if (!isElf(image)) throw new ImageError('ELF magic: expected 7f 45 4c 46');
-  if (image.length < 16) throw new ImageError(`ELF header: ${image.length} bytes, expected at least 52`);
-  const elfClass = image[4];
-  if (elfClass !== 1 && elfClass !== 2)
-    throw new ImageError(`ELF class: ${elfClass}, expected 1 (32 bits) or 2 (64 bits)`);
-  const bits = elfClass === 1 ? 32 : 64;
-  const headerSize = bits === 32 ? 52 : 64;
-  if (image.length < headerSize)
-    throw new ImageError(`ELF header: ${image.length} bytes, expected at least ${headerSize}`);
-  expectField('ELF data encoding', image[5], 1, 'little-endian');
-  expectField('ELF identification version', image[6], 1, 'current');
-  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
-  const word = (at: number): bigint =>
-    bits === 32 ? BigInt(view.getUint32(at, true)) : view.getBigUint64(at, true);
-  expectField('ELF type', view.getUint16(16, true), ET_EXEC, 'executable');
-  expectField(
-    'ELF machine',
-    view.getUint16(18, true),
-    bits === 32 ? EM_386 : EM_X86_64,
-    bits === 32 ? '386' : 'x86-64',
-  );
-  expectField('ELF version', view.getUint32(20, true), 1, 'current');
-  const entry = word(24);
-  const table = word(bits === 32 ? 28 : 32);
-  const entrySize = view.getUint16(bits === 32 ? 42 : 54, true);
-  const count = view.getUint16(bits === 32 ? 44 : 56, true);
+  const header = parseElfHeader(image);
+  const { bits, entry, view, word } = header;
+  expectField('ELF type', header.type, ET_EXEC, 'executable');
+  if (bits === 32) expectField('ELF machine', header.machine, EM_386, '386');
+  const { offset: table, entrySize, count } = header.programHeaders;
   const expectedSize = bits === 32 ? 32 : 56;
   if (count === 0) throw new ImageError('ELF program header count: 0, expected at least 1');
   if (count === PN_XNUM)
     throw new ImageError(`ELF program header count: ${count}, expected below ${PN_XNUM}`);
   expectField('ELF program header size', entrySize, expectedSize, `that of ${bits} bits`);
-  if (table < BigInt(headerSize) || table + BigInt(count * expectedSize) > BigInt(image.length))
-    throw new ImageError(
-      `ELF program headers: at ${hex(table)}, expected ${count * expectedSize} bytes within the file of ${hex(image.length)}`,
-    );
+  checkTable('ELF program headers', header, table, count * expectedSize);
 
   const segments: Segment[] = [];
   const notes: Note[] = [];
@@ -177,8 +146,4 @@ function parseNotes(bytes: Uint8Array): Note[] {
 
 function alignUp(value: number, to: number): number {
   return Math.ceil(value / to) * to;
-}
-
-function expectField(field: string, value: number, expected: number, meaning: string): void {
-  if (value !== expected) throw new ImageError(`${field}: ${value}, expected ${expected} (${meaning})`);
 }

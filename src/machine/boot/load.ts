@@ -1,5 +1,6 @@
 /** Recognises an image by its content and plans its loading: Multiboot 1 first, then PVH. */
-import { isElf, parseElf } from './elf.ts';
+import { parseElf } from './elf.ts';
+import { isElf } from './elf-header.ts';
 import { ImageError } from './image-error.ts';
 import { findMultibootHeader, loadMultiboot } from './multiboot.ts';
 import type { BootOptions, Load } from './plan.ts';

@@ -5,7 +5,8 @@
  * ELF64 images are loaded by their program headers, as GRUB does. A requested video mode is ignored.
  */
 import { RAX, RBX } from '../../isa/state.ts';
-import { checkInside, isElf, parseElf, physicalEntry } from './elf.ts';
+import { checkInside, parseElf, physicalEntry } from './elf.ts';
+import { isElf } from './elf-header.ts';
 import { hex, ImageError } from './image-error.ts';
 import {
   type BootOptions,
