@@ -28,8 +28,12 @@ export interface CpuHooks {
    * with the event undelivered.
    */
   deliver?(cpu: Cpu, vector: number, errorCode: number | undefined, source: EventSource): boolean;
+  /** An interrupt or exception has been delivered; RSP and CS:RIP are the handler's. */
+  delivered?(cpu: Cpu, vector: number): void;
   /** SYSCALL, SYSENTER, SYSRET, SYSEXIT, IRET to CPL 3, and deliveries, after CPL changed. */
   privilegeChange?(cpu: Cpu, from: number, to: number): void;
+  /** IRET has completed; `pointer` is the RSP that it took its frame from, 64 bits. */
+  interruptReturn?(cpu: Cpu, pointer: bigint): void;
 }
 
 /** How an interrupt or exception arises (SDM vol. 3A 6.3, 6.4). */

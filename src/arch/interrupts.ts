@@ -82,6 +82,7 @@ export function deliver(cpu: Cpu, vector: number, source: EventSource, errorCode
   cpu.shadow = SHADOW_NONE;
   cpu.repeating = 0;
   announcePrivilege(cpu, from);
+  cpu.hooks.delivered?.(cpu, vector);
   return true;
 }
 

@@ -28,6 +28,7 @@ import {
   writeFlags,
   ZF,
 } from '../isa/flags.ts';
+import type { Instruction } from '../isa/instruction.ts';
 import { CS, DS, ES, FS, GS, RSP, SS, TR } from '../isa/state.ts';
 import {
   announcePrivilege,
@@ -66,6 +67,17 @@ function loadFlags(cpu: Cpu, image: bigint, mask: bigint): void {
 
 /** IRET in every mode. Raises #GP, #NP, #SS, #TS, #PF; NMIs are unblocked even then. */
 export const iret: SystemInstruction = (cpu, instruction) => {
+  const { interruptReturn } = cpu.hooks;
+  if (!interruptReturn) {
+    returnFromInterrupt(cpu, instruction);
+    return;
+  }
+  const pointer = cpu.gpr[RSP];
+  returnFromInterrupt(cpu, instruction);
+  interruptReturn(cpu, pointer);
+};
+
+function returnFromInterrupt(cpu: Cpu, instruction: Instruction): void {
   cpu.nmiBlocked = 0;
   if (instruction.operandSize === 64 && returnOrdinary(cpu)) return;
   const size = slotSize(instruction.operandSize);
@@ -73,7 +85,7 @@ export const iret: SystemInstruction = (cpu, instruction) => {
   else if (cpu.virtual8086) returnVirtual8086(cpu, size);
   else if ((cpu.flagsRest & NT) !== 0n) returnTask(cpu);
   else returnProtected(cpu, size);
-};
+}
 
 function returnReal(cpu: Cpu, size: SlotSize): void {
   const flags = peek(cpu, 2 * size, size);

@@ -18,6 +18,7 @@ import { SHUTDOWN } from '../isa/state.ts';
 import { Board } from './board.ts';
 import { type BootOptions, loadImage } from './boot/load.ts';
 import { mpTable } from './boot/mp-table.ts';
+import { FIXED } from './devices/apic-message.ts';
 import type { Plain } from './devices/device.ts';
 import { DEFAULT_EPOCH } from './devices/rtc.ts';
 import { MAX_CPUS, MAX_MEMORY_MIB } from './limits.ts';
@@ -78,8 +79,12 @@ export interface MachineEvents {
    * delivered when the machine runs on, of which the listener is told again.
    */
   deliver: (cpu: number, vector: number, errorCode: number | undefined, source: EventSource) => unknown;
+  /** An interrupt or exception has been delivered: RSP and CS:RIP are the handler's. */
+  delivered: (cpu: number, vector: number) => void;
   /** CPL changed. */
   'privilege-change': (cpu: number, from: number, to: number) => void;
+  /** IRET has completed; `pointer` is the RSP that its frame was taken from. */
+  'interrupt-return': (cpu: number, pointer: bigint) => void;
   'port-read': (cpu: number, port: number, size: 1 | 2 | 4, value: number) => void;
   'port-write': (cpu: number, port: number, size: 1 | 2 | 4, value: number) => void;
 }
@@ -116,7 +121,9 @@ export class Machine {
   readonly #powerOn: Snapshot;
   readonly #listeners: { [K in keyof MachineEvents]: Set<MachineEvents[K]> } = {
     deliver: new Set(),
+    delivered: new Set(),
     'privilege-change': new Set(),
+    'interrupt-return': new Set(),
     'port-read': new Set(),
     'port-write': new Set(),
   };
@@ -247,6 +254,16 @@ export class Machine {
     return this.#drive(undefined, () => this.#schedule.step(stepped, 1));
   }
 
+  /**
+   * Runs processor `cpu` by itself for up to `maxInstructions`: the other processors stand still, and no timer or device
+   * fires whatever its clock shows. What follows is this processor's doing alone. The reason is `deadlock` where it
+   * waits for something.
+   */
+  runAlone(cpu: number, maxInstructions: number): Stop {
+    const alone = this.#cpu(cpu);
+    return this.#drive(undefined, () => this.#schedule.alone(alone, maxInstructions));
+  }
+
   /** Ends the run in progress after the present instruction, with reason `hook`. For listeners. */
   stop(): void {
     this.#end({ reason: 'hook' });
@@ -262,6 +279,11 @@ export class Machine {
   writePhysical(address: number, bytes: Uint8Array): void {
     if (address < 0 || address + bytes.length > this.#bus.ramBytes) throw outside('physical', address);
     this.#bus.copyIn(address, bytes);
+  }
+
+  /** Numbers of the 4-KiB pages of physical RAM written since the latest snapshot or restore. */
+  changedPages(): number[] {
+    return [...this.#bus.dirty.list()];
   }
 
   /**
@@ -314,6 +336,17 @@ export class Machine {
   injectMachineCheck(cpu = 0): void {
     this.#cpu(cpu).machineCheckPending = 1;
     this.#attention(cpu);
+  }
+
+  /**
+   * Requests the edge-triggered fixed interrupt `vector` (16 to 255) of a processor's local APIC, as an IPI would.
+   * @returns whether the local APIC is enabled and takes it
+   */
+  injectInterrupt(vector: number, cpu = 0): boolean {
+    const apic = this.#board.localApics[this.#cpu(cpu).index];
+    if (!apic.accepting) return false;
+    apic.accept(FIXED, vector, false);
+    return true;
   }
 
   /** Asserts interrupt line `irq`: 0 to 15 are the ISA lines, 16 to 23 go to the I/O APIC only. */
@@ -472,7 +505,9 @@ export class Machine {
   #attachListeners(): void {
     const {
       deliver,
+      delivered,
       'privilege-change': privilege,
+      'interrupt-return': interruptReturn,
       'port-read': read,
       'port-write': write,
     } = this.#listeners;
@@ -488,9 +523,19 @@ export class Machine {
           return stop;
         };
       }
+      if (delivered.size > 0) {
+        cpu.hooks.delivered = (_cpu, vector) => {
+          for (const listener of delivered) listener(index, vector);
+        };
+      }
       if (privilege.size > 0) {
         cpu.hooks.privilegeChange = (_cpu, from, to) => {
           for (const listener of privilege) listener(index, from, to);
+        };
+      }
+      if (interruptReturn.size > 0) {
+        cpu.hooks.interruptReturn = (_cpu, pointer) => {
+          for (const listener of interruptReturn) listener(index, pointer);
         };
       }
     }

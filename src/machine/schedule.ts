@@ -170,6 +170,26 @@ export class Schedule implements Saved<ScheduleState> {
     return 'limit';
   }
 
+  /**
+   * Runs one processor by itself for up to `count` instructions: no other runs, and nothing that is due on a clock
+   * happens. `deadlock` where it cannot go on by itself.
+   */
+  alone(cpu: Cpu, count: number): ScheduleEnd {
+    const machine = this.#machine;
+    this.current = cpu.index;
+    let left = count;
+    while (left > 0) {
+      if (!this.runnable(cpu)) return 'deadlock';
+      const before = cpu.instructions;
+      const ended = machine.execute(cpu, Math.min(left, 0x7fff_ffff));
+      left -= Number(cpu.instructions - before);
+      if (ended === 'hook') return 'hook';
+      if (machine.interrupted()) return 'interrupted';
+      if (ended !== 'budget') return 'deadlock';
+    }
+    return 'limit';
+  }
+
   save(): ScheduleState {
     return {
       idle: this.#idle.slice(),
