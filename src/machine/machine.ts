@@ -349,6 +349,16 @@ export class Machine {
     return true;
   }
 
+  /** IRR and ISR of a processor's local APIC: 8 dwords each, to be read only. */
+  interruptRequests(cpu = 0): { readonly requested: Uint32Array; readonly inService: Uint32Array } {
+    return this.#board.localApics[this.#cpu(cpu).index].requests;
+  }
+
+  /** A register of a processor's local APIC at byte `offset` of its page, 32 bits. */
+  localApicRegister(offset: number, cpu = 0): number {
+    return this.#board.localApics[this.#cpu(cpu).index].read(offset, 4);
+  }
+
   /** Asserts interrupt line `irq`: 0 to 15 are the ISA lines, 16 to 23 go to the I/O APIC only. */
   raiseIrq(irq: number): void {
     this.#board.setIrq(irq, true);

@@ -232,6 +232,11 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
     return this.#registers[R_SVR] & 0xff;
   }
 
+  /** Requested and in-service interrupts, IRR and ISR: 8 dwords each, to be read only. */
+  get requests(): { readonly requested: Uint32Array; readonly inService: Uint32Array } {
+    return { requested: this.#irr, inService: this.#isr };
+  }
+
   get taskPriority(): number {
     return (this.#registers[R_TPR] >> 4) & 15;
   }
