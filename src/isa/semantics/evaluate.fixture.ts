@@ -15,6 +15,18 @@ import type {
 } from '../builder.ts';
 import * as flagBits from '../flags.ts';
 import type { CodeSize, Instruction, MemoryOperand, OperandWidth } from '../instruction.ts';
+import {
+  countOnes,
+  divide,
+  leadingZeros,
+  multiplyHighSigned,
+  rotateLeft,
+  rotateRight,
+  shiftLeft,
+  shiftRight,
+  shiftRightArithmetic,
+  trailingZeros,
+} from '../integers.ts';
 import type { IntegerMnemonic } from '../mnemonics.ts';
 import { DS, ES, FS, RAX, RSP, SS } from '../state.ts';
 import { semantics } from './index.ts';
@@ -96,12 +108,6 @@ function flag(condition: boolean): Known {
   return new Known(1, condition ? 1n : 0n);
 }
 
-function shiftCount(x: Value, count: Value): bigint {
-  const limit = x.width === 64 ? 64n : 32n;
-  if (bits(count) >= limit) throw new Error(`shift of width ${x.width} by ${bits(count)}`);
-  return bits(count);
-}
-
 class Evaluator implements Builder {
   readonly form: Form;
   private readonly instruction: Instruction;
@@ -155,7 +161,8 @@ class Evaluator implements Builder {
     return this.wrap(x, y, (p, q) => (p * q) >> BigInt(x.width));
   }
   mulHighSigned(x: Value, y: Value): Value {
-    return new Known(widthsMatch(x, y), (signed(x) * signed(y)) >> BigInt(x.width));
+    const width = widthsMatch(x, y);
+    return new Known(width, multiplyHighSigned(width, bits(x), bits(y)));
   }
   divideUnsigned(
     high: Value,
@@ -164,13 +171,8 @@ class Evaluator implements Builder {
   ): { quotient: Value; remainder: Value; fits: Value } {
     const width = widthsMatch(high, low);
     widthsMatch(low, divisor);
-    const dividend = (bits(high) << BigInt(width)) | bits(low);
-    const fits = bits(high) < bits(divisor);
-    return {
-      quotient: new Known(width, fits ? dividend / bits(divisor) : 0n),
-      remainder: new Known(width, fits ? dividend % bits(divisor) : 0n),
-      fits: flag(fits),
-    };
+    const { quotient, remainder, fits } = divide(width, bits(high), bits(low), bits(divisor));
+    return { quotient: new Known(width, quotient), remainder: new Known(width, remainder), fits: flag(fits) };
   }
   and(x: Value, y: Value): Value {
     return this.wrap(x, y, (p, q) => p & q);
@@ -188,35 +190,28 @@ class Evaluator implements Builder {
     return new Known(x.width, -bits(x));
   }
   shl(x: Value, count: Value): Value {
-    return new Known(x.width, bits(x) << shiftCount(x, count));
+    return new Known(x.width, shiftLeft(x.width, bits(x), bits(count)));
   }
   shr(x: Value, count: Value): Value {
-    return new Known(x.width, bits(x) >> shiftCount(x, count));
+    return new Known(x.width, shiftRight(x.width, bits(x), bits(count)));
   }
   sar(x: Value, count: Value): Value {
-    return new Known(x.width, signed(x) >> shiftCount(x, count));
+    return new Known(x.width, shiftRightArithmetic(x.width, bits(x), bits(count)));
   }
   rotl(x: Value, count: Value): Value {
-    const width = BigInt(x.width);
-    if (bits(count) >= width) throw new Error(`rotate of width ${width} by ${bits(count)}`);
-    return new Known(x.width, (bits(x) << bits(count)) | (bits(x) >> (width - bits(count))));
+    return new Known(x.width, rotateLeft(x.width, bits(x), bits(count)));
   }
   rotr(x: Value, count: Value): Value {
-    const width = BigInt(x.width);
-    if (bits(count) >= width) throw new Error(`rotate of width ${width} by ${bits(count)}`);
-    return new Known(x.width, (bits(x) >> bits(count)) | (bits(x) << (width - bits(count))));
-  }
-  private digits(x: Value): string {
-    return bits(x).toString(2).padStart(x.width, '0');
+    return new Known(x.width, rotateRight(x.width, bits(x), bits(count)));
   }
   countLeadingZeros(x: Value): Value {
-    return new Known(x.width, BigInt(`${this.digits(x)}1`.indexOf('1')));
+    return new Known(x.width, BigInt(leadingZeros(x.width, bits(x))));
   }
   countTrailingZeros(x: Value): Value {
-    return new Known(x.width, BigInt(x.width - 1 - `1${this.digits(x)}`.lastIndexOf('1') + 1));
+    return new Known(x.width, BigInt(trailingZeros(x.width, bits(x))));
   }
   countOnes(x: Value): Value {
-    return new Known(x.width, BigInt(this.digits(x).replaceAll('0', '').length));
+    return new Known(x.width, BigInt(countOnes(bits(x))));
   }
 
   eq(x: Value, y: Value): Value {
@@ -399,7 +394,7 @@ class Evaluator implements Builder {
     if (result) {
       effect.zf = flag(bits(result) === 0n);
       effect.sf = flag(signed(result) < 0n);
-      effect.pf = flag(this.digits(new Known(8, bits(result))).replaceAll('0', '').length % 2 === 0);
+      effect.pf = flag(countOnes(bits(result) & 0xffn) % 2 === 0);
     }
     if (carries) {
       const top = bits(carries) >> BigInt(carries.width - 2);
