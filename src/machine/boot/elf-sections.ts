@@ -100,5 +100,10 @@ export function stringAt(table: Uint8Array, offset: number): string {
   const limit = Math.min(table.length, offset + MAX_STRING);
   let end = offset;
   while (end < limit && table[end] !== 0) end++;
-  return new TextDecoder().decode(table.subarray(offset, end));
+  return printable(table.subarray(offset, end));
+}
+
+/** UTF-8 as text for people: a control character of an odd file is shown as a question mark. */
+export function printable(bytes: Uint8Array): string {
+  return new TextDecoder().decode(bytes).replace(/\p{Cc}/gu, '?');
 }
