@@ -24,9 +24,8 @@ export function makeScanner(memory: WebAssembly.Memory): FirstDifference {
   code.branch(0);
   code.op(Op.end).op(Op.end).get(from);
   writer.export('scan', writer.define(writer.type([I32, I32, I32, I32], [I32]), code));
-  const table = new WebAssembly.Table({ element: 'anyfunc', initial: 0 });
   const instance = new WebAssembly.Instance(new WebAssembly.Module(writer.finish()), {
-    e: { m: memory, t: table },
+    e: { m: memory },
   });
   return instance.exports.scan as FirstDifference;
 }

@@ -7,13 +7,16 @@ import {
   AGAIN,
   BUDGET,
   EXIT,
+  HOT,
   JUMP,
   MISS,
   OP_AFTER,
   OP_HANDLER,
+  OP_HEAT,
   OP_NEXT,
   OP_START,
   SHORT,
+  STATUS_BITS,
   STOP,
 } from './op.ts';
 
@@ -36,6 +39,7 @@ export function jumpSlot(linear: bigint): number {
  */
 export function dispatchModule(): Uint8Array<ArrayBuffer> {
   const module = new ModuleWriter();
+  module.importTable();
   const type = module.type([I32, I32], [I32]);
   const code = new Code(2);
   const cpu = 0;
@@ -101,6 +105,12 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
   code.get(entry).memory(Memory.i32Load, JUMP_OP).set(op);
   code.op(Op.end);
 
+  // Runs that are entered often become functions of their own.
+  code.get(op).get(op).memory(Memory.i32Load, OP_HEAT).i32(1).op(Op.i32Sub).tee(left);
+  code.memory(Memory.i32Store, OP_HEAT).get(left).op(Op.i32Eqz).if();
+  code.get(cpu).get(op).memory(Memory.i32Store, offsetOf('slowOp')).i32(HOT).op(Op.return);
+  code.op(Op.end);
+
   // Take the run's instructions from the budget.
   code.get(cpu).memory(Memory.i32Load, remaining);
   code.get(op).memory(Memory.i32Load, OP_AFTER).op(Op.i32Sub).i32(1).op(Op.i32Sub).set(left);
@@ -117,6 +127,13 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
   code.get(status).op(Op.i32Eqz).if();
   code.get(op).i32(OP_SIZE).op(Op.i32Add).set(op).branch(1);
   code.op(Op.end);
+  // The function of a run leaves at any of its ops.
+  code.get(status).i32(STATUS_BITS).op(Op.i32ShrU).get(op).op(Op.i32Add).set(op);
+  code
+    .get(status)
+    .i32((1 << STATUS_BITS) - 1)
+    .op(Op.i32And)
+    .set(status);
   whenStatus(JUMP);
   giveBack(0).i32(0).set(op).branch(2);
   code.op(Op.end);

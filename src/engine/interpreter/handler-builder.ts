@@ -15,7 +15,7 @@ import type {
   Width,
 } from '../../isa/builder.ts';
 import type { OperandWidth } from '../../isa/instruction.ts';
-import { CS, DS, ES, type FieldName, offsetOf, RAX, type SegmentNumber, SS } from '../../isa/state.ts';
+import { CS, DS, ES, offsetOf, RAX, type SegmentNumber, SS } from '../../isa/state.ts';
 import { FAST_TLB_ENTRIES } from '../layout.ts';
 import { type Code, I32, I64, Memory, Op, type ValueType } from '../wasm/code.ts';
 import type { HandlerForm } from './handler-form.ts';
@@ -37,8 +37,8 @@ import {
 } from './op.ts';
 
 /** Parameters of a handler. */
-const CPU = 0;
-const OP = 1;
+export const CPU = 0;
+export const OP = 1;
 
 /** Bits of the `access` argument of the slow paths: size in bytes, write intent, stack segment. */
 export const ACCESS_SIZE = 0x0f;
@@ -65,6 +65,9 @@ const GP = 13;
 const STACK_FAULT = 12;
 const PAGE_MASK = -0x1000n;
 
+/** The lazy fields that hold the status flags (isa/state.ts). */
+export type FlagsField = 'flagsZero' | 'flagsSign' | 'flagsCarry';
+
 interface WasmValue extends Value {
   readonly local: number;
 }
@@ -86,10 +89,10 @@ interface Translated {
 
 export class HandlerBuilder implements Builder {
   readonly form: HandlerForm;
-  private readonly code: Code;
+  protected readonly code: Code;
   private readonly translated = new Map<number, Translated>();
   /** NEXT, or STOP once a slow path has asked for it; made by the first access to memory. */
-  private status: number | undefined;
+  protected status: number | undefined;
 
   constructor(form: HandlerForm, code: Code) {
     this.form = form;
@@ -107,29 +110,29 @@ export class HandlerBuilder implements Builder {
   }
 
   /** To be emitted before a call of a slow path: tells which instruction is in progress. */
-  private enterSlowPath(): void {
+  protected enterSlowPath(): void {
     this.code.get(CPU).get(OP).memory(Memory.i32Store, offsetOf('slowOp'));
   }
 
   /** To be emitted after it: the slow path may have asked to stop. */
-  private leaveSlowPath(): void {
+  protected leaveSlowPath(): void {
     this.status ??= this.code.local(I32);
     this.code.get(CPU).memory(Memory.i32Load, offsetOf('stop')).set(this.status);
   }
 
   /** Takes the value on top of the stack. */
-  private take(width: Width): WasmValue {
+  protected take(width: Width): WasmValue {
     const value = this.fresh(width);
     this.code.set(value.local);
     return value;
   }
 
-  private push(value: Value): Code {
+  protected push(value: Value): Code {
     return this.code.get(localOf(value));
   }
 
   /** Clears the bits of the i32 on the stack above an 8- or 16-bit width. */
-  private wrap(width: Width): void {
+  protected wrap(width: Width): void {
     if (width === 8) this.code.i32(0xff).op(Op.i32And);
     else if (width === 16) this.code.i32(0xffff).op(Op.i32And);
     else if (width === 1) this.code.i32(1).op(Op.i32And);
@@ -153,7 +156,7 @@ export class HandlerBuilder implements Builder {
   }
 
   /** The value zero-extended to an i64, on the stack. */
-  private push64(x: Value): Code {
+  protected push64(x: Value): Code {
     this.push(x);
     if (x.width !== 64) this.code.op(Op.i64ExtendI32U);
     return this.code;
@@ -406,13 +409,9 @@ export class HandlerBuilder implements Builder {
     return this.take(width);
   }
 
-  private loadState(field: FieldName, width: Width, index = 0): Value {
-    this.code.get(CPU).memory(loadOpcode(width), offsetOf(field, index));
-    return this.take(width);
-  }
-
   getRegister(index: number, width: OperandWidth): Value {
-    return this.loadState('gpr', width, index);
+    this.code.get(CPU).memory(loadOpcode(width), offsetOf('gpr', index));
+    return this.take(width);
   }
   setRegister(index: number, value: Value): void {
     this.code.get(CPU);
@@ -425,6 +424,18 @@ export class HandlerBuilder implements Builder {
   setAh(value: Value): void {
     this.code.get(CPU);
     this.push(value).memory(Memory.i32Store8, offsetOf('gpr', RAX) + 1);
+  }
+
+  /** Reads the register of operand `n`. */
+  protected readRegisterOperand(n: number, width: OperandWidth): Value {
+    this.pushRegisterAddress(n).memory(loadOpcode(width), 0);
+    return this.take(width);
+  }
+
+  /** Writes the register of operand `n`. */
+  protected writeRegisterOperand(n: number, value: Value): void {
+    this.pushRegisterAddress(n);
+    this.storeRegister(value, 0);
   }
 
   /** Stores a register value at the address on the stack: 32 bits are zero-extended to 64. */
@@ -453,20 +464,22 @@ export class HandlerBuilder implements Builder {
     const width = this.operandWidth(n);
     switch (kind) {
       case 'register':
-        this.pushRegisterAddress(n).memory(loadOpcode(width), 0);
-        return this.take(width);
-      case 'immediate': {
-        const second = this.form.operands.findIndex((operand) => operand.kind === 'immediate') !== n;
-        this.code.get(OP);
-        if (second) this.code.memory(Memory.i32Load, OP_IMMEDIATE_2);
-        else this.code.memory(loadOpcode(width), OP_IMMEDIATE);
-        return this.take(width);
-      }
+        return this.readRegisterOperand(n, width);
+      case 'immediate':
+        return this.readImmediate(n, width);
       case 'memory':
         return this.load('operand', this.effectiveAddress(n), width);
       case 'relative':
         throw new Error(`${this.form.mnemonic}: a relative operand is read by relative()`);
     }
+  }
+
+  protected readImmediate(n: number, width: OperandWidth): Value {
+    const second = this.form.operands.findIndex((operand) => operand.kind === 'immediate') !== n;
+    this.code.get(OP);
+    if (second) this.code.memory(Memory.i32Load, OP_IMMEDIATE_2);
+    else this.code.memory(loadOpcode(width), OP_IMMEDIATE);
+    return this.take(width);
   }
 
   readForWrite(n: number): Value {
@@ -480,8 +493,7 @@ export class HandlerBuilder implements Builder {
 
   write(n: number, value: Value): void {
     if (this.form.operands[n].kind === 'register') {
-      this.pushRegisterAddress(n);
-      this.storeRegister(value, 0);
+      this.writeRegisterOperand(n, value);
       return;
     }
     const translated = this.translated.get(n);
@@ -489,42 +501,58 @@ export class HandlerBuilder implements Builder {
     else this.store('operand', this.effectiveAddress(n), value);
   }
 
-  effectiveAddress(_n: number): Value {
+  effectiveAddress(n: number): Value {
     const { addressSize, addressForm, codeSize } = this.form;
     const { code } = this;
     const wide = addressSize === 64;
-    const register = (field: number) =>
-      code
-        .get(CPU)
-        .get(OP)
-        .memory(Memory.i32Load, field)
-        .op(Op.i32Add)
-        .memory(wide ? Memory.i64Load : Memory.i32Load, 0);
     const add = wide ? Op.i64Add : Op.i32Add;
     if (addressForm === 'rip') {
       this.push(this.nextRip());
       if (!wide) code.op(Op.i32WrapI64);
-    } else register(OP_BASE);
+    } else this.pushBase(n);
     if (addressForm === 'indexed') {
-      register(OP_INDEX).get(OP);
-      if (wide) code.memory(Memory.i64Load32U, OP_SCALE).op(Op.i64Shl).op(add);
-      else code.memory(Memory.i32Load, OP_SCALE).op(Op.i32Shl).op(add);
+      this.pushIndex(n);
+      code.op(add);
     }
-    code
-      .get(OP)
-      .memory(wide ? Memory.i64Load : Memory.i32Load, OP_DISPLACEMENT)
-      .op(add);
+    this.pushDisplacement(n);
+    code.op(add);
     if (addressSize === 16) this.wrap(16);
     if (codeSize === 64 && addressSize === 16)
       throw new Error('16-bit addresses do not exist in 64-bit code');
     return this.take(addressSize);
   }
 
+  private pushAddressRegister(field: number): Code {
+    return this.code
+      .get(CPU)
+      .get(OP)
+      .memory(Memory.i32Load, field)
+      .op(Op.i32Add)
+      .memory(this.form.addressSize === 64 ? Memory.i64Load : Memory.i32Load, 0);
+  }
+
+  /** The base register of memory operand `n` on the stack, in the type of the address size; 0 without one. */
+  protected pushBase(_n: number): void {
+    this.pushAddressRegister(OP_BASE);
+  }
+
+  /** Its index register, scaled. */
+  protected pushIndex(_n: number): void {
+    this.pushAddressRegister(OP_INDEX).get(OP);
+    if (this.form.addressSize === 64) this.code.memory(Memory.i64Load8U, OP_SCALE).op(Op.i64Shl);
+    else this.code.memory(Memory.i32Load8U, OP_SCALE).op(Op.i32Shl);
+  }
+
+  protected pushDisplacement(_n: number): void {
+    const opcode = this.form.addressSize === 64 ? Memory.i64Load : Memory.i32Load;
+    this.code.get(OP).memory(opcode, OP_DISPLACEMENT);
+  }
+
   linear(n: number): Value {
     const { code, form } = this;
     this.push64(this.effectiveAddress(n));
     if (form.codeSize !== 64 || form.segmented) {
-      code.get(CPU).get(OP).memory(Memory.i32Load, OP_SEGMENT_BASE).op(Op.i32Add).memory(Memory.i64Load, 0);
+      this.pushSegmentBase(undefined);
       code.op(Op.i64Add);
     }
     return this.take(64);
@@ -535,7 +563,7 @@ export class HandlerBuilder implements Builder {
     return this.take(64);
   }
 
-  private returnStatus(status: number): void {
+  protected returnStatus(status: number): void {
     this.code.i32(status).op(Op.return);
   }
 
@@ -546,7 +574,7 @@ export class HandlerBuilder implements Builder {
     if (form.codeSize === 64) {
       this.push64(offset);
       if (segment === 'operand' && form.segmented) {
-        code.get(CPU).get(OP).memory(Memory.i32Load, OP_SEGMENT_BASE).op(Op.i32Add).memory(Memory.i64Load, 0);
+        this.pushSegmentBase(undefined);
         code.op(Op.i64Add);
       }
       code.set(linear);
@@ -558,7 +586,10 @@ export class HandlerBuilder implements Builder {
     const high = offsetOf(write ? 'segWriteHigh' : 'segReadHigh', fixed ?? 0);
     const element = code.local(I32);
     code.get(CPU);
-    if (fixed === undefined) code.get(OP).memory(Memory.i32Load, OP_SEGMENT).op(Op.i32Add);
+    if (fixed === undefined) {
+      this.pushSegment();
+      code.op(Op.i32Add);
+    }
     code.set(element);
     // Outside the segment: offset < low, or offset + bytes - 1 > high.
     this.push64(offset).get(element).memory(Memory.i64Load32U, low).op(Op.i64LtU);
@@ -573,11 +604,8 @@ export class HandlerBuilder implements Builder {
     code.op(Op.i64Eqz).op(Op.i32And);
     if (form.mnemonic === 'clflush') {
       // Flushes may go through an execute-only segment, which only CS can hold (SDM vol. 2A "CLFLUSH").
-      code
-        .get(OP)
-        .memory(Memory.i32Load, OP_SEGMENT)
-        .i32(CS * 4)
-        .op(Op.i32Eq);
+      this.pushSegment();
+      code.i32(CS * 4).op(Op.i32Eq);
       this.push64(offset).get(CPU).memory(Memory.i64Load32U, offsetOf('segLimit', CS)).op(Op.i64LeU);
       code.op(Op.i32And).op(Op.i32Or);
     }
@@ -585,9 +613,8 @@ export class HandlerBuilder implements Builder {
     if (fixed !== undefined) {
       this.fault(fixed === SS ? STACK_FAULT : GP, 0);
     } else {
+      this.pushSegment();
       code
-        .get(OP)
-        .memory(Memory.i32Load, OP_SEGMENT)
         .i32(SS * 4)
         .op(Op.i32Eq)
         .if();
@@ -603,20 +630,29 @@ export class HandlerBuilder implements Builder {
   }
 
   /** The base of a fixed segment, or of the instruction's, on the stack. */
-  private pushSegmentBase(fixed: SegmentNumber | undefined): void {
+  protected pushSegmentBase(fixed: SegmentNumber | undefined): void {
     const { code } = this;
     if (fixed !== undefined) code.get(CPU).memory(Memory.i64Load, offsetOf('segBase', fixed));
     else
-      code.get(CPU).get(OP).memory(Memory.i32Load, OP_SEGMENT_BASE).op(Op.i32Add).memory(Memory.i64Load, 0);
+      code
+        .get(CPU)
+        .get(OP)
+        .memory(Memory.i32Load16U, OP_SEGMENT_BASE)
+        .op(Op.i32Add)
+        .memory(Memory.i64Load, 0);
+  }
+
+  /** Four times the number of the instruction's effective segment, on the stack. */
+  protected pushSegment(): void {
+    this.code.get(OP).memory(Memory.i32Load8U, OP_SEGMENT);
   }
 
   /** The `access` argument of the slow paths, on the stack. */
   private pushAccess(segment: SegmentReference, access: number): Code {
     const { code } = this;
     if (segment !== 'operand') return code.i32(access | (segment === 'ss' ? ACCESS_STACK : 0));
+    this.pushSegment();
     return code
-      .get(OP)
-      .memory(Memory.i32Load, OP_SEGMENT)
       .i32(SS * 4)
       .op(Op.i32Eq)
       .i32(5)
@@ -629,7 +665,7 @@ export class HandlerBuilder implements Builder {
   private lookUp(linear: number, bytes: number, write: boolean): number {
     const { code } = this;
     const entry = code.local(I32);
-    code.get(CPU).memory(Memory.i32Load, offsetOf(write ? 'tlbWrite' : 'tlbRead'));
+    this.pushFastTlb(write);
     code.get(linear).op(Op.i32WrapI64).i32(8).op(Op.i32ShrU);
     code
       .i32((FAST_TLB_ENTRIES - 1) * 16)
@@ -641,6 +677,11 @@ export class HandlerBuilder implements Builder {
     if (bytes > 1) code.i64(BigInt(bytes - 1)).op(Op.i64Add);
     code.i64(PAGE_MASK).op(Op.i64And).op(Op.i64Eq);
     return entry;
+  }
+
+  /** Address of the fast TLB for reads or writes, on the stack. */
+  protected pushFastTlb(write: boolean): void {
+    this.code.get(CPU).memory(Memory.i32Load, offsetOf(write ? 'tlbWrite' : 'tlbRead'));
   }
 
   /** Host address of an access: by the fast TLB, else by the slow path; a local. Returns FAULT from the handler. */
@@ -735,33 +776,39 @@ export class HandlerBuilder implements Builder {
     code.op(Op.end).op(Op.end);
   }
 
-  private pushFlagsCarry(): Code {
-    return this.code.get(CPU).memory(Memory.i64Load, offsetOf('flagsCarry'));
+  /** One of the lazy fields that hold the status flags, on the stack. */
+  protected pushFlags(field: FlagsField): Code {
+    return this.code.get(CPU).memory(Memory.i64Load, offsetOf(field));
+  }
+
+  protected storeFlags(field: FlagsField, local: number): void {
+    this.code.get(CPU).get(local).memory(Memory.i64Store, offsetOf(field));
   }
 
   getFlag(flag: StatusFlag | 'df'): Value {
     const { code } = this;
     switch (flag) {
       case 'cf':
-        this.pushFlagsCarry().i64(63n).op(Op.i64ShrU).op(Op.i32WrapI64);
+        this.pushFlags('flagsCarry').i64(63n).op(Op.i64ShrU).op(Op.i32WrapI64);
         break;
       case 'of': {
-        const carry = this.loadState('flagsCarry', 64);
+        this.pushFlags('flagsCarry');
+        const carry = this.take(64);
         this.push(carry);
         this.push(carry).i64(1n).op(Op.i64Shl).op(Op.i64Xor).i64(63n).op(Op.i64ShrU).op(Op.i32WrapI64);
         break;
       }
       case 'af':
-        this.pushFlagsCarry().op(Op.i32WrapI64).i32(3).op(Op.i32ShrU).i32(1).op(Op.i32And);
+        this.pushFlags('flagsCarry').op(Op.i32WrapI64).i32(3).op(Op.i32ShrU).i32(1).op(Op.i32And);
         break;
       case 'zf':
-        code.get(CPU).memory(Memory.i64Load, offsetOf('flagsZero')).op(Op.i64Eqz);
+        this.pushFlags('flagsZero').op(Op.i64Eqz);
         break;
       case 'sf':
-        code.get(CPU).memory(Memory.i64Load, offsetOf('flagsSign')).i64(63n).op(Op.i64ShrU).op(Op.i32WrapI64);
+        this.pushFlags('flagsSign').i64(63n).op(Op.i64ShrU).op(Op.i32WrapI64);
         break;
       case 'pf':
-        code.get(CPU).memory(Memory.i32Load8U, offsetOf('flagsSign')).op(Op.i32Popcnt);
+        this.pushFlags('flagsSign').op(Op.i32WrapI64).i32(0xff).op(Op.i32And).op(Op.i32Popcnt);
         code.i32(1).op(Op.i32And).i32(1).op(Op.i32Xor);
         break;
       case 'df':
@@ -821,7 +868,7 @@ export class HandlerBuilder implements Builder {
       }
     }
     if (single !== undefined) {
-      if (!carries) this.pushFlagsCarry().set(carry);
+      if (!carries) this.pushFlags('flagsCarry').set(carry);
       const bit = (given: Value | undefined, name: 'cf' | 'of' | 'af') => {
         if (given) return given;
         code.get(carry);
@@ -842,9 +889,9 @@ export class HandlerBuilder implements Builder {
       this.push(of).op(Op.i32Xor).op(Op.i64ExtendI32U).i64(62n).op(Op.i64Shl).op(Op.i64Or);
       this.push64(af).i64(3n).op(Op.i64Shl).op(Op.i64Or).set(carry);
     }
-    if (setsZero) code.get(CPU).get(zero).memory(Memory.i64Store, offsetOf('flagsZero'));
-    if (setsSign) code.get(CPU).get(sign).memory(Memory.i64Store, offsetOf('flagsSign'));
-    if (setsCarry) code.get(CPU).get(carry).memory(Memory.i64Store, offsetOf('flagsCarry'));
+    if (setsZero) this.storeFlags('flagsZero', zero);
+    if (setsSign) this.storeFlags('flagsSign', sign);
+    if (setsCarry) this.storeFlags('flagsCarry', carry);
   }
 
   setDirectionFlag(value: Value): void {

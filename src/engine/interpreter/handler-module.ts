@@ -3,7 +3,10 @@ import { I32, I64 } from '../wasm/code.ts';
 import { ModuleWriter } from '../wasm/module.ts';
 import { IMPORTS } from './handler-builder.ts';
 
-/** A module with the imports that `HandlerBuilder` calls, and the type of a handler: (cpu, op) -> status. */
+/**
+ * A module with the imports that `HandlerBuilder` calls, and the type of a handler: (cpu, op) -> status. Handlers are
+ * exported and put into the function table by who instantiates the module: without the table its instances are cheap.
+ */
 export function handlerModule(): { writer: ModuleWriter; handler: number } {
   const writer = new ModuleWriter();
   const handler = writer.type([I32, I32], [I32]);

@@ -2,111 +2,117 @@
  * Handlers on demand: one WebAssembly function a form, compiled when code of that form is first decoded.
  *
  * Compiled modules are kept for the life of the process and shared by every machine in it; each machine
- * instantiates those that it needs into its own function table.
+ * instantiates those that it needs and puts their functions into its own function table.
  */
-import { type IntegerMnemonic, integerMnemonics, systemMnemonics } from '../../isa/mnemonics.ts';
-import { semantics } from '../../isa/semantics/index.ts';
 import { Code } from '../wasm/code.ts';
+import { emitMeaning } from './emit-meaning.ts';
 import { HandlerBuilder } from './handler-builder.ts';
 import type { HandlerForm } from './handler-form.ts';
 import { handlerModule } from './handler-module.ts';
 
-/** Function tables start at this size and grow by as much. */
-const TABLE_STEP = 4096;
+/** Function tables start at this size and double. */
+const TABLE_SIZE = 1024;
 
-/** A compiled module of one or more handlers. */
+/** A compiled module of one or more handlers, exported by these keys. */
 interface Compiled {
   readonly module: WebAssembly.Module;
+  readonly keys: readonly string[];
 }
 
-interface Known {
-  readonly index: number;
-  /** Absent until the handler's batch is compiled. */
-  compiled: Compiled | undefined;
-}
-
-const known = new Map<string, Known>();
-let nextIndex = 1;
-
-const isInteger: ReadonlySet<string> = new Set(integerMnemonics);
-const isSystem: ReadonlySet<string> = new Set(systemMnemonics);
+const known = new Map<string, Compiled>();
 
 /** Key and form of the handler that all system instructions share, and of that for what is not implemented. */
 export const SYSTEM_KEY = 'system';
 export const UNIMPLEMENTED_KEY = 'unimplemented';
 
-const UD = 6;
-const GP = 13;
-
-function body(form: HandlerForm): Code {
-  const code = new Code(2);
-  const builder = new HandlerBuilder(form, code);
-  const { mnemonic } = form;
-  if (isInteger.has(mnemonic)) semantics[mnemonic as IntegerMnemonic](builder);
-  else if (isSystem.has(mnemonic)) builder.system();
-  else if (mnemonic === 'invalid') builder.fault(UD);
-  else if (mnemonic === 'toolong') builder.fault(GP, 0);
-  else builder.unimplemented();
-  builder.finish();
-  return code;
-}
-
-function compile(batch: readonly { index: number; form: HandlerForm }[]): Compiled {
+function compile(batch: ReadonlyMap<string, HandlerForm>): Compiled {
   const { writer, handler } = handlerModule();
-  for (const { index, form } of batch) writer.element(index, writer.define(handler, body(form)));
-  return { module: new WebAssembly.Module(writer.finish()) };
+  for (const [key, form] of batch) {
+    const code = new Code(2);
+    emitMeaning(new HandlerBuilder(form, code));
+    writer.export(key, writer.define(handler, code));
+  }
+  return { module: new WebAssembly.Module(writer.finish()), keys: [...batch.keys()] };
 }
 
 /** The handlers of one machine. */
 export class Handlers {
-  /** The function table that handlers call and are called through. */
-  readonly table = new WebAssembly.Table({ element: 'anyfunc', initial: TABLE_STEP });
-  private readonly imports: { e: Record<string, WebAssembly.ImportValue> };
-  private readonly installed = new Set<Compiled>();
-  private batch: { index: number; form: HandlerForm; entry: Known }[] = [];
-  private wanted = new Set<Known>();
+  /** The function table that handlers are called through. */
+  readonly #table = new WebAssembly.Table({ element: 'anyfunc', initial: TABLE_SIZE });
+  readonly #imports: { e: Record<string, WebAssembly.ImportValue> };
+  /** Table index of each handler that the machine has or has been promised. */
+  readonly #indices = new Map<string, number>();
+  readonly #installed = new Set<Compiled>();
+  readonly #free: number[] = [];
+  #batch = new Map<string, HandlerForm>();
+  #wanted = new Set<Compiled>();
+  #next: number;
 
-  /** @param environment memory `m` and the functions that handlers import; the table `t` is added. */
-  constructor(environment: Record<string, WebAssembly.ImportValue>) {
-    this.imports = { e: { ...environment, t: this.table } };
+  /**
+   * @param environment memory `m` and the functions that handlers import; the table `t` is added.
+   * @param reserved table indices below this are not for handlers
+   */
+  constructor(environment: Record<string, WebAssembly.ImportValue>, reserved: number) {
+    this.#imports = { e: { ...environment, t: this.#table } };
+    this.#next = reserved;
   }
 
   /** Instantiates a module that has the same imports, such as the dispatch loop. */
   instantiate(module: WebAssembly.Module): WebAssembly.Instance {
-    return new WebAssembly.Instance(module, this.imports);
+    return new WebAssembly.Instance(module, this.#imports);
   }
 
   /** Table index of the handler `key`; it works after the next `install`. */
   index(key: string, form: () => HandlerForm): number {
-    let entry = known.get(key);
-    if (!entry) {
-      entry = { index: nextIndex++, compiled: undefined };
-      known.set(key, entry);
-    }
-    if (!entry.compiled) {
-      if (!this.wanted.has(entry)) this.batch.push({ index: entry.index, form: form(), entry });
-      this.wanted.add(entry);
-    } else if (!this.installed.has(entry.compiled)) {
-      this.wanted.add(entry);
-    }
-    return entry.index;
+    const index = this.#indices.get(key);
+    if (index !== undefined) return index;
+    const compiled = known.get(key);
+    if (compiled) this.#wanted.add(compiled);
+    else this.#batch.set(key, form());
+    return this.#reserve(key);
   }
 
   /** Compiles and instantiates whatever `index` has promised. */
   install(): void {
-    if (this.wanted.size === 0) return;
-    if (this.batch.length > 0) {
-      const compiled = compile(this.batch);
-      for (const { entry } of this.batch) entry.compiled = compiled;
-      this.batch = [];
+    if (this.#batch.size > 0) {
+      const compiled = compile(this.#batch);
+      for (const key of compiled.keys) known.set(key, compiled);
+      this.#wanted.add(compiled);
+      this.#batch = new Map();
     }
-    while (nextIndex > this.table.length) this.table.grow(TABLE_STEP);
-    for (const { compiled } of this.wanted) {
-      if (compiled && !this.installed.has(compiled)) {
-        this.instantiate(compiled.module);
-        this.installed.add(compiled);
+    if (this.#wanted.size === 0) return;
+    for (const compiled of this.#wanted) {
+      if (this.#installed.has(compiled)) continue;
+      this.#installed.add(compiled);
+      const { exports } = this.instantiate(compiled.module);
+      for (const key of compiled.keys) {
+        const index = this.#indices.get(key) ?? this.#reserve(key);
+        this.#put(index, exports[key]);
       }
     }
-    this.wanted.clear();
+    this.#wanted = new Set();
+  }
+
+  /** Puts a function of the type of a handler into the table; returns its index. */
+  add(handler: WebAssembly.ExportValue): number {
+    const index = this.#free.pop() ?? this.#next++;
+    this.#put(index, handler);
+    return index;
+  }
+
+  /** Takes back what `add` gave. */
+  release(index: number): void {
+    this.#free.push(index);
+  }
+
+  #reserve(key: string): number {
+    const index = this.#next++;
+    this.#indices.set(key, index);
+    return index;
+  }
+
+  #put(index: number, handler: WebAssembly.ExportValue): void {
+    while (index >= this.#table.length) this.#table.grow(this.#table.length);
+    this.#table.set(index, handler as () => number);
   }
 }

@@ -24,15 +24,18 @@ import { formKey, formOf } from './handler-form.ts';
 import { Handlers, SYSTEM_KEY, UNIMPLEMENTED_KEY } from './handlers.ts';
 import {
   BUDGET,
+  HOT,
   MISS,
   OP_AFTER,
   OP_HANDLER,
+  OP_HEAT,
   OP_NEXT,
   OP_START,
   SHORT,
   UNIMPLEMENTED,
   writeOp,
 } from './op.ts';
+import { runModule } from './run-module.ts';
 
 /** What the engine asks of arch and machine; `cpu` is a processor's number. */
 export interface Callbacks {
@@ -75,6 +78,8 @@ const DECODE_BITS = CONTEXT_CODE_32 | CONTEXT_CODE_64 | CONTEXT_STACK_32 | CONTE
 
 const PAGE_SIZE = 4096;
 const BLOCK_INSTRUCTIONS = 64;
+/** Making a function of a run costs about as much as entering it so many times saves. */
+const HOT_AFTER = 4096;
 /** No tag of a translation equals this, as tags are page-aligned. */
 const INVALID_TAG = 1n;
 
@@ -91,9 +96,11 @@ const ends: ReadonlySet<string> = new Set([
   'unimplemented',
 ]);
 
-/** Decoded instructions that start at one address: the first op, and how many bytes of code they cover. */
+/** A run of decoded instructions that start at one address. */
 interface Block {
+  /** Its first op. */
   readonly op: number;
+  /** How many bytes of code it covers. */
   readonly bytes: number;
 }
 
@@ -101,6 +108,16 @@ interface Block {
 interface CodePage {
   readonly blocks: Map<number, Block>;
   readonly covered: Uint8Array;
+  /** Table indices of the functions of its runs. */
+  readonly functions: number[];
+}
+
+/** A run that may get a function: its page, where its code stands in WebAssembly memory, how it was decoded. */
+interface Candidate {
+  readonly page: CodePage;
+  readonly host: number;
+  readonly bytes: number;
+  readonly decodeBits: number;
 }
 
 /** The dispatch loop's module, shared by every machine of the process. */
@@ -116,9 +133,13 @@ export class Interpreter {
   private readonly handlers: Handlers;
   private readonly dispatch: (cpu: number, op: number) => number;
   private readonly instructions: (Instruction | undefined)[] = [];
+  /** Runs that have no function yet, by the number of their first op. */
+  private readonly candidates: (Candidate | undefined)[] = [];
   private readonly pages = new Map<number, CodePage>();
   private nextOp: number;
   private generationNumber = 1;
+  /** How many times a run is entered before it becomes a function of its own. */
+  hotAfter = HOT_AFTER;
   /** The instruction that stopped the last run with UNIMPLEMENTED. */
   stoppedBy: Instruction | undefined;
 
@@ -133,24 +154,27 @@ export class Interpreter {
 
     const cpuOf = (address: number) => (address - layout.state(0)) / STATE_SIZE;
     const bounce = offsetOf('bounce');
-    this.handlers = new Handlers({
-      m: memory,
-      load: (cpu: number, linear: bigint, access: number) => callbacks.load(cpuOf(cpu), linear, access),
-      store: (cpu: number, linear: bigint, access: number, value: bigint) =>
-        callbacks.store(cpuOf(cpu), linear, access, value),
-      probe: (cpu: number, linear: bigint, access: number) => callbacks.probe(cpuOf(cpu), linear, access),
-      system: (cpu: number, op: number) => callbacks.system(cpuOf(cpu), this.instructionAt(op)),
-      unimplemented: (_cpu: number, op: number) => {
-        this.stoppedBy = this.instructionAt(op);
-        return UNIMPLEMENTED;
+    this.handlers = new Handlers(
+      {
+        m: memory,
+        load: (cpu: number, linear: bigint, access: number) => callbacks.load(cpuOf(cpu), linear, access),
+        store: (cpu: number, linear: bigint, access: number, value: bigint) =>
+          callbacks.store(cpuOf(cpu), linear, access, value),
+        probe: (cpu: number, linear: bigint, access: number) => callbacks.probe(cpuOf(cpu), linear, access),
+        system: (cpu: number, op: number) => callbacks.system(cpuOf(cpu), this.instructionAt(op)),
+        unimplemented: (_cpu: number, op: number) => {
+          this.stoppedBy = this.instructionAt(op);
+          return UNIMPLEMENTED;
+        },
+        divide: (cpu: number, high: bigint, low: bigint, divisor: bigint) => {
+          const dividend = (BigInt.asUintN(64, high) << 64n) | BigInt.asUintN(64, low);
+          const by = BigInt.asUintN(64, divisor);
+          this.words[(cpu + bounce) / 8] = dividend % by;
+          return BigInt.asIntN(64, dividend / by);
+        },
       },
-      divide: (cpu: number, high: bigint, low: bigint, divisor: bigint) => {
-        const dividend = (BigInt.asUintN(64, high) << 64n) | BigInt.asUintN(64, low);
-        const by = BigInt.asUintN(64, divisor);
-        this.words[(cpu + bounce) / 8] = dividend % by;
-        return BigInt.asIntN(64, dividend / by);
-      },
-    });
+      END_HANDLER + 1,
+    );
     dispatcher ??= new WebAssembly.Module(dispatchModule());
     const instance = this.handlers.instantiate(dispatcher);
     this.dispatch = instance.exports.run as (cpu: number, op: number) => number;
@@ -257,6 +281,7 @@ export class Interpreter {
 
   /** Forgets all decoded code and all translations of every processor. */
   flushAll(): void {
+    for (const page of this.pages.values()) this.release(page);
     this.pages.clear();
     this.nextOp = this.firstOp();
     for (let cpu = 0; cpu < this.layout.cpus; cpu++) this.flushTranslations(cpu);
@@ -280,8 +305,14 @@ export class Interpreter {
     for (let i = offset; i < offset + size; i++) if (page.covered[i]) hit = true;
     if (!hit) return false;
     this.pages.delete(number);
+    this.release(page);
     this.newGeneration();
     return true;
+  }
+
+  /** The functions of a page's runs will not be called again. */
+  private release(page: CodePage): void {
+    for (const index of page.functions) this.handlers.release(index);
   }
 
   /**
@@ -291,13 +322,35 @@ export class Interpreter {
   run(cpu: number): number {
     const state = this.layout.state(cpu);
     let status = this.dispatch(state, 0);
-    while (status === MISS || status === SHORT) {
+    while (status === MISS || status === SHORT || status === HOT) {
+      if (status === HOT) {
+        const op = this.view.getUint32(state + offsetOf('slowOp'), true);
+        this.makeFunction(op);
+        status = this.dispatch(state, op);
+        continue;
+      }
       // The fetch of an instruction beyond the budget may fault, and what is due before it comes first.
       if (this.view.getInt32(state + offsetOf('remaining'), true) <= 0) return BUDGET;
       if (status === SHORT) this.single(state);
       status = this.dispatch(state, this.find(cpu, state));
     }
     return status;
+  }
+
+  /** Replaces the handler of a run's first op by a function of all of the run. */
+  private makeFunction(first: number): void {
+    const count = this.view.getUint32(first + OP_AFTER, true) + 1;
+    const number = (first - this.layout.ops) / OP_SIZE;
+    const candidate = this.candidates[number];
+    if (!candidate) return;
+    const { page, host, bytes, decodeBits } = candidate;
+    const key = `${decodeBits} ${this.bytes.subarray(host, host + bytes).join(' ')}`;
+    const instructions = Array.from({ length: count }, (_, i) => this.instructionAt(first + i * OP_SIZE));
+    const module = runModule(key, instructions, sizesOf(decodeBits).stackSize);
+    const index = this.handlers.add(this.handlers.instantiate(module).exports.run);
+    page.functions.push(index);
+    this.candidates[number] = undefined;
+    this.view.setUint32(first + OP_HANDLER, index, true);
   }
 
   /** From now on, until its context is set anew, the processor's code is decoded in runs of one instruction. */
@@ -357,13 +410,22 @@ export class Interpreter {
 
     let page = this.pages.get(number);
     if (!page) {
-      page = { blocks: new Map(), covered: new Uint8Array(PAGE_SIZE) };
+      page = { blocks: new Map(), covered: new Uint8Array(PAGE_SIZE), functions: [] };
       this.pages.set(number, page);
       // Writes to the page must be seen from now on.
       this.flushWrites();
     }
     const block = { op: first, bytes: at - host };
     page.blocks.set(key, block);
+    if (decoded.length > 1) {
+      this.candidates[(first - this.layout.ops) / OP_SIZE] = {
+        page,
+        host,
+        bytes: block.bytes,
+        decodeBits: context & DECODE_BITS,
+      };
+    }
+    this.view.setUint32(first + OP_HEAT, this.hotAfter, true);
     page.covered.fill(1, offset, offset + block.bytes);
     return block;
   }
@@ -391,6 +453,7 @@ export class Interpreter {
     if (!instruction) throw new Error('the decoder wants more than 15 bytes');
     const op = this.layout.ops + cpu * 2 * OP_SIZE;
     this.putRun(op, [instruction], stackSize);
+    this.view.setUint32(op + OP_HEAT, 0, true);
     return op;
   }
 

@@ -15,10 +15,12 @@ export const OP_REGISTER = 8;
 export const OP_BASE = 20;
 export const OP_INDEX = 24;
 export const OP_SCALE = 28;
-/** Number of the effective segment times 4: the offset of its element in the 32-bit segment arrays. */
-export const OP_SEGMENT = 32;
-/** Offset in the state of the base to add in 64-bit mode and legacy mode alike. */
-export const OP_SEGMENT_BASE = 36;
+/** Number of the effective segment times 4 (8 bits): the offset of its element in the 32-bit segment arrays. */
+export const OP_SEGMENT = 29;
+/** Offset in the state of the base to add in 64-bit mode and legacy mode alike (16 bits). */
+export const OP_SEGMENT_BASE = 30;
+/** In the first op of a run: how many times it is yet to be entered before it counts as hot. */
+export const OP_HEAT = 32;
 export const OP_DISPLACEMENT = 40;
 export const OP_IMMEDIATE = 48;
 /** A second immediate (ENTER), 32 bits. */
@@ -26,7 +28,12 @@ export const OP_IMMEDIATE_2 = 56;
 /** Instructions of the run that follow this one. */
 export const OP_AFTER = 60;
 
-/** What a handler returns. */
+/**
+ * What a handler returns: a status in the low bits, and above them how many bytes beyond the op that it was called with
+ * the op stands at which it left. Handlers of one instruction leave at their own.
+ */
+export const STATUS_BITS = 4;
+
 export const NEXT = 0;
 /** RIP was set: look up where to go on. */
 export const JUMP = 1;
@@ -46,6 +53,8 @@ export const MISS = 7;
 export const BUDGET = 8;
 /** The budget does not cover the run of instructions at RIP. */
 export const SHORT = 9;
+/** The run at RIP, whose first op is in `slowOp`, has been entered so often that it deserves a function of its own. */
+export const HOT = 10;
 
 const GPR = offsetOf('gpr');
 const ZERO = offsetOf('zero');
@@ -62,8 +71,8 @@ export function memoryOperand(instruction: Instruction): MemoryOperand | undefin
  */
 export function writeOp(view: DataView, at: number, instruction: Instruction, handler: number): void {
   view.setUint32(at + OP_HANDLER, handler, true);
-  view.setUint32(at + OP_SEGMENT, instruction.segment * 4, true);
-  view.setUint32(at + OP_SEGMENT_BASE, SEGMENT_BASE + instruction.segment * 8, true);
+  view.setUint8(at + OP_SEGMENT, instruction.segment * 4);
+  view.setUint16(at + OP_SEGMENT_BASE, SEGMENT_BASE + instruction.segment * 8, true);
   let immediates = 0;
   for (let n = 0; n < instruction.operands.length; n++) {
     const operand: Operand = instruction.operands[n];
@@ -74,7 +83,7 @@ export function writeOp(view: DataView, at: number, instruction: Instruction, ha
       case 'memory':
         view.setUint32(at + OP_BASE, operand.base < 0 ? ZERO : GPR + operand.base * 8, true);
         view.setUint32(at + OP_INDEX, operand.index < 0 ? ZERO : GPR + operand.index * 8, true);
-        view.setUint32(at + OP_SCALE, operand.scale, true);
+        view.setUint8(at + OP_SCALE, operand.scale);
         view.setBigInt64(at + OP_DISPLACEMENT, BigInt.asIntN(64, operand.displacement), true);
         break;
       case 'immediate':

@@ -24,6 +24,7 @@ export const Op = {
   i32GtU: 0x4b,
   i32LeS: 0x4c,
   i32LeU: 0x4d,
+  i32GeS: 0x4e,
   i32GeU: 0x4f,
   i64Eqz: 0x50,
   i64Eq: 0x51,
@@ -133,6 +134,7 @@ export class Code {
   private setEnd = -1;
   private setStart = -1;
   private setLocal = -1;
+  private nesting = 0;
 
   /** @param parameters number of parameters, which are the first locals. */
   constructor(parameters: number) {
@@ -145,7 +147,13 @@ export class Code {
     return this.parameters + this.locals.length - 1;
   }
 
+  /** Blocks, loops and ifs that are open: `branch(depth - n)` goes to the n-th of them. */
+  get depth(): number {
+    return this.nesting;
+  }
+
   op(opcode: number): this {
+    if (opcode === Op.end) this.nesting--;
     this.bytes.push(opcode);
     return this;
   }
@@ -205,6 +213,7 @@ export class Code {
     return this.structured(0x04, result);
   }
   private structured(opcode: number, result: ValueType | undefined): this {
+    this.nesting++;
     this.bytes.push(opcode, result ?? EMPTY);
     return this;
   }
@@ -232,6 +241,12 @@ export class Code {
     unsigned(this.bytes, typeIndex);
     this.bytes.push(0);
     return this;
+  }
+
+  /** Puts the instructions of `code` before all others; they may use this function's locals, and no others. */
+  prepend(code: Code): void {
+    this.bytes.unshift(...code.bytes);
+    this.setEnd = -1;
   }
 
   /** The finished body with its size and locals, as the code section wants it. */

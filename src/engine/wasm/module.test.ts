@@ -68,6 +68,7 @@ describe('modules', () => {
     const twice = writer.importFunction('twice', unary);
     const increment = new Code(1);
     increment.get(0).i32(1).op(Op.i32Add);
+    writer.importTable();
     writer.element(3, writer.define(unary, increment));
     const main = new Code(1);
     const kept = main.local(I32);

@@ -12,8 +12,9 @@ interface Import {
 }
 
 /**
- * A module that imports one memory (`m`), one function table (`t`) and functions, all from module `e`, defines
- * functions, puts some of them into the table and exports others.
+ * A module that imports one memory (`m`), functions and, where it asks for it, one function table (`t`), all from
+ * module `e`, defines functions, puts some of them into the table and exports others. An instance with a table costs
+ * time in proportion to the table's size.
  */
 export class ModuleWriter {
   private readonly types: FunctionType[] = [];
@@ -21,6 +22,7 @@ export class ModuleWriter {
   private readonly functions: { type: number; code: Code }[] = [];
   private readonly exports: { name: string; index: number }[] = [];
   private readonly elements: { at: number; index: number }[] = [];
+  private table = false;
 
   type(parameters: readonly ValueType[], results: readonly ValueType[]): number {
     const known = this.types.findIndex(
@@ -35,6 +37,11 @@ export class ModuleWriter {
   importFunction(name: string, type: number): number {
     this.imports.push({ name, type });
     return this.imports.length - 1;
+  }
+
+  /** Imports the table, for indirect calls and elements. */
+  importTable(): void {
+    this.table = true;
   }
 
   /** Adds a function; returns its index. */
@@ -81,16 +88,18 @@ export class ModuleWriter {
     text(imports, 'e');
     text(imports, 'm');
     imports.push(0x02, 0x00, 0x00);
-    text(imports, 'e');
-    text(imports, 't');
-    imports.push(0x01, 0x70, 0x00, 0x00);
+    if (this.table) {
+      text(imports, 'e');
+      text(imports, 't');
+      imports.push(0x01, 0x70, 0x00, 0x00);
+    }
     for (const entry of this.imports) {
       text(imports, 'e');
       text(imports, entry.name);
       imports.push(0x00);
       unsigned(imports, entry.type);
     }
-    section(2, this.imports.length + 2, imports);
+    section(2, this.imports.length + (this.table ? 2 : 1), imports);
 
     const functions: number[] = [];
     for (const entry of this.functions) unsigned(functions, entry.type);
