@@ -48,6 +48,8 @@ export const caseFlag = {
   doubleFault: 8,
   /** The task forges an IRETQ frame at `forgedFrameAt`. */
   forged: 16,
+  /** The task makes its system call with the stack pointer of the case. */
+  strayStack: 32,
 } as const;
 
 const widths = { cs64: 64, 'cs32-gdt': 32, 'cs32-ldt': 32, 'cs16-ldt': 16 } as const;
@@ -67,6 +69,7 @@ const codeSelectors: Record<Case['cs'], number> = {
 const stackSelectors: Record<Case['ss'], number> = {
   'ss16-ldt': ldtSelector.data16,
   'ss32-ldt': ldtSelector.data32,
+  'ss16-gdt': selector.tls,
   flat: selector.userData,
   null: 3,
   'not-present': ldtSelector.absentData16,
@@ -112,8 +115,9 @@ export function emitCaseTable(a: Assembler, cases: readonly Case[]): void {
       (width === 64 ? caseFlag.wide : 0) |
       (c.kind === 'spawn' ? caseFlag.child : 0) |
       (c.doubleFault ? caseFlag.doubleFault : 0) |
-      (c.forged ? caseFlag.forged : 0);
-    const set = width === 64 ? (WIDE_HIGH << 32n) | BigInt(c.set) : BigInt(c.set);
+      (c.forged ? caseFlag.forged : 0) |
+      (c.strayStack === undefined ? 0 : caseFlag.strayStack);
+    const set = c.strayStack ?? (width === 64 ? (WIDE_HIGH << 32n) | BigInt(c.set) : BigInt(c.set));
     const { prefix, suffix } = texts(c);
     // Never "no fault" where one is expected.
     const alternative = c.expected?.alternative ?? c.expected?.vector;

@@ -8,7 +8,7 @@ import type { CodeSegmentKind, ReturnPath, StackSegmentKind } from './report.ts'
 import type { VariantName } from './variants/index.ts';
 
 type GoodCode = 'cs64' | 'cs32-gdt' | 'cs32-ldt' | 'cs16-ldt';
-type GoodStack = 'ss16-ldt' | 'ss32-ldt' | 'flat';
+type GoodStack = 'ss16-ldt' | 'ss32-ldt' | 'ss16-gdt' | 'flat';
 
 /** An exception that user space is told of. */
 export interface Fault {
@@ -41,6 +41,8 @@ export interface Case {
   readonly doubleFault?: boolean;
   /** The task lays a frame of its own where a return through the segment base would look for one. */
   readonly forged?: boolean;
+  /** RSP, 64 bits, with which the task makes its system call and which it asks for: anywhere it likes. */
+  readonly strayStack?: bigint;
 }
 
 /** Ways in which target code enters the kernel. */

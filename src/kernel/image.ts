@@ -9,8 +9,10 @@ import { writeElf32 } from './elf.ts';
 import { emitCalls } from './entry/calls.ts';
 import { emitEntries } from './entry/entry.ts';
 import { emitHandlers } from './entry/handlers.ts';
+import { type KernelFacts, kernelFacts } from './facts.ts';
 import { buildImage32 } from './i386/image.ts';
 import {
+  ESPFIX_STACK_SIZE,
   GDT_SIZE,
   ist,
   KERNEL_BASE,
@@ -43,6 +45,8 @@ import { stackTag } from './seed.ts';
 import { emitSerial } from './serial.ts';
 import { emitUser } from './user.ts';
 import { espfix32 } from './variants/espfix32.ts';
+import { gallery } from './variants/gallery/index.ts';
+import type { GalleryName, ImageName } from './variants/gallery/names.ts';
 import { type VariantName, variantInfo } from './variants/index.ts';
 import { linux } from './variants/linux.ts';
 import { none } from './variants/none.ts';
@@ -62,6 +66,9 @@ export interface CaseInfo {
   readonly expected: Fault | undefined;
 }
 
+/** A place in a ministack page: the first, the last, or one by its number from 0. */
+export type Slot = 'first' | 'last' | number;
+
 export interface ImageOptions {
   /** Most CPUs that the image will start, 1 to 64; the ones that answer at boot are used. Default 8. */
   readonly cpus?: number;
@@ -69,6 +76,10 @@ export interface ImageOptions {
   readonly seed?: number;
   /** Keeps only the cases for which it answers true. */
   readonly only?: (c: CaseInfo) => boolean;
+  /** Where CPU 0's ministack lies in its page; those of other CPUs follow. By default the variant decides. */
+  readonly slot?: Slot;
+  /** Adds the cases that this gallery kernel brings along for its fault to show. */
+  readonly casesOf?: GalleryName;
 }
 
 /** A range of linear addresses, end excluded. */
@@ -78,7 +89,7 @@ export interface Range {
 }
 
 export interface KernelImage {
-  readonly variant: VariantName;
+  readonly variant: ImageName;
   /** The ELF32 file. */
   readonly elf: Uint8Array;
   /**
@@ -95,22 +106,41 @@ export interface KernelImage {
   readonly ministacks: readonly bigint[];
   /** Pages that the kernel writes for user space to read: event counts. They change with injected events. */
   readonly counters: readonly Range[];
+  /** What the kernel knows of itself; undefined for 32-bit kernels. */
+  readonly facts: KernelFacts | undefined;
 }
 
 /** Returns to user mode of the 64-bit kernel, by variant. */
 const variants64: Partial<Record<VariantName, Variant>> = { none, prototype, linux, espfix32 };
 
-/** Builds the bootable image of a variant. Raises a RangeError for options out of range. */
-export function buildImage(variantName: VariantName, options: ImageOptions = {}): KernelImage {
+/** The code of a 64-bit kernel, and the variant whose cases and expectations it shares. */
+function kernel64(name: ImageName): { variant: Variant; like: VariantName } | undefined {
+  const entry = gallery.find((e) => e.name === name);
+  if (entry !== undefined) return { variant: entry.variant, like: 'linux' };
+  const like = variantInfo(name).name;
+  const variant = variants64[like];
+  return variant && { variant, like };
+}
+
+/** Builds the bootable image of a variant or of a gallery kernel. Raises a RangeError for options out of range. */
+export function buildImage(name: ImageName, options: ImageOptions = {}): KernelImage {
   const { cpus = 8, seed = 1, only = () => true } = options;
   if (!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_IMAGE_CPUS)
     throw new RangeError(`cpus must be 1 to ${MAX_IMAGE_CPUS}, not ${cpus}`);
   if (!Number.isInteger(seed) || seed < 0 || seed > MAX_IMAGE_SEED)
     throw new RangeError(`seed must be 0 to ${MAX_IMAGE_SEED}, not ${seed}`);
-  if (variantInfo(variantName).bits === 32) return buildImage32(variantName, { cpus, seed, only });
-  const variant = variants64[variantName];
-  if (variant === undefined) throw new RangeError(`variant ${variantName} has no 64-bit kernel`);
-  const cases = buildCases(variantName).filter(only);
+  const found = kernel64(name);
+  if (found === undefined) return buildImage32(variantInfo(name).name, { cpus, seed, only });
+  const { variant, like } = found;
+  const build = { cpus, seed, slot: slotNumber(options.slot, variant) };
+  const ministacks = Array.from({ length: variant.ministack ? cpus : 0 }, (_, cpu) =>
+    (variant.ministack as NonNullable<Variant['ministack']>)(cpu, build),
+  );
+  const extra = [name, options.casesOf].map((n) => gallery.find((e) => e.name === n)?.variant);
+  const cases = [
+    ...buildCases(like),
+    ...[...new Set(extra)].flatMap((v) => v?.extraCases?.(build) ?? []),
+  ].filter(only);
   const stacks = Array.from({ length: cpus }, (_, cpu) =>
     stackNames.map((name, index) => {
       const start = STACKS_BASE + (BigInt(stackTag(seed, cpu, index)) << 16n) + STACK_OFFSET;
@@ -123,15 +153,15 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
   a.section('.rodata');
   a.align(16);
   a.label('idt').zero(256 * 16);
-  emitStart(a, variant, cpus);
+  emitStart(a, variant, { ...build, ministacks });
   emitEntries(a, variant);
   emitHandlers(a, variant);
   emitCalls(a, variant, cpus);
   emitSerial(a, 64);
   emitReporting(a, variant, cpus, seed);
   a.section('.text').bits(64);
-  variant.emitFunctions?.(a, { cpus, seed });
-  emitUser(a, cases);
+  variant.emitFunctions?.(a, { ...build, ministacks });
+  emitUser(a, cases, variant);
   a.section('.data');
   a.align(PAGE_SIZE);
   a.label('percpu').zero(cpus * percpuPage.size);
@@ -177,12 +207,15 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
   // While booting, low memory is mapped to itself in place of user space.
   tables.mapLarge(bootRoot, 0n, 0n, PHYSICAL_MAP_SIZE, { write: true, execute: true });
   tables.table(bootRoot).set(tables.table(root).subarray(256), 256);
+  const interruptStacks = { ...commonInterruptStacks, ...variant.interruptStacks };
   const bytesOf = (name: string) => linked.sections.get(name)?.bytes ?? new Uint8Array();
   fillIdt(
     bytesOf('.rodata'),
     Number(symbol('idt') - (sections.place.get('.rodata') as bigint)),
     linked.symbols,
+    interruptStacks,
   );
+  const percpuOf = (cpu: number) => symbol('percpu') + BigInt(cpu * percpuPage.size);
   const percpuAt = Number(symbol('percpu') - (sections.place.get('.data') as bigint));
   for (let cpu = 0; cpu < cpus; cpu++) {
     const page = bytesOf('.data').subarray(
@@ -191,7 +224,8 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
     );
     fillPercpu(page, {
       cpu,
-      address: symbol('percpu') + BigInt(cpu * percpuPage.size),
+      address: percpuOf(cpu),
+      ldt: percpuOf(variant.sharedLdt ? 0 : cpu) + BigInt(percpuPage.ldt),
       stackTops: new Map(stacks[cpu].map(({ name, range }) => [name, range.end])),
       userArea: USER_AREA + BigInt(cpu) * USER_AREA_STRIDE,
       userCounters: symbol('user_areas') + BigInt(cpu * areaBytes),
@@ -199,35 +233,57 @@ export function buildImage(variantName: VariantName, options: ImageOptions = {})
   }
 
   return {
-    variant: variantName,
+    variant: name,
     elf: writeElf32(symbol('start'), sections.segments(linked, tables.bytes())),
     symbols: linked.symbols,
     cases,
     stacks: stacks.flat(),
-    ministacks: Array.from({ length: variant.ministack ? cpus : 0 }, (_, cpu) =>
-      (variant.ministack as (cpu: number, seed: number) => bigint)(cpu, seed),
-    ),
+    ministacks,
     counters: Array.from({ length: cpus }, (_, cpu) => {
       const start = USER_AREA + BigInt(cpu) * USER_AREA_STRIDE;
       return { start, end: start + BigInt(PAGE_SIZE) };
     }),
+    facts: kernelFacts({
+      variant,
+      stacks,
+      interruptStacks,
+      ministacks,
+      percpu: percpuOf,
+      symbols: linked.symbols,
+    }),
   };
 }
 
+/** The number of a slot among the ministacks of a page. Raises a RangeError if there is no such. */
+function slotNumber(slot: Slot | undefined, variant: Variant): number | undefined {
+  const slots = Math.floor(PAGE_SIZE / (variant.ministackSize ?? ESPFIX_STACK_SIZE));
+  const number = slot === 'first' ? 0 : slot === 'last' ? slots - 1 : slot;
+  if (number !== undefined && (!Number.isInteger(number) || number < 0 || number >= slots))
+    throw new RangeError(`slot must be first, last, or 0 to ${slots - 1}, not ${number}`);
+  return number;
+}
+
+/** Interrupt stack table entries by vector. */
+const commonInterruptStacks: Readonly<Record<number, number>> = {
+  1: ist.debug,
+  2: ist.nmi,
+  8: ist.doubleFault,
+  18: ist.machineCheck,
+  [vector.machineCheckStandIn]: ist.standIn,
+};
+
 /** Interrupt gates for all vectors: CPL 3 may raise #BP, INT 0x80 and the machine-check stand-in. */
-function fillIdt(rodata: Uint8Array, offset: number, symbols: ReadonlyMap<string, bigint>): void {
+function fillIdt(
+  rodata: Uint8Array,
+  offset: number,
+  symbols: ReadonlyMap<string, bigint>,
+  stacks: Readonly<Record<number, number>>,
+): void {
   const view = new DataView(rodata.buffer, rodata.byteOffset + offset, 256 * 16);
-  const stacks = new Map([
-    [1, ist.debug],
-    [2, ist.nmi],
-    [8, ist.doubleFault],
-    [18, ist.machineCheck],
-    [vector.machineCheckStandIn, ist.standIn],
-  ]);
   for (let v = 0; v < 256; v++) {
     const dpl = v === 3 || v === vector.machineCheckStandIn || v === vector.syscall ? 3 : 0;
     const address = symbols.get(`vector.${v}`) as bigint;
-    const [low, high] = interruptGate(selector.kernelCode, address, dpl, stacks.get(v) ?? 0);
+    const [low, high] = interruptGate(selector.kernelCode, address, dpl, stacks[v] ?? 0);
     view.setBigUint64(16 * v, low, true);
     view.setBigUint64(16 * v + 8, high, true);
   }
@@ -236,6 +292,7 @@ function fillIdt(rodata: Uint8Array, offset: number, symbols: ReadonlyMap<string
 interface PercpuContents {
   readonly cpu: number;
   readonly address: bigint;
+  readonly ldt: bigint;
   readonly stackTops: ReadonlyMap<string, bigint>;
   readonly userArea: bigint;
   readonly userCounters: bigint;
@@ -266,7 +323,7 @@ function fillPercpu(page: Uint8Array, c: PercpuContents): void {
     segmentDescriptor({ kind: 'code64', limit: 0, dpl: 3 }),
     segmentDescriptor({ kind: 'data32', ...flat, dpl: 0 }),
     ...systemDescriptor('tss', c.address + BigInt(percpuPage.tss), tss.size - 1),
-    ...systemDescriptor('ldt', c.address + BigInt(percpuPage.ldt), LDT_ENTRIES * 8 - 1),
+    ...systemDescriptor('ldt', c.ldt, LDT_ENTRIES * 8 - 1),
   ];
   if (gdt.length * 8 !== GDT_SIZE)
     throw new RangeError('the GDT does not have the size that the layout says');

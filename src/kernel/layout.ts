@@ -51,8 +51,10 @@ export const selector = {
   espfix: 0x38,
   tss: 0x40,
   ldt: 0x50,
+  /** The first of the slots that a kernel with thread-local segments lets tasks fill. */
+  tls: 0x63,
 } as const;
-/** Bytes of the GDT. */
+/** Bytes of the GDT without such slots. */
 export const GDT_SIZE = 0x60;
 
 /** LDT selectors that the test task makes with modify_ldt. */
@@ -176,6 +178,8 @@ export const percpu = words([
   'fixScratch',
   /** Faulting address as the entry code found it. */
   'cr2',
+  /** Debug exceptions, for handlers that count them. */
+  'debugExceptions',
 ]);
 
 /** Offsets in a CPU's per-CPU page of the tables that the processor reads. */

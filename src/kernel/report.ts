@@ -49,6 +49,7 @@ export type CodeSegmentKind = (typeof codeSegmentKinds)[number];
 export const stackSegmentKinds = [
   'ss16-ldt',
   'ss32-ldt',
+  'ss16-gdt',
   'flat',
   'null',
   'not-present',

@@ -50,6 +50,8 @@ import {
   call,
   cause,
   frame,
+  LDT_ENTRIES,
+  ldtSelector,
   regs,
   selector,
   USER_AREA,
@@ -60,6 +62,7 @@ import {
   userCounters,
   vector,
 } from './layout.ts';
+import type { Variant } from './variants/variant.ts';
 
 /** Values that general registers must keep through an event. EBX keeps the event count, ESI the area. */
 export const pattern = { edx: 0x0dd0_0dd1, ebp: 0x0bb0_0bb1, edi: 0x0d1d_0d11 } as const;
@@ -92,9 +95,9 @@ function systemCall(a: Assembler, name: keyof typeof call): void {
 }
 
 /** Emits the test task and the case table. */
-export function emitUser(a: Assembler, cases: readonly Case[]): void {
+export function emitUser(a: Assembler, cases: readonly Case[], variant: Variant): void {
   a.section('.user.text').bits(64);
-  emitDriver(a);
+  emitDriver(a, cases, variant);
   emitSignalHandler(a);
   for (const bits of [64, 32, 16] as const) {
     for (const event of targetEvents) emitTarget(a, bits, event, vector.machineCheckStandIn);
@@ -105,16 +108,29 @@ export function emitUser(a: Assembler, cases: readonly Case[]): void {
   a.section('.user.rodata');
   a.align(8);
   a.label('ldt_descriptors').dq(...ldtDescriptors);
+  if ((variant.tlsSlots ?? 0) > 0) a.dq(ldtDescriptors[ldtSelector.data16 >> 3]);
   emitCaseTable(a, cases);
 }
 
-function emitDriver(a: Assembler): void {
+function emitDriver(a: Assembler, cases: readonly Case[], variant: Variant): void {
   // R13: the user area, R12: the case.
   a.label('user_start');
   a.mov(r13, rdi);
   a.mov(edi, sym('user_signal'));
   a.lea(rsi, mem(r13, user.signalStack));
   systemCall(a, 'setSignal');
+  if (variant.sharedLdt) {
+    // Threads of one process: the others wait until the first has filled their LDT.
+    a.cmp(r13, Number(USER_AREA));
+    a.je('.fill');
+    a.mov(ecx, 8 * ldtDescriptors.length - 1);
+    a.label('.wait');
+    a.pause();
+    a.lar(eax, ecx);
+    a.jnz('.wait');
+    a.jmp('.filled');
+    a.label('.fill');
+  }
   a.xor(r15d, r15d);
   a.lea(r14, mem('ldt_descriptors'));
   a.label('.ldt');
@@ -126,6 +142,14 @@ function emitDriver(a: Assembler): void {
   a.inc(r15d);
   a.cmp(r15d, ldtDescriptors.length);
   a.jb('.ldt');
+  if ((variant.tlsSlots ?? 0) > 0) {
+    a.mov(edi, LDT_ENTRIES);
+    a.mov(rsi, mem(r14, 8 * ldtDescriptors.length));
+    systemCall(a, 'modifyLdt');
+    a.test(eax, eax);
+    a.jnz('user_broken');
+  }
+  a.label('.filled');
   systemCall(a, 'waitTurn');
   a.mov(edi, sym('user_recover'));
   systemCall(a, 'setRecovery');
@@ -247,6 +271,12 @@ function emitDriver(a: Assembler): void {
   a.jmpFarIndirect(mem(r13, user.farPointer), 32);
 
   a.label('enter.return-to');
+  if (cases.some((c) => c.strayStack !== undefined)) {
+    a.test(dword(r12, record.flags), caseFlag.strayStack);
+    a.jz('.call');
+    a.mov(rsp, mem(r12, record.set));
+    a.label('.call');
+  }
   systemCall(a, 'returnTo');
   a.jmp('user_broken');
 

@@ -37,7 +37,7 @@ import {
   TRAMPOLINE,
   vector,
 } from '../layout.ts';
-import type { Variant } from '../variants/variant.ts';
+import type { Build, Variant } from '../variants/variant.ts';
 
 /** Local APIC registers (SDM Vol. 3A, Table 10-1). */
 export const apic = {
@@ -73,7 +73,12 @@ const MCE_AND_MCA = (1 << 7) | (1 << 14);
 export const WAIT_TURNS = 50_000;
 
 /** Emits start64 and what it needs to bring all processors to their first task. */
-export function emitStart(a: Assembler, variant: Variant, cpus: number): void {
+export function emitStart(
+  a: Assembler,
+  variant: Variant,
+  build: Build & { readonly ministacks: readonly bigint[] },
+): void {
+  const { cpus } = build;
   a.section('.text').bits(64);
 
   a.label('start64');
@@ -91,7 +96,7 @@ export function emitStart(a: Assembler, variant: Variant, cpus: number): void {
   a.mov(cr3, rax);
 
   a.sub(rsp, 16);
-  a.mov(word(rsp), GDT_SIZE - 1);
+  a.mov(word(rsp), GDT_SIZE + 8 * (variant.tlsSlots ?? 0) - 1);
   a.lea(rax, mem(rbx, percpuPage.gdt));
   a.mov(mem(rsp, 2), rax);
   a.lgdt(mem(rsp));
@@ -168,7 +173,7 @@ export function emitStart(a: Assembler, variant: Variant, cpus: number): void {
   a.jne('start_secondary');
   a.call('mask_8259');
   a.call('serial_init');
-  variant.emitBootSetup?.(a, cpus);
+  variant.emitBootSetup?.(a, build);
   if (cpus > 1) a.call('start_others');
   a.jmp('start_user');
 

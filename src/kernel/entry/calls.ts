@@ -30,6 +30,7 @@ import {
   call,
   cause,
   frame,
+  GDT_SIZE,
   LAPIC,
   LDT_ENTRIES,
   percpu,
@@ -80,7 +81,8 @@ export function emitCalls(a: Assembler, variant: Variant, cpus: number): void {
   a.label('call.modifyLdt');
   variant.emitModifyLdt?.(a);
   a.mov(ecx, mem(rbx, regs.rdi));
-  a.cmp(ecx, LDT_ENTRIES);
+  const { tlsSlots = 0 } = variant;
+  a.cmp(ecx, LDT_ENTRIES + tlsSlots);
   a.jae('.invalid');
   a.mov(rdx, mem(rbx, regs.rsi));
   a.mov(rax, rdx);
@@ -90,7 +92,16 @@ export function emitCalls(a: Assembler, variant: Variant, cpus: number): void {
   a.jne('.invalid');
   a.bt(rdx, 53);
   a.jc('.invalid');
-  a.mov(rax, mem(gs, percpu.self));
+  if (variant.sharedLdt) a.mov(rax, sym('percpu'));
+  else a.mov(rax, mem(gs, percpu.self));
+  if (tlsSlots > 0) {
+    a.cmp(ecx, LDT_ENTRIES);
+    a.jb('.ldt');
+    a.mov(mem(rax, times(rcx, 8), percpuPage.gdt + GDT_SIZE - 8 * LDT_ENTRIES), rdx);
+    a.xor(eax, eax);
+    a.ret();
+    a.label('.ldt');
+  }
   a.mov(mem(rax, times(rcx, 8), percpuPage.ldt), rdx);
   a.xor(eax, eax);
   a.ret();

@@ -82,11 +82,13 @@ const MACHINE_CHECK_PLACES = 8;
 
 const IA32_GS_BASE = 0xc000_0101;
 
-function saveRegisters(a: Assembler): void {
+/** Pushes the general registers, to make up `regs` below vector and error code. */
+export function saveRegisters(a: Assembler): void {
   for (const register of pushOrder) a.push(register);
 }
 
-function restoreRegisters(a: Assembler): void {
+/** Pops what `saveRegisters` pushed. */
+export function restoreRegisters(a: Assembler): void {
   for (const register of pushOrder.toReversed()) a.pop(register);
 }
 
@@ -97,12 +99,13 @@ export function emitEntries(a: Assembler, variant: Variant): void {
     a.label(`vector.${vector}`);
     if (!withErrorCode.includes(vector)) a.push(0);
     a.push(vector === standIn ? MACHINE_CHECK : vector);
-    a.jmp(onInterruptStack.includes(vector) ? 'paranoid_entry' : 'interrupt_entry');
+    const common = onInterruptStack.includes(vector) ? 'paranoid_entry' : 'interrupt_entry';
+    a.jmp(variant.entries?.[vector] ?? common);
   }
 
   emitInterruptEntry(a, variant);
-  emitParanoidEntry(a);
-  emitSyscallEntry(a);
+  emitParanoidEntry(a, variant);
+  emitSyscallEntry(a, variant);
   emitReturns(a, variant);
 }
 
@@ -156,12 +159,17 @@ function emitInterruptEntry(a: Assembler, variant: Variant): void {
   a.jmp('.dispatch');
 }
 
-function emitParanoidEntry(a: Assembler): void {
+function emitParanoidEntry(a: Assembler, variant: Variant): void {
   a.label('paranoid_entry');
   a.cld();
   saveRegisters(a);
   a.test(byte(rsp, regs.cs), 3);
   a.jnz('paranoid_entry_from_user');
+  for (const vector of variant.gsBySavedCs ?? []) {
+    a.xor(ebx, ebx);
+    a.cmp(qword(rsp, regs.vector), vector);
+    a.je('.kernel_gs');
+  }
   // Kernel addresses have their sign bit set, and user space cannot load such a GS base.
   a.mov(ecx, IA32_GS_BASE);
   a.rdmsr();
@@ -191,6 +199,7 @@ function emitParanoidEntry(a: Assembler): void {
   a.jz('.gs_restored');
   a.swapgs();
   a.label('.gs_restored');
+  if (variant.nmiUnblockedInside) a.jmp('return_to_kernel');
   a.test(ecx, ecx);
   a.jz('return_to_kernel');
   a.cmp(qword(rsp, regs.vector), 2);
@@ -233,6 +242,10 @@ function emitParanoidEntry(a: Assembler): void {
   // interrupt stack until its frame has been copied.
   a.label('paranoid_entry_from_user');
   a.swapgs();
+  if (variant.nmiStaysOnItsStack) {
+    a.cmp(qword(rsp, regs.vector), 2);
+    a.je('.handle');
+  }
   a.mov(rsi, rsp);
   a.mov(rdi, mem(gs, percpu.kernelStack));
   a.sub(rdi, regs.size);
@@ -240,6 +253,7 @@ function emitParanoidEntry(a: Assembler): void {
   a.mov(ecx, regs.size / 8);
   a.rep().movsq();
   a.mov(rsp, rbx);
+  a.label('.handle');
   a.mov(rdi, rsp);
   a.mov(eax, mem(rsp, regs.vector));
   a.lea(rcx, mem('handlers'));
@@ -247,7 +261,8 @@ function emitParanoidEntry(a: Assembler): void {
   a.jmp('return_from_interrupt');
 }
 
-function emitSyscallEntry(a: Assembler): void {
+function emitSyscallEntry(a: Assembler, variant: Variant): void {
+  const slow = variant.systemCallReturn ?? 'return_to_user';
   a.label('syscall_entry');
   a.swapgs();
   a.mov(mem(gs, percpu.userStack), rsp);
@@ -269,21 +284,23 @@ function emitSyscallEntry(a: Assembler): void {
   // not canonical would fault in kernel mode on the user's stack.
   a.mov(rcx, mem(rsp, regs.rip));
   a.cmp(mem(rsp, regs.rcx), rcx);
-  a.jne('return_to_user');
-  a.mov(rax, rcx);
-  a.shl(rax, 16);
-  a.sar(rax, 16);
-  a.cmp(rax, rcx);
-  a.jne('return_to_user');
+  a.jne(slow);
+  if (!variant.sysretToAnyRip) {
+    a.mov(rax, rcx);
+    a.shl(rax, 16);
+    a.sar(rax, 16);
+    a.cmp(rax, rcx);
+    a.jne(slow);
+  }
   a.cmp(qword(rsp, regs.cs), selector.userCode64);
-  a.jne('return_to_user');
+  a.jne(slow);
   a.cmp(qword(rsp, regs.ss), selector.userData);
-  a.jne('return_to_user');
+  a.jne(slow);
   a.mov(rax, mem(rsp, regs.rflags));
   a.cmp(mem(rsp, regs.r11), rax);
-  a.jne('return_to_user');
+  a.jne(slow);
   a.test(eax, 0x1_0100);
-  a.jnz('return_to_user');
+  a.jnz(slow);
   a.label('return_by_sysret');
   restoreRegisters(a);
   a.mov(rsp, mem(rsp, regs.rsp - regs.vector));

@@ -70,6 +70,7 @@ export function emitHandlers(a: Assembler, variant: Variant): void {
 
   // A masked 8259 may still raise its spurious lines 7 and 15.
   for (const line of [7, 15]) handlers.set(vector.legacy + line, 'handle_spurious');
+  for (const [v, label] of Object.entries(variant.handlers ?? {})) handlers.set(Number(v), label);
 
   // Events that need nothing done: NMI, #BP. User space sees a count of those that interrupted it.
   a.label('handle_event');

@@ -61,7 +61,7 @@ const TABLE_PAGES = 64;
 /** Builds the bootable image of a 32-bit variant; `options` have been checked. */
 export function buildImage32(
   variantName: VariantName,
-  { cpus, seed, only }: Required<ImageOptions>,
+  { cpus, seed, only }: Required<Pick<ImageOptions, 'cpus' | 'seed' | 'only'>>,
 ): KernelImage {
   const variant = variants32[variantName];
   if (variant === undefined) throw new RangeError(`variant ${variantName} has no 32-bit kernel`);
@@ -161,6 +161,7 @@ export function buildImage32(
     symbols: linked.symbols,
     cases,
     stacks: stacks.flat(),
+    facts: undefined,
     ministacks: [],
     counters: Array.from({ length: cpus }, (_, cpu) => {
       const start = USER_AREA + BigInt(cpu) * USER_AREA_STRIDE;

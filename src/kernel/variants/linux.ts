@@ -9,6 +9,7 @@
  */
 
 import {
+  type Assembler,
   byte,
   eax,
   ecx,
@@ -43,23 +44,25 @@ import {
   selector,
 } from '../layout.ts';
 import { mix } from '../seed.ts';
-import type { Variant } from './variant.ts';
+import type { Build, Variant } from './variant.ts';
 
-const STACKS_PER_PAGE = PAGE_SIZE / ESPFIX_STACK_SIZE;
 /** Ministack pages that fit the PGD slot. */
 const PAGES = Number(PGD_SLOT_SIZE) / ESPFIX_ALIASES / PAGE_SIZE;
 
 /** Words of a ministack: RAX, then the IRETQ frame. */
 const ministack = { rax: 0, frame: 8 } as const;
 
-export const linux: Variant = {
+/** The lowest alias of a CPU's ministack of `size` bytes, on a page and in a slot that the build seed chooses. */
+export function randomMinistack(cpu: number, { seed, slot }: Build, size: number): bigint {
+  const random = mix(seed, 0x510);
+  const perPage = Math.floor(PAGE_SIZE / size);
+  const page = (Math.floor(cpu / perPage) ^ Math.floor(random / perPage)) % PAGES;
+  return ministackAddress(BigInt(page * PAGE_SIZE + ((cpu + (slot ?? random)) % perPage) * size));
+}
+
+export const linux = {
   name: 'linux',
-  ministack(cpu, seed) {
-    const random = mix(seed, 0x510);
-    const slot = (cpu + random) % STACKS_PER_PAGE;
-    const page = (Math.floor(cpu / STACKS_PER_PAGE) ^ Math.floor(random / STACKS_PER_PAGE)) % PAGES;
-    return ministackAddress(BigInt(page * PAGE_SIZE + slot * ESPFIX_STACK_SIZE));
-  },
+  ministack: (cpu, build) => randomMinistack(cpu, build, ESPFIX_STACK_SIZE),
   userIretLabels: ['iretq.user'],
 
   emitReturn(a) {
@@ -89,38 +92,12 @@ export const linux: Variant = {
     a.iretq();
   },
 
-  emitBootSetup(a, cpus) {
-    a.xor(r15d, r15d);
-    a.label('.ministack');
-    a.call('espfix_set_up');
-    a.inc(r15d);
-    a.cmp(r15d, cpus);
-    a.jb('.ministack');
+  emitBootSetup(a, { cpus }) {
+    emitSetUpAll(a, cpus);
   },
 
-  emitFunctions(a, { cpus, seed }) {
-    emitRegion(a, region.readOnly);
-    emitMinistackAddresses(
-      a,
-      Array.from({ length: cpus }, (_, cpu) => linux.ministack?.(cpu, seed) ?? 0n),
-    );
-
-    // espfix_set_up(CPU in R15): maps its ministack and tells it where.
-    a.label('espfix_set_up');
-    a.lea(rax, mem('ministack_addresses'));
-    a.mov(rax, mem(rax, times(r15, 8)));
-    a.mov(r14, rax);
-    a.mov(rdi, rax);
-    a.call('espfix_map');
-    a.mov(rcx, r14);
-    a.and(ecx, PAGE_SIZE - 1);
-    a.add(rcx, rax);
-    a.mov(rax, r15);
-    a.instruction('imul', rax, rax, percpuPage.size);
-    a.mov(rdx, sym('percpu'));
-    a.mov(mem(rax, rdx, percpu.espfixStack), r14);
-    a.mov(mem(rax, rdx, percpu.espfixWrite), rcx);
-    a.ret();
+  emitFunctions(a, { ministacks }) {
+    emitSetUp(a, ministacks, region.readOnly);
   },
 
   emitDoubleFault(a) {
@@ -153,4 +130,41 @@ export const linux: Variant = {
     a.ret();
     a.label('.not_espfix');
   },
-};
+} satisfies Variant;
+
+/** Emits the set-up of all CPUs' ministacks, in line. Clobbers all general registers but RBX, RBP and R12. */
+export function emitSetUpAll(a: Assembler, cpus: number): void {
+  a.xor(r15d, r15d);
+  a.label('.ministack');
+  a.call('espfix_set_up');
+  a.inc(r15d);
+  a.cmp(r15d, cpus);
+  a.jb('.ministack');
+}
+
+/** Emits `espfix_set_up`, and the region with these bits in the entries of the aliases. */
+export function emitSetUp(
+  a: Assembler,
+  ministacks: readonly bigint[],
+  bits: (typeof region)[keyof typeof region],
+): void {
+  emitRegion(a, bits);
+  emitMinistackAddresses(a, ministacks);
+
+  // espfix_set_up(CPU in R15): maps its ministack and tells it where.
+  a.label('espfix_set_up');
+  a.lea(rax, mem('ministack_addresses'));
+  a.mov(rax, mem(rax, times(r15, 8)));
+  a.mov(r14, rax);
+  a.mov(rdi, rax);
+  a.call('espfix_map');
+  a.mov(rcx, r14);
+  a.and(ecx, PAGE_SIZE - 1);
+  a.add(rcx, rax);
+  a.mov(rax, r15);
+  a.instruction('imul', rax, rax, percpuPage.size);
+  a.mov(rdx, sym('percpu'));
+  a.mov(mem(rax, rdx, percpu.espfixStack), r14);
+  a.mov(mem(rax, rdx, percpu.espfixWrite), rcx);
+  a.ret();
+}

@@ -46,7 +46,9 @@ const ministack = { rdi: 8, rax: 16, frame: 24 } as const;
 
 export const prototype: Variant = {
   name: 'prototype',
-  ministack: (cpu) => ministackAddress(BigInt(cpu * ESPFIX_STACK_SIZE)),
+  ministack: (cpu, { slot = 0 }) =>
+    ministackAddress(BigInt(((cpu + slot) % (PAGE_SIZE / ESPFIX_STACK_SIZE)) * ESPFIX_STACK_SIZE)),
+  ministacksTakeFrames: true,
   userIretLabels: ['iretq.user', 'iretq.espfix'],
 
   emitReturn(a) {
@@ -89,12 +91,9 @@ export const prototype: Variant = {
     a.call('init_espfix_cpu');
   },
 
-  emitFunctions(a, { cpus, seed }) {
+  emitFunctions(a, { ministacks }) {
     emitRegion(a, region.writable);
-    emitMinistackAddresses(
-      a,
-      Array.from({ length: cpus }, (_, cpu) => prototype.ministack?.(cpu, seed) ?? 0n),
-    );
+    emitMinistackAddresses(a, ministacks);
 
     a.label('init_espfix_cpu');
     a.cmp(qword(gs, percpu.espfixStack), 0);

@@ -1,11 +1,21 @@
-/** What a 64-bit variant may add to the common kernel. */
+/** What a 64-bit variant may add to the common kernel, or change of it. */
 
 import type { Assembler } from '../assembler.ts';
-import type { VariantName } from './index.ts';
+import type { Case } from '../cases.ts';
+import type { ImageName } from './gallery/names.ts';
+
+/** What an image is built for. */
+export interface Build {
+  readonly cpus: number;
+  /** Moves what a kernel would place at random. */
+  readonly seed: number;
+  /** Place of CPU 0's ministack among those of its page, where that is not left to the variant; others follow. */
+  readonly slot: number | undefined;
+}
 
 /** A variant is its return to user mode, and what that needs elsewhere. All code is 64-bit. */
 export interface Variant {
-  readonly name: VariantName;
+  readonly name: ImageName;
 
   /**
    * Emits the end of the return to user mode, at `return_to_user` after all general registers are restored:
@@ -15,11 +25,11 @@ export interface Variant {
   emitReturn(a: Assembler): void;
   readonly userIretLabels: readonly string[];
 
-  /** Emits functions and data of the variant. */
-  emitFunctions?(a: Assembler, build: { readonly cpus: number; readonly seed: number }): void;
+  /** Emits functions and data of the variant. `ministacks` are the lowest aliases, by CPU. */
+  emitFunctions?(a: Assembler, build: Build & { readonly ministacks: readonly bigint[] }): void;
 
   /** Emits set-up on CPU 0 before the others run, in line; RBX must be preserved. */
-  emitBootSetup?(a: Assembler, cpus: number): void;
+  emitBootSetup?(a: Assembler, build: Build & { readonly ministacks: readonly bigint[] }): void;
 
   /** Emits what modify_ldt does once per call before it answers, in line. */
   emitModifyLdt?(a: Assembler): void;
@@ -37,5 +47,34 @@ export interface Variant {
   emitDoubleFault?(a: Assembler): void;
 
   /** The lowest alias of a CPU's ministack, for variants that have them. */
-  ministack?(cpu: number, seed: number): bigint;
+  ministack?(cpu: number, build: Build): bigint;
+  /** Bytes of a ministack that are its CPU's own; ESPFIX_STACK_SIZE unless given. */
+  readonly ministackSize?: number;
+  /** Exception frames are meant to be pushed on ministacks, which are written through their aliases. */
+  readonly ministacksTakeFrames?: boolean;
+
+  // What follows are ways in which kernels have gone wrong. Where absent, the common kernel does the sound thing.
+
+  /** Interrupt stack table entries by vector, where they are not the common ones; 0 for none. */
+  readonly interruptStacks?: Readonly<Record<number, number>>;
+  /** Labels to which vectors go once vector and error code are pushed, where they are not the common ones. */
+  readonly entries?: Readonly<Record<number, string>>;
+  /** Labels of handlers by vector, where they are not the common ones. */
+  readonly handlers?: Readonly<Record<number, string>>;
+  /** Vectors whose paranoid entry takes it that kernel mode has the kernel's GS base. */
+  readonly gsBySavedCs?: readonly number[];
+  /** NMIs from user mode are served on the NMI stack, and return from there. */
+  readonly nmiStaysOnItsStack?: boolean;
+  /** #DB and #MC return by IRETQ even to an NMI handler. */
+  readonly nmiUnblockedInside?: boolean;
+  /** Label of the return to user mode for system calls that SYSRET cannot end. */
+  readonly systemCallReturn?: string;
+  /** SYSRET is used whatever RIP is. */
+  readonly sysretToAnyRip?: boolean;
+  /** Descriptors of the GDT behind the common ones that modify_ldt fills, as entries LDT_ENTRIES and above. */
+  readonly tlsSlots?: number;
+  /** All CPUs run threads of one process: one LDT, for which only CPU 0's thread calls modify_ldt. */
+  readonly sharedLdt?: boolean;
+  /** Cases that show the difference and that others need not have. */
+  extraCases?(build: Build): readonly Case[];
 }
