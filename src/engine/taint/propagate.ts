@@ -134,8 +134,8 @@ export function mulHighSigned(width: Width, x: Bits, xs: MaybeShadow, y: Bits, y
   const [xLow, xHigh] = signedRange(width, x, xs);
   const [yLow, yHigh] = signedRange(width, y, ys);
   const corners = [xLow * yLow, xLow * yHigh, xHigh * yLow, xHigh * yHigh];
-  const low = corners.reduce((a, b) => (b < a ? b : a));
-  const high = corners.reduce((a, b) => (b > a ? b : a));
+  corners.sort((a, b) => (a < b ? -1 : 1));
+  const [low, high] = [corners[0], corners[3]];
   // Numbers of one sign have their leading bits in common, as unsigned ones do.
   const double = 2 * width;
   const mask =
@@ -165,8 +165,8 @@ export function divide(
   const label = anyOf(highs, lows, divisors);
   const fits = lessThan(high, highs, divisor, divisors);
   const shift = shiftOf(divisor, divisors);
-  if (shift >= 0 && fits === null && high === 0n) {
-    const remainder = lows && lows.low(shift);
+  if (shift >= 0 && fits === null && highs === null && high === 0n) {
+    const remainder = lows === null ? null : lows.low(shift);
     return { quotient: shr(lows, shift), remainder, fits, exact: true };
   }
   const smallest = (least(high, highs) << BigInt(width)) | least(low, lows);
@@ -217,6 +217,7 @@ export function signExtend(width: Width, to: Width, xs: MaybeShadow): MaybeShado
 
 /**
  * An operation by a count that is tainted: whatever differs between its results by any count there can be.
+ * @param limit a power of two; counts are modulo it
  * @param result value and shadow of the operation by `count`
  */
 export function byTaintedCount(
@@ -228,7 +229,7 @@ export function byTaintedCount(
   const now = result(Number(count));
   let mask = maskOf(now.shadow);
   for (let other = 0; other < limit; other++) {
-    if (((BigInt(other) ^ count) & ~counts.mask) !== 0n) continue;
+    if (((BigInt(other) ^ count) & ~counts.mask & BigInt(limit - 1)) !== 0n) continue;
     const { bits, shadow } = result(other);
     mask |= maskOf(shadow) | (bits ^ now.bits);
   }

@@ -37,6 +37,7 @@ export class Shadow {
   /** By bit; 0, or nothing, for a clean one. */
   readonly labels: Int32Array;
   #cut: Map<number, Shadow | null> | undefined;
+  #any: Label | undefined;
 
   /** For {@link make} and its like. */
   constructor(mask: bigint, labels: Int32Array) {
@@ -51,13 +52,8 @@ export class Shadow {
 
   /** A label of the value as a whole: that of its lowest secret bit. */
   get any(): Label {
-    let found = 0;
-    for (const label of this.labels) {
-      if (label === 0) continue;
-      if (label >= FIRST_LABEL) return label;
-      found = label;
-    }
-    return found;
+    this.#any ??= this.labels.find((label) => label >= FIRST_LABEL) ?? UNKNOWN;
+    return this.#any;
   }
 
   /** Some bit is tainted with `label`. */
