@@ -7,7 +7,7 @@ import { cause, FRAME_SIZE, selector, USER_AREA, user, vector } from './layout.t
 import type { CodeSegmentKind, ReturnPath, StackSegmentKind } from './report.ts';
 import type { VariantName } from './variants/index.ts';
 
-type GoodCode = 'cs64' | 'cs32-gdt' | 'cs32-ldt' | 'cs16-ldt';
+export type GoodCode = 'cs64' | 'cs32-gdt' | 'cs32-ldt' | 'cs16-ldt';
 type GoodStack = 'ss16-ldt' | 'ss32-ldt' | 'ss16-gdt' | 'flat';
 
 /** An exception that user space is told of. */

@@ -24,9 +24,7 @@ import {
   PHYSICAL_MAP_SIZE,
   percpu,
   percpuPage,
-  STACK_OFFSET,
   STACK_PAGES,
-  STACKS_BASE,
   selector,
   stackNames,
   tss,
@@ -41,8 +39,8 @@ import { PageTables } from './page-tables.ts';
 import type { CodeSegmentKind, ReturnPath, StackSegmentKind } from './report.ts';
 import { emitReporting } from './reporting.ts';
 import { Sections } from './sections.ts';
-import { stackTag } from './seed.ts';
 import { emitSerial } from './serial.ts';
+import { stackRange } from './stacks.ts';
 import { emitUser } from './user.ts';
 import { espfix32 } from './variants/espfix32.ts';
 import { gallery } from './variants/gallery/index.ts';
@@ -51,7 +49,7 @@ import { type VariantName, variantInfo } from './variants/index.ts';
 import { linux } from './variants/linux.ts';
 import { none } from './variants/none.ts';
 import { prototype } from './variants/prototype.ts';
-import type { Variant } from './variants/variant.ts';
+import type { Tasks, Variant } from './variants/variant.ts';
 
 /** One case of the built-in table, as the filter sees it. */
 export interface CaseInfo {
@@ -80,6 +78,8 @@ export interface ImageOptions {
   readonly slot?: Slot;
   /** Adds the cases that this gallery kernel brings along for its fault to show. */
   readonly casesOf?: GalleryName;
+  /** What tasks do before their cases. By default the variant decides. Of 64-bit kernels. */
+  readonly tasks?: Tasks;
 }
 
 /** A range of linear addresses, end excluded. */
@@ -132,6 +132,8 @@ export function buildImage(name: ImageName, options: ImageOptions = {}): KernelI
   const found = kernel64(name);
   if (found === undefined) return buildImage32(variantInfo(name).name, { cpus, seed, only });
   const { variant, like } = found;
+  const tasks = { ...variant.tasks, ...options.tasks };
+  const { sharedLdt = false } = tasks;
   const build = { cpus, seed, slot: slotNumber(options.slot, variant) };
   const ministacks = Array.from({ length: variant.ministack ? cpus : 0 }, (_, cpu) =>
     (variant.ministack as NonNullable<Variant['ministack']>)(cpu, build),
@@ -142,10 +144,7 @@ export function buildImage(name: ImageName, options: ImageOptions = {}): KernelI
     ...[...new Set(extra)].flatMap((v) => v?.extraCases?.(build) ?? []),
   ].filter(only);
   const stacks = Array.from({ length: cpus }, (_, cpu) =>
-    stackNames.map((name, index) => {
-      const start = STACKS_BASE + (BigInt(stackTag(seed, cpu, index)) << 16n) + STACK_OFFSET;
-      return { cpu, name, range: { start, end: start + BigInt(STACK_PAGES * PAGE_SIZE) } };
-    }),
+    stackNames.map((name) => ({ cpu, name, range: stackRange(seed, cpu, name) })),
   );
 
   const a = createAssembler();
@@ -156,12 +155,12 @@ export function buildImage(name: ImageName, options: ImageOptions = {}): KernelI
   emitStart(a, variant, { ...build, ministacks });
   emitEntries(a, variant);
   emitHandlers(a, variant);
-  emitCalls(a, variant, cpus);
+  emitCalls(a, variant, { cpus, sharedLdt });
   emitSerial(a, 64);
   emitReporting(a, variant, cpus, seed);
   a.section('.text').bits(64);
   variant.emitFunctions?.(a, { ...build, ministacks });
-  emitUser(a, cases, variant);
+  emitUser(a, cases, { ...tasks, tls: (variant.tlsSlots ?? 0) > 0 });
   a.section('.data');
   a.align(PAGE_SIZE);
   a.label('percpu').zero(cpus * percpuPage.size);
@@ -225,7 +224,7 @@ export function buildImage(name: ImageName, options: ImageOptions = {}): KernelI
     fillPercpu(page, {
       cpu,
       address: percpuOf(cpu),
-      ldt: percpuOf(variant.sharedLdt ? 0 : cpu) + BigInt(percpuPage.ldt),
+      ldt: percpuOf(sharedLdt ? 0 : cpu) + BigInt(percpuPage.ldt),
       stackTops: new Map(stacks[cpu].map(({ name, range }) => [name, range.end])),
       userArea: USER_AREA + BigInt(cpu) * USER_AREA_STRIDE,
       userCounters: symbol('user_areas') + BigInt(cpu * areaBytes),

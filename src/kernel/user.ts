@@ -62,7 +62,7 @@ import {
   userCounters,
   vector,
 } from './layout.ts';
-import type { Variant } from './variants/variant.ts';
+import type { Tasks } from './variants/variant.ts';
 
 /** Values that general registers must keep through an event. EBX keeps the event count, ESI the area. */
 export const pattern = { edx: 0x0dd0_0dd1, ebp: 0x0bb0_0bb1, edi: 0x0d1d_0d11 } as const;
@@ -75,6 +75,8 @@ const TIMER_TICKS = 2000;
 const SELF_IPI = 0x0004_4000 | vector.ipi;
 const NMI_IPI = 0x4400;
 
+/** The stack pointer of the return before all cases. */
+const EARLY_STACK_POINTER = 0x5aad_c0de;
 /** The stack pointer of the forged frame. */
 const FORGED_STACK_POINTER = 0x0f0f_0f0f;
 
@@ -94,10 +96,15 @@ function systemCall(a: Assembler, name: keyof typeof call): void {
   a.syscall();
 }
 
+export interface UserOptions extends Tasks {
+  /** Whether the GDT has slots for thread-local segments, in which the task puts a 16-bit one. */
+  readonly tls?: boolean;
+}
+
 /** Emits the test task and the case table. */
-export function emitUser(a: Assembler, cases: readonly Case[], variant: Variant): void {
+export function emitUser(a: Assembler, cases: readonly Case[], options: UserOptions = {}): void {
   a.section('.user.text').bits(64);
-  emitDriver(a, cases, variant);
+  emitDriver(a, cases, options);
   emitSignalHandler(a);
   for (const bits of [64, 32, 16] as const) {
     for (const event of targetEvents) emitTarget(a, bits, event, vector.machineCheckStandIn);
@@ -108,18 +115,22 @@ export function emitUser(a: Assembler, cases: readonly Case[], variant: Variant)
   a.section('.user.rodata');
   a.align(8);
   a.label('ldt_descriptors').dq(...ldtDescriptors);
-  if ((variant.tlsSlots ?? 0) > 0) a.dq(ldtDescriptors[ldtSelector.data16 >> 3]);
+  if (options.tls) a.dq(ldtDescriptors[ldtSelector.data16 >> 3]);
   emitCaseTable(a, cases);
 }
 
-function emitDriver(a: Assembler, cases: readonly Case[], variant: Variant): void {
+function emitDriver(
+  a: Assembler,
+  cases: readonly Case[],
+  { sharedLdt, returnEarly, tls }: UserOptions,
+): void {
   // R13: the user area, R12: the case.
   a.label('user_start');
   a.mov(r13, rdi);
   a.mov(edi, sym('user_signal'));
   a.lea(rsi, mem(r13, user.signalStack));
   systemCall(a, 'setSignal');
-  if (variant.sharedLdt) {
+  if (sharedLdt) {
     // Threads of one process: the others wait until the first has filled their LDT.
     a.cmp(r13, Number(USER_AREA));
     a.je('.fill');
@@ -142,7 +153,7 @@ function emitDriver(a: Assembler, cases: readonly Case[], variant: Variant): voi
   a.inc(r15d);
   a.cmp(r15d, ldtDescriptors.length);
   a.jb('.ldt');
-  if ((variant.tlsSlots ?? 0) > 0) {
+  if (tls) {
     a.mov(edi, LDT_ENTRIES);
     a.mov(rsi, mem(r14, 8 * ldtDescriptors.length));
     systemCall(a, 'modifyLdt');
@@ -150,6 +161,7 @@ function emitDriver(a: Assembler, cases: readonly Case[], variant: Variant): voi
     a.jnz('user_broken');
   }
   a.label('.filled');
+  if (returnEarly) emitEarlyReturn(a);
   systemCall(a, 'waitTurn');
   a.mov(edi, sym('user_recover'));
   systemCall(a, 'setRecovery');
@@ -287,6 +299,33 @@ function emitDriver(a: Assembler, cases: readonly Case[], variant: Variant): voi
   a.label('enter.raise');
   systemCall(a, 'raise');
   a.jmp('user_broken');
+}
+
+/** Emits, in line, a system call of 32-bit code on a 16-bit stack. Without its stack pointer the task goes no further. */
+function emitEarlyReturn(a: Assembler): void {
+  a.lea(rax, mem('early_return'));
+  a.mov(mem(r13, user.farPointer), eax);
+  a.mov(word(r13, user.farPointer + 4), selector.userCode32);
+  a.mov(rsi, r13);
+  a.mov(eax, selector.userData);
+  a.mov(ds, eax);
+  a.mov(eax, call.touch);
+  a.mov(ecx, ldtSelector.data16);
+  a.mov(ss, ecx);
+  a.mov(esp, EARLY_STACK_POINTER);
+  a.jmpFarIndirect(mem(r13, user.farPointer), 32);
+  a.bits(32);
+  a.label('early_return');
+  a.int(vector.syscall);
+  a.mov(mem(esi, user.esp), esp);
+  a.jmpFar(selector.userCode64, 'early_return_done');
+  a.bits(64);
+  a.label('early_return_done');
+  a.mov(eax, selector.userData);
+  a.mov(ss, eax);
+  a.lea(rsp, mem(r13, user.stack));
+  a.cmp(dword(r13, user.esp), EARLY_STACK_POINTER);
+  a.jne('user_broken');
 }
 
 /** user_signal(frame in RDI): builds the case's frame when raised on purpose, repairs the frame after a fault. */

@@ -48,8 +48,14 @@ const USER_FLAGS = 0x5_0dd5;
 const INVALID = -22;
 const NO_SYSTEM_CALL = -38;
 
+interface CallOptions {
+  readonly cpus: number;
+  /** All CPUs have the LDT of CPU 0. */
+  readonly sharedLdt: boolean;
+}
+
 /** Emits dispatch_call and the calls. */
-export function emitCalls(a: Assembler, variant: Variant, cpus: number): void {
+export function emitCalls(a: Assembler, variant: Variant, { cpus, sharedLdt }: CallOptions): void {
   a.section('.text').bits(64);
   const names = Object.keys(call) as (keyof typeof call)[];
 
@@ -92,7 +98,7 @@ export function emitCalls(a: Assembler, variant: Variant, cpus: number): void {
   a.jne('.invalid');
   a.bt(rdx, 53);
   a.jc('.invalid');
-  if (variant.sharedLdt) a.mov(rax, sym('percpu'));
+  if (sharedLdt) a.mov(rax, sym('percpu'));
   else a.mov(rax, mem(gs, percpu.self));
   if (tlsSlots > 0) {
     a.cmp(ecx, LDT_ENTRIES);

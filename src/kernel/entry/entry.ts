@@ -10,6 +10,7 @@ import {
   type Assembler,
   byte,
   cl,
+  dr7,
   eax,
   ebx,
   ecx,
@@ -81,6 +82,8 @@ const MACHINE_CHECK_ROOM = 0x300;
 const MACHINE_CHECK_PLACES = 8;
 
 const IA32_GS_BASE = 0xc000_0101;
+/** DR7 with no breakpoint enabled (SDM Vol. 3B, Section 17.2.4). */
+const DR7_CLEAR = 0x400;
 
 /** Pushes the general registers, to make up `regs` below vector and error code. */
 export function saveRegisters(a: Assembler): void {
@@ -195,6 +198,16 @@ function emitParanoidEntry(a: Assembler, variant: Variant): void {
   a.xor(ecx, ecx);
   a.cmp(rdx, 3 * STACK_STRIDE);
   a.setb(cl);
+  // Where RSP is still or already the user's, it may point there too, and means nothing.
+  a.mov(rdx, mem(rsp, regs.rip));
+  a.lea(rax, mem('user_stack_pointer'));
+  a.cmp(rdx, rax);
+  a.jb('.in_place');
+  a.lea(rax, mem('user_stack_pointer_end'));
+  a.cmp(rdx, rax);
+  a.jae('.in_place');
+  a.xor(ecx, ecx);
+  a.label('.in_place');
   a.test(ebx, ebx);
   a.jz('.gs_restored');
   a.swapgs();
@@ -205,8 +218,14 @@ function emitParanoidEntry(a: Assembler, variant: Variant): void {
   a.cmp(qword(rsp, regs.vector), 2);
   a.je('return_to_kernel');
 
-  // RIP and RFLAGS go below the interrupted stack pointer, from where POPFQ and RET take them.
+  // RIP and RFLAGS go below the interrupted stack pointer, from where POPFQ and RET take them. POPFQ does not set
+  // RF, so an instruction breakpoint would be met again at once: in an NMI handler, one is met once and all end.
   a.label('return_without_iret');
+  a.cmp(qword(rsp, regs.vector), 1);
+  a.jne('.breakpoints_stay');
+  a.mov(eax, DR7_CLEAR);
+  a.mov(dr7, rax);
+  a.label('.breakpoints_stay');
   a.mov(rax, mem(rsp, regs.rsp));
   a.sub(rax, 16);
   a.mov(rcx, mem(rsp, regs.rip));
@@ -263,10 +282,20 @@ function emitParanoidEntry(a: Assembler, variant: Variant): void {
 
 function emitSyscallEntry(a: Assembler, variant: Variant): void {
   const slow = variant.systemCallReturn ?? 'return_to_user';
+  a.label('return_by_sysret');
+  restoreRegisters(a);
+  a.mov(rsp, mem(rsp, regs.rsp - regs.vector));
+  // From here to SYSRET, and from SYSCALL to the next label, the kernel has the user's stack pointer.
+  a.label('user_stack_pointer');
+  a.swapgs();
+  a.label('sysretq.user');
+  a.sysretq();
+
   a.label('syscall_entry');
   a.swapgs();
   a.mov(mem(gs, percpu.userStack), rsp);
   a.mov(rsp, mem(gs, percpu.kernelStack));
+  a.label('user_stack_pointer_end');
   a.push(selector.userData);
   a.push(qword(gs, percpu.userStack));
   a.push(r11);
@@ -300,13 +329,8 @@ function emitSyscallEntry(a: Assembler, variant: Variant): void {
   a.cmp(mem(rsp, regs.r11), rax);
   a.jne(slow);
   a.test(eax, 0x1_0100);
-  a.jnz(slow);
-  a.label('return_by_sysret');
-  restoreRegisters(a);
-  a.mov(rsp, mem(rsp, regs.rsp - regs.vector));
-  a.swapgs();
-  a.label('sysretq.user');
-  a.sysretq();
+  a.jz('return_by_sysret');
+  a.jmp(slow);
 }
 
 function emitReturns(a: Assembler, variant: Variant): void {

@@ -132,7 +132,7 @@ export const linux = {
   },
 } satisfies Variant;
 
-/** Emits the set-up of all CPUs' ministacks, in line. Clobbers all general registers but RBX, RBP and R12. */
+/** Emits the set-up of all CPUs' ministacks, in line. Clobbers RAX, RCX, RDX, RSI, RDI, R8 to R11, R14 and R15. */
 export function emitSetUpAll(a: Assembler, cpus: number): void {
   a.xor(r15d, r15d);
   a.label('.ministack');

@@ -13,6 +13,14 @@ export interface Build {
   readonly slot: number | undefined;
 }
 
+/** What the test tasks do before their cases. */
+export interface Tasks {
+  /** They are threads of one process: one LDT, for which only CPU 0's calls modify_ldt. */
+  readonly sharedLdt?: boolean;
+  /** Each returns to a 16-bit stack as soon as its LDT is filled, whatever other CPUs are at. */
+  readonly returnEarly?: boolean;
+}
+
 /** A variant is its return to user mode, and what that needs elsewhere. All code is 64-bit. */
 export interface Variant {
   readonly name: ImageName;
@@ -73,8 +81,8 @@ export interface Variant {
   readonly sysretToAnyRip?: boolean;
   /** Descriptors of the GDT behind the common ones that modify_ldt fills, as entries LDT_ENTRIES and above. */
   readonly tlsSlots?: number;
-  /** All CPUs run threads of one process: one LDT, for which only CPU 0's thread calls modify_ldt. */
-  readonly sharedLdt?: boolean;
+  /** What the tasks do besides the cases, for the difference to show. */
+  readonly tasks?: Tasks;
   /** Cases that show the difference and that others need not have. */
   extraCases?(build: Build): readonly Case[];
 }
