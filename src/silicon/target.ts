@@ -3,6 +3,7 @@
  * that the native harness writes.
  */
 import { BP, OF, TripleFault, UnimplementedInstruction } from '../arch/fault.ts';
+import { Interpreter } from '../engine/interpreter/interpreter.ts';
 import { decode } from '../isa/decode/decode.ts';
 import { readFlags, writeFlags } from '../isa/flags.ts';
 import type { CodeSize, Instruction } from '../isa/instruction.ts';
@@ -62,6 +63,7 @@ export class Target {
   readonly #scan: FirstDifference;
   /** Physical address of the scratch page that may hold code. */
   readonly #changeable: number;
+  #batches = 0;
   #vector = -1;
   #error = 0;
   #rip = 0n;
@@ -109,6 +111,8 @@ export class Target {
   load(code: Uint8Array, programs: readonly { program: Program; stackSize: CodeSize }[] = []): void {
     this.#code.set(code);
     const { interpreter } = this.#world.execution;
+    // Every fourth batch runs in functions of whole runs, which take longer to make, the others in handlers.
+    Interpreter.hotAfter = this.#batches++ % 4 === 0 ? 1 : 0;
     interpreter.flushAll();
     for (const { program, stackSize } of programs) {
       const instructions: Instruction[] = [];

@@ -138,8 +138,8 @@ export class Interpreter {
   private readonly pages = new Map<number, CodePage>();
   private nextOp: number;
   private generationNumber = 1;
-  /** How many times a run is entered before it becomes a function of its own. */
-  hotAfter = HOT_AFTER;
+  /** How many times a run that is decoded from now on is entered before it becomes a function; 0 for never. */
+  static hotAfter = HOT_AFTER;
   /** The instruction that stopped the last run with UNIMPLEMENTED. */
   stoppedBy: Instruction | undefined;
 
@@ -417,15 +417,11 @@ export class Interpreter {
     }
     const block = { op: first, bytes: at - host };
     page.blocks.set(key, block);
-    if (decoded.length > 1) {
-      this.candidates[(first - this.layout.ops) / OP_SIZE] = {
-        page,
-        host,
-        bytes: block.bytes,
-        decodeBits: context & DECODE_BITS,
-      };
-    }
-    this.view.setUint32(first + OP_HEAT, this.hotAfter, true);
+    this.candidates[(first - this.layout.ops) / OP_SIZE] =
+      decoded.length === 1
+        ? undefined
+        : { page, host, bytes: block.bytes, decodeBits: context & DECODE_BITS };
+    this.view.setUint32(first + OP_HEAT, Interpreter.hotAfter, true);
     page.covered.fill(1, offset, offset + block.bytes);
     return block;
   }
