@@ -87,6 +87,7 @@ export const linux = {
     a.or(rax, mem(gs, percpu.espfixStack));
     a.swapgs();
     a.mov(rsp, rax);
+    a.label('on_ministack');
     a.pop(rax);
     a.label('iretq.espfix');
     a.iretq();
