@@ -57,6 +57,12 @@ export interface ScheduledEvent {
   readonly fault?: FaultDetail;
 }
 
+/**
+ * Whether user mode may well notice: a fault that an instruction raises by design is told to the task. What it sees then
+ * is not compared with a run without events.
+ */
+export const noticed = (schedule: Schedule): boolean => schedule.some(({ kind }) => kind === 'fault');
+
 /** Events in the order of their boundaries. */
 export type Schedule = readonly ScheduledEvent[];
 
@@ -77,15 +83,19 @@ export function deliverable(cpu: Cpu, kind: EventKind): boolean {
   const held = cpu.shadow === SHADOW_MOV_SS;
   switch (kind) {
     case 'nmi':
-      return !held && cpu.nmiBlocked === 0 && cpu.nmiPending === 0;
+      // A debug trap that waits here comes first.
+      return !held && cpu.pendingDebug === 0 && cpu.nmiBlocked === 0 && cpu.nmiPending === 0;
     case 'mc':
       // A second machine check while MCIP is set shuts the processor down, whatever the kernel does.
-      return (
-        (cpu.cr4 & CR4_MCE) !== 0n && (cpu.mcgStatus & MCG_MCIP) === 0n && cpu.machineCheckPending === 0
-      );
+      return (cpu.cr4 & CR4_MCE) !== 0n && (cpu.mcgStatus & MCG_MCIP) === 0n && cpu.machineCheckPending === 0;
     case 'irq':
     case 'spurious':
-      return cpu.shadow === SHADOW_NONE && (cpu.flagsRest & IF) !== 0n && cpu.acknowledged === 0;
+      return (
+        cpu.shadow === SHADOW_NONE &&
+        cpu.pendingDebug === 0 &&
+        (cpu.flagsRest & IF) !== 0n &&
+        cpu.acknowledged === 0
+      );
     case 'db-code':
       return !held && (cpu.flagsRest & RF) === 0n && cpu.pendingDebug === 0;
     case 'db-data':
@@ -118,7 +128,7 @@ export function inject(machine: Machine, index: number, event: Omit<ScheduledEve
       cpu.acknowledged = spuriousVector(machine, index) + 1;
       return true;
     case 'db-code':
-      cpu.dr[3] = cpu.rip;
+      cpu.dr[3] = cpu.mode64 ? cpu.rip : (cpu.codeBase + cpu.rip) & 0xffff_ffffn;
       cpu.dr[7] = (cpu.dr[7] & ~DR7_FIELDS_3) | DR7_L3;
       return true;
     case 'db-data':

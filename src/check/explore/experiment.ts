@@ -1,0 +1,404 @@
+/**
+ * Experiments on one visit: the run without events, boundary by boundary, and what becomes of it with them.
+ *
+ * Other processors stand still and no timer fires, so what differs is the events' doing alone.
+ */
+import type { Cpu } from '../../arch/cpu.ts';
+import { inspectPage } from '../../arch/paging.ts';
+import { GS } from '../../isa/state.ts';
+import type { Machine } from '../../machine/machine.ts';
+import { PageTree } from '../../machine/page-tree.ts';
+import type { Snapshot } from '../../machine/snapshot.ts';
+import { inject, type ScheduledEvent } from '../event.ts';
+import type { KernelStack, Subject } from '../subject.ts';
+import { type UserPage, userPages } from '../user-pages.ts';
+import { ripOf, sameUserState, type UserState, userState } from '../user-state.ts';
+import { type Delivery, Observation, type RunEnding, type Seen, STORM } from './observation.ts';
+import { type ChangedPage, hashState, type StackPages } from './state-hash.ts';
+import { LONGEST_VISIT, USER_MARGIN, type Visit } from './visit.ts';
+
+const PAGE = 4096;
+const NMI = 2;
+/** Instructions beyond the visit's own that a run may take before it counts as one that goes on and on. */
+const PATIENCE = 100_000;
+/** The same, over all processors, where one waits for another. */
+const PATIENCE_TOGETHER = 5_000_000;
+/** Where user mode's GS base is put: canonical, below the kernel's half, in pages of nobody. */
+const POISON = 0x5a5a_5a5a_0000n;
+
+/** A boundary of the visit without events. */
+export interface Boundary {
+  /** Instructions and deliveries since the visit's beginning. */
+  readonly at: number;
+  readonly rip: bigint;
+  readonly cpl: number;
+  readonly snapshot: Snapshot;
+  /** In user mode: what it sees. */
+  readonly state: UserState | undefined;
+}
+
+/** The visit without events. */
+export interface Baseline {
+  readonly boundaries: readonly Boundary[];
+  /** Those in user mode. */
+  readonly user: readonly Boundary[];
+  /** The first boundary after the return. */
+  readonly back: Boundary;
+  readonly deliveries: readonly Delivery[];
+  readonly throughUserGs: readonly bigint[];
+}
+
+/** What became of a run with events. */
+export interface Outcome {
+  readonly ending: RunEnding;
+  /** RIP where it ended. */
+  readonly rip: bigint;
+  readonly deliveries: readonly Delivery[];
+  readonly throughUserGs: readonly bigint[];
+  readonly reused: bigint | undefined;
+  /** In user mode: the boundary that it should be at, what it sees, and the user pages that differ. */
+  readonly expected: Boundary | undefined;
+  readonly state: UserState | undefined;
+  readonly memory: readonly MemoryDifference[];
+  /** Bytes of other ministacks that changed. */
+  readonly strayMinistack: readonly MemoryDifference[];
+  /** Instructions from the beginning of the visit. */
+  readonly length: number;
+}
+
+export interface MemoryDifference {
+  readonly linear: bigint;
+  readonly expected: number;
+  readonly found: number;
+}
+
+/** A visit that did not come back by itself. */
+export class NoReturn extends Error {}
+
+/** One machine with one visit of a subject. */
+export class Experiment {
+  readonly machine: Machine;
+  readonly subject: Subject;
+  readonly visit: Visit;
+  readonly cpu: Cpu;
+  readonly baseline: Baseline;
+  readonly observation: Observation;
+  /** The machine at the visit's beginning, with a GS base in user mode that no kernel may use. */
+  readonly begin: Snapshot;
+  readonly stacks: readonly KernelStack[];
+  readonly #userPages: ReadonlyMap<number, UserPage>;
+  readonly #stackPages: StackPages;
+  /** User pages that change in the visit without events. */
+  readonly #changing: readonly number[];
+  readonly #ministackPages: readonly number[];
+  readonly #scratch: UserState;
+  readonly #firstInstruction: bigint;
+
+  /** Throws NoReturn if the visit does not come back to user mode by itself. */
+  constructor(machine: Machine, subject: Subject, visit: Visit, stacks: readonly KernelStack[]) {
+    this.machine = machine;
+    this.subject = subject;
+    this.visit = visit;
+    this.stacks = stacks;
+    this.cpu = machine.cpus[visit.cpu];
+    machine.restore(visit.begin);
+    machine.serial.onOutput = () => {};
+    this.observation = new Observation(machine, visit.cpu);
+    const { cpu } = this;
+    if (cpu.longMode && inspectPage(cpu, POISON) === null) {
+      cpu.segBase[GS] = POISON;
+      this.observation.poison = POISON;
+    }
+    this.begin = machine.snapshot();
+    this.#firstInstruction = cpu.instructions;
+    this.#userPages = userPages(machine, visit.cpu);
+    this.#stackPages = this.#pagesOf(stacks);
+    this.#ministackPages = this.#pagesOfMinistacks();
+    this.#scratch = this.#state();
+    this.baseline = this.#runBaseline();
+    const changing = new Set<number>();
+    for (const { snapshot } of [this.baseline.back, ...this.baseline.user])
+      PageTree.difference(this.begin.pages, snapshot.pages, (page) => {
+        if (this.#userPages.has(page)) changing.add(page);
+      });
+    this.#changing = [...changing];
+  }
+
+  close(): void {
+    this.observation.close();
+  }
+
+  /** Instructions and deliveries since the visit's beginning. */
+  get at(): number {
+    return Number(this.cpu.instructions - this.#firstInstruction);
+  }
+
+  /** Goes back to a state of this visit. */
+  restore(snapshot: Snapshot): void {
+    this.machine.restore(snapshot);
+    this.observation.reset();
+  }
+
+  /** One instruction or delivery. @returns the ending, if it ended */
+  step(): RunEnding | undefined {
+    return this.#ending(this.machine.runAlone(this.visit.cpu, 1).reason);
+  }
+
+  /**
+   * Runs from an injected event to user mode.
+   * @returns how it ended; judge it by {@link outcome}
+   */
+  runToUser(): RunEnding {
+    const { machine, visit, cpu, observation } = this;
+    observation.atUser = false;
+    if (cpu.cpl === 3) {
+      const first = this.step();
+      if (first) return first;
+      if (cpu.cpl === 3) return 'user';
+    }
+    const limit = this.baseline.back.at + PATIENCE;
+    const stop = machine.runAlone(visit.cpu, limit);
+    const ending = this.#ending(stop.reason);
+    if (ending !== 'stuck' && ending !== undefined) return ending;
+    // It may wait for another processor or for a device.
+    for (let left = PATIENCE_TOGETHER; left > 0; ) {
+      const before = machine.instructions;
+      const together = machine.run({ maxInstructions: left });
+      left -= machine.instructions - before;
+      const end = this.#ending(together.reason);
+      if (end === 'stuck') return 'stuck';
+      if (end !== undefined) return end;
+      if (together.reason === 'limit') break;
+    }
+    return ending ?? 'hang';
+  }
+
+  #ending(reason: string): RunEnding | undefined {
+    if (this.observation.atUser) return 'user';
+    if (this.observation.deliveries.length >= STORM) return 'storm';
+    switch (reason) {
+      case 'limit':
+      case 'hook':
+        return undefined;
+      case 'deadlock':
+        return 'stuck';
+      default:
+        return reason as RunEnding;
+    }
+  }
+
+  /**
+   * Restores `from`, where `seen` had been seen, and lets `event` happen there.
+   * @returns whether the machine took it
+   */
+  strike(from: Snapshot, event: Omit<ScheduledEvent, 'at'>, seen?: Seen): boolean {
+    this.restore(from);
+    if (seen) this.observation.restore(seen);
+    return inject(this.machine, this.visit.cpu, event);
+  }
+
+  /** What the present state is, after a run that ended so. */
+  outcome(ending: RunEnding): Outcome {
+    const { cpu, observation } = this;
+    const state = ending === 'user' ? this.#state() : undefined;
+    const expected = state && this.#expected(state);
+    return {
+      ending,
+      rip: cpu.rip,
+      deliveries: observation.deliveries,
+      throughUserGs: observation.throughUserGs,
+      reused: observation.reused,
+      expected,
+      state,
+      memory: expected ? this.#memoryDifferences(expected) : [],
+      strayMinistack: this.#strayMinistack(),
+      length: this.at,
+    };
+  }
+
+  /** Whether user mode is where it would be without events and cannot tell that there were any. */
+  undisturbed(): boolean {
+    const state = userState(
+      this.cpu,
+      this.machine.interruptRequests(this.visit.cpu).inService,
+      this.#scratch,
+    );
+    for (const boundary of this.baseline.user)
+      if (boundary.state && sameUserState(boundary.state, state))
+        return (
+          this.#memoryDifferences(boundary).length === 0 &&
+          (this.#ministackPages.length === 0 || this.#strayMinistack().length === 0)
+        );
+    return false;
+  }
+
+  /** The number of the present state (see `state-hash.ts`), for snapshots just taken. */
+  hash(snapshot: Snapshot): number {
+    const changed: ChangedPage[] = [];
+    PageTree.difference(this.begin.pages, snapshot.pages, (page, content) => {
+      if (content) changed.push({ page, content });
+    });
+    return hashState(this.machine, this.cpu, changed, this.#stackPages, (linear) => this.#liveFrom(linear));
+  }
+
+  /** The stack of an address. */
+  stackOf(address: bigint): KernelStack | undefined {
+    for (const stack of this.stacks)
+      if (address >= stack.range.start && address <= stack.range.end) return stack;
+    return undefined;
+  }
+
+  /** The lowest live address of the stack that has a page at `linear`; undefined if nothing is on it. */
+  #liveFrom(linear: bigint): bigint | undefined {
+    const stack = this.stackOf(linear + 8n);
+    if (!stack) return undefined;
+    const { start, end } = stack.range;
+    const on = (pointer: bigint) => pointer >= start && pointer <= end;
+    let lowest: bigint | undefined;
+    const take = (pointer: bigint) => {
+      if (on(pointer) && (lowest === undefined || pointer < lowest)) lowest = pointer;
+    };
+    take(this.cpu.gpr[4]);
+    for (const delivery of this.observation.deliveries)
+      if (!delivery.returned && delivery.cpl !== 3) take(delivery.rsp);
+    return lowest;
+  }
+
+  #state(): UserState {
+    return userState(this.cpu, this.machine.interruptRequests(this.visit.cpu).inService);
+  }
+
+  /** Where user mode should be: the boundary of the same RIP whose state is nearest, else the first after the return. */
+  #expected(state: UserState): Boundary {
+    const { user, back } = this.baseline;
+    const same = user.find((boundary) => boundary.state && sameUserState(boundary.state, state));
+    if (same) return same;
+    const rip = ripOf(state);
+    const there = user.filter((boundary) => boundary.rip === rip);
+    return there.find((boundary) => boundary === back) ?? there[0] ?? back;
+  }
+
+  #memoryDifferences(boundary: Boundary): MemoryDifference[] {
+    const pages = new Set(this.#changing);
+    for (const page of this.machine.changedPages()) if (this.#userPages.has(page)) pages.add(page);
+    const found: MemoryDifference[] = [];
+    for (const page of pages) {
+      const { linear } = this.#userPages.get(page) as UserPage;
+      if (this.subject.mayDiffer.some(({ start, end }) => linear >= start && linear + BigInt(PAGE) <= end))
+        continue;
+      compare(this.machine.readPhysical(page * PAGE, PAGE), boundary.snapshot.pages.get(page), linear, found);
+    }
+    if (found.length === 0) return found;
+    return found.filter(
+      ({ linear }) => !this.subject.mayDiffer.some(({ start, end }) => linear >= start && linear < end),
+    );
+  }
+
+  /** Bytes of ministack pages that changed and are not this processor's. */
+  #strayMinistack(): MemoryDifference[] {
+    const found: MemoryDifference[] = [];
+    const changed = this.machine.changedPages();
+    for (const page of this.#ministackPages) {
+      if (!changed.includes(page)) continue;
+      const own = this.subject.ministacks.filter(({ cpu }) => cpu === this.visit.cpu);
+      const differences: MemoryDifference[] = [];
+      compare(this.machine.readPhysical(page * PAGE, PAGE), this.begin.pages.get(page), 0n, differences);
+      for (const difference of differences) {
+        const offset = Number(difference.linear);
+        const inOwn = own.some(({ address, size }) => {
+          const start = Number(address & 0xfffn);
+          return offset >= start && offset < start + size;
+        });
+        if (!inOwn) found.push(difference);
+      }
+    }
+    return found;
+  }
+
+  #pagesOf(stacks: readonly KernelStack[]): Map<number, bigint> {
+    const pages = new Map<number, bigint>();
+    for (const { range } of stacks)
+      for (let linear = range.start & ~0xfffn; linear < range.end; linear += BigInt(PAGE)) {
+        const page = inspectPage(this.cpu, linear);
+        if (page) pages.set(Math.floor(page.physical / PAGE), linear);
+      }
+    return pages;
+  }
+
+  #pagesOfMinistacks(): number[] {
+    const pages = new Set<number>();
+    for (const { address } of this.subject.ministacks) {
+      const page = inspectPage(this.cpu, address);
+      if (page) pages.add(Math.floor(page.physical / PAGE));
+    }
+    return [...pages];
+  }
+
+  #boundary(): Boundary {
+    const { cpu } = this;
+    return {
+      at: this.at,
+      rip: cpu.rip,
+      cpl: cpu.cpl,
+      snapshot: this.machine.snapshot(),
+      state: cpu.cpl === 3 ? this.#state() : undefined,
+    };
+  }
+
+  /** Lets the interrupt come that enters the visit, if it is due and not there by itself. */
+  #trigger(): void {
+    const { machine, cpu, visit } = this;
+    const { trigger } = visit;
+    if (trigger?.at !== this.at || cpu.cpl !== 3) return;
+    if (trigger.vector === NMI) cpu.nmiPending = 1;
+    else if (cpu.acknowledged === 0 && !cpu.interrupts.pending())
+      machine.injectInterrupt(trigger.vector, visit.cpu);
+  }
+
+  #runBaseline(): Baseline {
+    const { cpu, observation } = this;
+    observation.reset();
+    this.#trigger();
+    const boundaries: Boundary[] = [this.#boundary()];
+    let entered = false;
+    let back: Boundary | undefined;
+    while (back === undefined || boundaries.length - boundaries.indexOf(back) <= USER_MARGIN) {
+      const before = cpu.cpl;
+      const ending = this.step();
+      if (ending !== undefined && ending !== 'user') {
+        if (back) break;
+        throw new NoReturn(ending);
+      }
+      if (cpu.cpl !== 3 && before === 3) {
+        if (back || (entered && back)) break;
+        entered = true;
+      }
+      // With a trap waiting, user mode is as good as left.
+      if (back && (cpu.cpl !== 3 || cpu.pendingDebug !== 0)) break;
+      this.#trigger();
+      const boundary = this.#boundary();
+      boundaries.push(boundary);
+      if (entered && back === undefined && cpu.cpl === 3) back = boundary;
+      if (boundaries.length > LONGEST_VISIT) throw new NoReturn('hang');
+    }
+    return {
+      boundaries,
+      user: boundaries.filter(({ cpl }) => cpl === 3),
+      back,
+      deliveries: observation.deliveries,
+      throughUserGs: observation.throughUserGs,
+    };
+  }
+}
+
+function compare(
+  found: Uint8Array,
+  expected: Uint8Array | undefined,
+  linear: bigint,
+  into: MemoryDifference[],
+): void {
+  for (let i = 0; i < found.length; i++) {
+    const wanted = expected ? expected[i] : 0;
+    if (found[i] !== wanted) into.push({ linear: linear + BigInt(i), expected: wanted, found: found[i] });
+  }
+}

@@ -1,0 +1,273 @@
+/**
+ * Exploration of one visit: each event at each boundary, and, in what follows each, each further event at each boundary, to
+ * a depth; states that were met before are not gone through again.
+ *
+ * An event that is held off is not tried: it would be delivered at a later boundary, where it is tried. At depths above 1
+ * the run after an event is followed boundary by boundary; a boundary whose state equals one that was explored to the same
+ * depth or deeper has the same future, and ends it. Where a run has violated a property nothing is added to it: the
+ * shorter schedule tells the story.
+ */
+import type { Snapshot } from '../../machine/snapshot.ts';
+import { deliverable, type EventKind, type Schedule, type ScheduledEvent } from '../event.ts';
+import type { PropertyName, Violation } from '../finding.ts';
+import { properties as allProperties, type Property } from '../properties/index.ts';
+import type { Experiment, Outcome } from './experiment.ts';
+import type { RunEnding, Seen } from './observation.ts';
+
+export interface ExploreOptions {
+  /** Events in a schedule, at most. */
+  readonly depth: number;
+  readonly events: readonly EventKind[];
+  readonly vectors: readonly number[];
+  /** Properties not to judge. */
+  readonly without?: readonly PropertyName[];
+  /** Only these boundaries of the visit without events get the first event: [from, to). */
+  readonly range?: readonly [number, number];
+  /** At most so many experiments; what is left is counted as bounded. */
+  readonly most?: number;
+  /** In a loop, boundaries of one instruction beyond this many turns get no event and are counted as bounded. */
+  readonly turns?: number;
+  readonly onViolation: (schedule: Schedule, outcome: Outcome, violations: readonly Violation[]) => void;
+  readonly onProgress?: (counts: Counts) => void;
+  /** Looked at now and then: true ends the exploration. */
+  readonly stop?: () => boolean;
+}
+
+/** What was done. */
+export interface Counts {
+  /** Runs with events, each judged. */
+  experiments: number;
+  /** Boundaries at which events were tried, in the visit and in what follows events. */
+  boundaries: number;
+  /** Boundaries whose state had been explored before. */
+  merged: number;
+  /** Boundaries left out by a bound. */
+  bounded: number;
+}
+
+/** Which boundaries of the visit were interrupted by what. */
+export interface CoveredBoundary {
+  readonly at: number;
+  readonly rip: bigint;
+  readonly cpl: number;
+  /** How many schedules had their first event of each kind here. */
+  readonly events: Partial<Record<EventKind, number>>;
+}
+
+export interface Exploration {
+  readonly counts: Counts;
+  readonly coverage: readonly CoveredBoundary[];
+  /** Every schedule up to the depth was tried or is equal to one that was. */
+  readonly complete: boolean;
+}
+
+const DEBUG = 1;
+
+type Event = Omit<ScheduledEvent, 'at'>;
+
+/** Explores one visit. */
+export function explore(experiment: Experiment, options: ExploreOptions): Exploration {
+  return new Explorer(experiment, options).run();
+}
+
+/** Judges one outcome by all properties but those left out. */
+export function judge(
+  experiment: Experiment,
+  outcome: Outcome,
+  schedule: Schedule,
+  without: readonly PropertyName[] = [],
+): Violation[] {
+  return allProperties
+    .filter(({ name }) => !without.includes(name))
+    .flatMap((property: Property) => property.judge(experiment, outcome, schedule));
+}
+
+class Explorer {
+  readonly #experiment: Experiment;
+  readonly #options: ExploreOptions;
+  readonly #counts: Counts = { experiments: 0, boundaries: 0, merged: 0, bounded: 0 };
+  /** Depth to which the state of each number has been explored. */
+  readonly #seen = new Map<number, number>();
+  /** The user boundary from which the kernel is entered by an instruction, if by one. */
+  readonly #entry: number;
+  /** The boundary from which the visit serves a debug exception; -1 if it does not. */
+  readonly #debugFrom: number;
+  #stopped = false;
+
+  constructor(experiment: Experiment, options: ExploreOptions) {
+    this.#experiment = experiment;
+    this.#options = options;
+    const { boundaries, deliveries } = experiment.baseline;
+    const first = boundaries.findIndex(({ cpl }) => cpl !== 3);
+    const source = deliveries.find(({ cpl }) => cpl === 3)?.source;
+    const byInstruction = source === undefined || ['software', 'int1', 'int3', 'into'].includes(source);
+    this.#entry = byInstruction ? first - 1 : -1;
+    const debug = deliveries.find(({ vector }) => vector === DEBUG);
+    this.#debugFrom = debug ? boundaries.findIndex(({ rip }) => rip === debug.rip) : -1;
+  }
+
+  run(): Exploration {
+    const { boundaries } = this.#experiment.baseline;
+    const { depth, range = [0, boundaries.length] } = this.#options;
+    const coverage: CoveredBoundary[] = [];
+    const turns = new Map<bigint, number>();
+    if (depth > 1)
+      for (const { snapshot } of boundaries) {
+        this.#experiment.restore(snapshot);
+        this.#seen.set(this.#experiment.hash(snapshot), depth);
+      }
+    for (const [i, boundary] of boundaries.entries()) {
+      const turn = (turns.get(boundary.rip) ?? 0) + 1;
+      turns.set(boundary.rip, turn);
+      if (i < range[0] || i >= range[1]) continue;
+      if (turn > (this.#options.turns ?? Number.POSITIVE_INFINITY)) {
+        this.#counts.bounded++;
+        continue;
+      }
+      this.#experiment.restore(boundary.snapshot);
+      const covered: Partial<Record<EventKind, number>> = {};
+      for (const event of this.#events(boundary.rip, i)) {
+        if (this.#enough()) break;
+        if (this.#try(boundary.snapshot, { ...event, at: boundary.at }, [], depth))
+          covered[event.kind] = (covered[event.kind] ?? 0) + 1;
+      }
+      this.#counts.boundaries++;
+      coverage.push({ at: boundary.at, rip: boundary.rip, cpl: boundary.cpl, events: covered });
+      this.#options.onProgress?.(this.#counts);
+      if (this.#stopped) break;
+    }
+    return { counts: this.#counts, coverage, complete: !this.#stopped && this.#counts.bounded === 0 };
+  }
+
+  #enough(): boolean {
+    const { most = Number.POSITIVE_INFINITY, stop } = this.#options;
+    if (this.#counts.experiments >= most || (this.#counts.experiments % 256 === 0 && stop?.()))
+      this.#stopped = true;
+    return this.#stopped;
+  }
+
+  /** Events that would be delivered at the boundary where the processor stands. @param i of the visit, or -1 */
+  #events(rip: bigint, i: number): Event[] {
+    const { cpu, subject, visit, observation } = this.#experiment;
+    const events: Event[] = [];
+    // A debugger sets no breakpoint in the way of the debug exception itself: no kernel could survive that.
+    const debugging =
+      observation.deliveries.some(({ vector, returned }) => vector === DEBUG && !returned) ||
+      (i >= 0 && this.#debugFrom >= 0 && i >= this.#debugFrom && cpu.cpl !== 3);
+    for (const kind of this.#options.events) {
+      if (!deliverable(cpu, kind)) continue;
+      if (debugging && kind.startsWith('db-')) continue;
+      if (kind === 'irq') {
+        // Before the interrupt that enters the visit, one of its vector would be that very interrupt.
+        const early = i >= 0 && visit.trigger !== undefined && i <= visit.trigger.at;
+        for (const vector of this.#options.vectors)
+          if (!early || vector !== visit.trigger?.vector) events.push({ kind, vector });
+      } else if (kind === 'mov-ss') {
+        if (i >= 0 && i === this.#entry) events.push({ kind });
+      } else if (kind === 'fault') {
+        if (cpu.cpl === 3) continue;
+        for (const { address, faults } of subject.faultable)
+          if (address === rip) for (const fault of faults) events.push({ kind, fault });
+      } else if (kind === 'db-data' || kind === 'db-step') {
+        // A trap follows an instruction: at the very first boundary there was none.
+        if (i !== 0) events.push({ kind });
+      } else events.push({ kind });
+    }
+    return events;
+  }
+
+  /** Lets `event` happen at `from`, and goes on from there. @returns whether the machine took it */
+  #try(from: Snapshot, event: ScheduledEvent, before: Schedule, depth: number): boolean {
+    const experiment = this.#experiment;
+    if (!experiment.strike(from, event)) return false;
+    this.#counts.experiments++;
+    const schedule = [...before, event];
+    if (depth > 1) this.#follow(schedule, depth - 1);
+    else {
+      const ending = experiment.runToUser();
+      if (ending !== 'user' || !this.#clean()) this.#judge(schedule, ending);
+    }
+    return true;
+  }
+
+  /** Nothing to complain of, cheaply. */
+  #clean(): boolean {
+    const { observation } = this.#experiment;
+    if (observation.throughUserGs.length > 0 || observation.reused !== undefined) return false;
+    for (const { frame } of observation.deliveries)
+      if (frame !== 0n && !this.#experiment.stackOf(frame)) return false;
+    return this.#experiment.undisturbed();
+  }
+
+  #judge(schedule: Schedule, ending: RunEnding): boolean {
+    const outcome = this.#experiment.outcome(ending);
+    const violations = judge(this.#experiment, outcome, schedule, this.#options.without);
+    if (violations.length > 0) this.#options.onViolation(schedule, outcome, violations);
+    return violations.length > 0;
+  }
+
+  /**
+   * Follows the run after an event boundary by boundary to its end, collecting them; if the run is clean, tries further events
+   * at each.
+   */
+  #follow(schedule: Schedule, depth: number): void {
+    const experiment = this.#experiment;
+    const { machine, cpu, observation } = experiment;
+    const boundaries: {
+      at: number;
+      rip: bigint;
+      snapshot: Snapshot;
+      events: Event[];
+      saved: Seen;
+    }[] = [];
+    const limit = 4 * experiment.baseline.boundaries.length + 20_000;
+    let ending: RunEnding | undefined;
+    let merged = false;
+    for (let steps = 0; ; steps++) {
+      observation.atUser = false;
+      const wasUser = cpu.cpl === 3;
+      ending = experiment.step();
+      if (ending === undefined && cpu.cpl === 3 && wasUser) ending = 'user';
+      if (ending !== undefined) break;
+      const snapshot = machine.snapshot();
+      const hash = experiment.hash(snapshot);
+      const seen = this.#seen.get(hash) ?? 0;
+      if (seen >= depth) {
+        this.#counts.merged++;
+        merged = true;
+        break;
+      }
+      this.#seen.set(hash, depth);
+      if (steps > limit) {
+        ending = experiment.runToUser();
+        this.#counts.bounded++;
+        break;
+      }
+      const events = this.#events(cpu.rip, -1);
+      if (events.length > 0)
+        boundaries.push({ at: experiment.at, rip: cpu.rip, snapshot, events, saved: observation.save() });
+    }
+    if (ending === undefined && merged) {
+      // The rest is as it was found there; what was seen until here must hold by itself.
+      if (observation.throughUserGs.length > 0 || observation.reused !== undefined) {
+        this.#judge(schedule, experiment.runToUser());
+        return;
+      }
+    } else if (ending !== undefined && (ending !== 'user' || !this.#clean()) && this.#judge(schedule, ending))
+      return;
+    for (const { at, snapshot, events, saved } of boundaries) {
+      this.#counts.boundaries++;
+      for (const event of events) {
+        if (this.#enough()) return;
+        if (!experiment.strike(snapshot, event, saved)) continue;
+        this.#counts.experiments++;
+        const longer = [...schedule, { ...event, at }];
+        if (depth > 1) this.#follow(longer, depth - 1);
+        else {
+          const end = experiment.runToUser();
+          if (end !== 'user' || !this.#clean()) this.#judge(longer, end);
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,164 @@
+/** What is seen of a run from an event to the return to user mode: deliveries, returns, and how it ended. */
+import type { Cpu, EventSource } from '../../arch/cpu.ts';
+import { RSP } from '../../isa/state.ts';
+import type { Machine } from '../../machine/machine.ts';
+import { armed, disarm } from '../event.ts';
+
+/** An interrupt or exception that was delivered. */
+export interface Delivery {
+  readonly vector: number;
+  readonly source: EventSource;
+  readonly errorCode: number | undefined;
+  /** CPL, RIP and RSP of what it interrupted. */
+  readonly cpl: number;
+  readonly rip: bigint;
+  readonly rsp: bigint;
+  readonly cr2: bigint;
+  /** RSP of the handler's first instruction: the frame's lowest address. */
+  frame: bigint;
+  /** A later frame was written over this one while it was to be returned from. */
+  overwritten: boolean;
+  /** An IRET took it. */
+  returned: boolean;
+}
+
+/** How a run ended. */
+export type RunEnding =
+  | 'user'
+  | 'triple-fault'
+  /** It waits for something that does not come. */
+  | 'stuck'
+  /** It goes on and on. */
+  | 'hang'
+  | 'storm'
+  | 'exit'
+  | 'reset'
+  | 'unimplemented';
+
+/** More deliveries than this in one run are a storm. */
+export const STORM = 256;
+const PAGE_FAULT = 14;
+const DEBUG = 1;
+const FRAME_BYTES = 40n;
+
+/** What an observation holds. */
+export interface Seen {
+  readonly deliveries: readonly Delivery[];
+  readonly throughUserGs: readonly bigint[];
+  readonly reused: bigint | undefined;
+}
+
+/** Listens to one processor of a machine; `reset` begins a new run. */
+export class Observation {
+  readonly #machine: Machine;
+  readonly #cpu: Cpu;
+  readonly #off: (() => void)[];
+  deliveries: Delivery[] = [];
+  /** An IRET took a frame that another had been written over: where. */
+  reused: bigint | undefined;
+  /** Linear addresses near this one belong to nobody: what touches them went through user mode's GS base. */
+  poison: bigint | undefined;
+  /** Kernel accesses through user mode's GS base, by the RIP of the instruction. */
+  throughUserGs: bigint[] = [];
+  /** User mode has been reached. */
+  atUser = false;
+
+  constructor(machine: Machine, index: number) {
+    this.#machine = machine;
+    this.#cpu = machine.cpus[index];
+    this.#off = [
+      machine.on('deliver', (cpu, vector, errorCode, source) => {
+        if (cpu === index) this.#deliver(vector, errorCode, source);
+        return false;
+      }),
+      machine.on('delivered', (cpu) => {
+        if (cpu === index) this.#delivered();
+      }),
+      machine.on('interrupt-return', (cpu, pointer) => {
+        if (cpu === index) this.#returned(pointer);
+      }),
+      machine.on('privilege-change', (cpu, _from, to) => {
+        if (cpu !== index || to !== 3) return;
+        this.atUser = true;
+        machine.stop();
+      }),
+    ];
+  }
+
+  reset(): void {
+    if (this.deliveries.length > 0) this.deliveries = [];
+    if (this.throughUserGs.length > 0) this.throughUserGs = [];
+    this.reused = undefined;
+    this.atUser = false;
+  }
+
+  /** What has been seen so far, to go back to with {@link restore}. */
+  save(): Seen {
+    return {
+      deliveries: this.deliveries.map((d) => ({ ...d })),
+      throughUserGs: this.throughUserGs.slice(),
+      reused: this.reused,
+    };
+  }
+
+  restore(saved: Seen): void {
+    this.deliveries = saved.deliveries.map((d) => ({ ...d }));
+    this.throughUserGs = saved.throughUserGs.slice();
+    this.reused = saved.reused;
+    this.atUser = false;
+  }
+
+  /** Ends the listening. */
+  close(): void {
+    for (const off of this.#off) off();
+  }
+
+  #deliver(vector: number, errorCode: number | undefined, source: EventSource): void {
+    const cpu = this.#cpu;
+    const { cpl, rip, cr2 } = cpu;
+    if (vector === DEBUG && armed(cpu)) disarm(cpu);
+    if (vector === PAGE_FAULT && cpl !== 3 && this.poison !== undefined) {
+      const distance = BigInt.asIntN(64, cr2 - this.poison);
+      if (distance > -0x10_0000n && distance < 0x10_0000n) this.throughUserGs.push(rip);
+    }
+    this.deliveries.push({
+      vector,
+      source,
+      errorCode,
+      cpl,
+      rip,
+      rsp: cpu.gpr[RSP],
+      cr2,
+      frame: 0n,
+      overwritten: false,
+      returned: false,
+    });
+    if (this.deliveries.length >= STORM) this.#machine.stop();
+  }
+
+  #delivered(): void {
+    const { deliveries } = this;
+    const last = deliveries[deliveries.length - 1];
+    if (!last) return;
+    last.frame = this.#cpu.gpr[RSP];
+    for (let i = 0; i < deliveries.length - 1; i++) {
+      const other = deliveries[i];
+      if (other.returned || other.frame === 0n) continue;
+      if (other.frame < last.frame + FRAME_BYTES && last.frame < other.frame + FRAME_BYTES)
+        other.overwritten = true;
+    }
+  }
+
+  #returned(pointer: bigint): void {
+    const { deliveries } = this;
+    for (let i = deliveries.length - 1; i >= 0; i--) {
+      const delivery = deliveries[i];
+      if (delivery.returned) continue;
+      const rip = delivery.errorCode === undefined ? delivery.frame : delivery.frame + 8n;
+      if (rip !== pointer) continue;
+      if (delivery.overwritten) this.reused ??= pointer;
+      delivery.returned = true;
+      return;
+    }
+  }
+}

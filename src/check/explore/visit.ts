@@ -1,0 +1,264 @@
+/**
+ * Visits: what lies between CPL 3 -> 0 and the next 0 -> 3. Recorded by running the subject and following each visit
+ * instruction by instruction; visits that enter alike and take the same path through the kernel's code are one.
+ *
+ * A path is the set of steps from one instruction to another that the visit takes: a loop that turns more often is no other
+ * path.
+ */
+import type { Cpu } from '../../arch/cpu.ts';
+import { CS, SS } from '../../isa/state.ts';
+import type { Machine, Stop } from '../../machine/machine.ts';
+import type { Snapshot } from '../../machine/snapshot.ts';
+import type { VisitSummary } from '../finding.ts';
+import { describeVector } from '../vectors.ts';
+
+/** User instructions before the entry, and after the return, that belong to a visit. */
+export const USER_MARGIN = 2;
+/** A visit of more instructions than this is not followed to its end. */
+export const LONGEST_VISIT = 200_000;
+
+export interface Visit extends VisitSummary {
+  /** The machine at the visit's first user instruction. */
+  readonly begin: Snapshot;
+  /**
+   * It is entered by an interrupt or NMI from outside the processor, which comes after so many user instructions.
+   */
+  readonly trigger: { readonly at: number; readonly vector: number } | undefined;
+  /** Names of the segments that it returns to: `cs32 ss16`, to tell visits apart. */
+  readonly returnsTo: string;
+}
+
+export interface Recording {
+  readonly visits: readonly Visit[];
+  /** Visits seen in all, and those that did not come to an end. */
+  readonly seen: number;
+  readonly unfinished: number;
+  readonly leftOut: number;
+  /** Why the run ended; `limit` if it was watched as long as it should be. */
+  readonly stop: Stop;
+  /** The first return to user mode was seen. */
+  readonly reachedUser: boolean;
+}
+
+export interface RecordingOptions {
+  /** Instructions to watch. */
+  readonly instructions: number;
+  /** At most so many distinct visits. */
+  readonly most?: number;
+  /** Processors whose visits are recorded; default all. */
+  readonly onProgress?: (visits: number, instructions: number) => void;
+  /** Visits that execute one of these addresses are left out. */
+  readonly leaveOut?: readonly bigint[];
+}
+
+/** A processor between two visits, or in one. */
+interface Track {
+  /** Its instruction count at the latest return to user mode, and the machine then. */
+  userSince: bigint | undefined;
+  userAt: Snapshot | undefined;
+  inKernel: boolean;
+  entry: string;
+  /** The vector, if it came from outside the processor. */
+  outside: number | undefined;
+  enteredAt: bigint;
+  last: number;
+  edges: Set<number>;
+  hash: number;
+  /** It is to be left out. */
+  skipped: boolean;
+}
+
+/** Two RIPs as one number; enough to tell paths apart. */
+function edge(from: number, to: number): number {
+  return (Math.imul(from, 0x9e37_79b1) ^ to) >>> 0;
+}
+
+const ATTRIBUTE_L = 0x2000;
+const ATTRIBUTE_DB = 0x4000;
+
+function segmentsOf(cpu: Cpu): string {
+  const { segAttributes: a, segSelector: s } = cpu;
+  const code = a[CS] & ATTRIBUTE_L ? 64 : a[CS] & ATTRIBUTE_DB ? 32 : 16;
+  return `cs${code} ss${a[SS] & ATTRIBUTE_DB ? 32 : 16}${s[SS] & 4 ? ' ldt' : ''}`;
+}
+
+/** Runs `machine` and records its distinct visits. The machine is left where the recording ended. */
+export function recordVisits(machine: Machine, options: RecordingOptions): Recording {
+  const recorder = new Recorder(machine, options);
+  try {
+    return recorder.run();
+  } finally {
+    recorder.close();
+  }
+}
+
+interface Seen {
+  trigger: Visit['trigger'];
+  summary: Omit<VisitSummary, 'occurrences'>;
+  begin: Snapshot;
+  returnsTo: string;
+  occurrences: number;
+}
+
+class Recorder {
+  readonly #machine: Machine;
+  readonly #options: RecordingOptions;
+  readonly #tracks: Track[];
+  readonly #visits = new Map<string, Seen>();
+  readonly #off: (() => void)[];
+  #vector: number | undefined;
+  #source = '';
+  #seen = 0;
+  #unfinished = 0;
+  #leftOut = 0;
+  readonly #leaveOut: ReadonlySet<bigint>;
+  #reachedUser = false;
+
+  constructor(machine: Machine, options: RecordingOptions) {
+    this.#machine = machine;
+    this.#options = options;
+    this.#leaveOut = new Set(options.leaveOut);
+    this.#tracks = machine.cpus.map(() => ({
+      userSince: undefined,
+      userAt: undefined,
+      inKernel: false,
+      entry: '',
+      outside: undefined,
+      enteredAt: 0n,
+      last: 0,
+      edges: new Set<number>(),
+      hash: 0,
+      skipped: false,
+    }));
+    this.#off = [
+      machine.on('deliver', (_cpu, vector, _error, source) => {
+        this.#vector = vector;
+        this.#source = source;
+        return false;
+      }),
+      machine.on('privilege-change', () => machine.stop()),
+    ];
+  }
+
+  close(): void {
+    for (const off of this.#off) off();
+  }
+
+  run(): Recording {
+    const machine = this.#machine;
+    const end = machine.instructions + this.#options.instructions;
+    let stop: Stop = { reason: 'limit' };
+    let reported = 0;
+    while (machine.instructions < end) {
+      if (this.#visits.size >= (this.#options.most ?? Number.POSITIVE_INFINITY)) break;
+      const following = this.#tracks.some((track) => track.inKernel);
+      this.#vector = undefined;
+      stop = machine.run({ maxInstructions: following ? 1 : end - machine.instructions });
+      for (const cpu of machine.cpus) this.#look(cpu);
+      if (stop.reason !== 'limit' && stop.reason !== 'hook') break;
+      if (this.#visits.size > reported) {
+        reported = this.#visits.size;
+        this.#options.onProgress?.(reported, machine.instructions);
+      }
+    }
+    this.#unfinished += this.#tracks.filter((track) => track.inKernel).length;
+    const visits = [...this.#visits.values()].map(({ summary, ...rest }): Visit => ({ ...summary, ...rest }));
+    if (stop.reason === 'hook') stop = { reason: 'limit' };
+    return {
+      visits,
+      seen: this.#seen,
+      unfinished: this.#unfinished,
+      leftOut: this.#leftOut,
+      stop,
+      reachedUser: this.#reachedUser,
+    };
+  }
+
+  #look(cpu: Cpu): void {
+    const track = this.#tracks[cpu.index];
+    if (track.inKernel) this.#follow(cpu, track);
+    else if (cpu.cpl === 3) {
+      if (track.userSince === undefined) {
+        this.#reachedUser = true;
+        track.userSince = cpu.instructions;
+        track.userAt = this.#machine.snapshot();
+      }
+    } else if (track.userSince !== undefined) {
+      track.inKernel = true;
+      track.entry =
+        this.#vector === undefined ? entryInstruction(cpu) : describeVector(this.#vector, this.#source);
+      track.outside = this.#source === 'external' || this.#source === 'nmi' ? this.#vector : undefined;
+      track.enteredAt = cpu.instructions;
+      track.last = Number(BigInt.asUintN(32, cpu.rip));
+      track.edges.clear();
+      track.hash = 0;
+      track.skipped = this.#leaveOut.has(cpu.rip);
+    }
+  }
+
+  #follow(cpu: Cpu, track: Track): void {
+    const rip = Number(BigInt.asUintN(32, cpu.rip));
+    if (rip !== track.last) {
+      if (this.#leaveOut.has(cpu.rip)) track.skipped = true;
+      const step = edge(track.last, rip);
+      track.last = rip;
+      if (!track.edges.has(step)) {
+        track.edges.add(step);
+        // A sum does not depend on the order.
+        track.hash = (track.hash + Math.imul(step, 0x85eb_ca6b)) >>> 0;
+      }
+    }
+    const steps = Number(cpu.instructions - track.enteredAt);
+    if (cpu.cpl !== 3) {
+      if (steps <= LONGEST_VISIT) return;
+      track.inKernel = false;
+      track.userSince = undefined;
+      this.#unfinished++;
+      return;
+    }
+    track.inKernel = false;
+    this.#seen++;
+    const after = this.#machine.snapshot();
+    if (track.skipped) this.#leftOut++;
+    else this.#finish(cpu, track, steps, after);
+    track.userSince = cpu.instructions;
+    track.userAt = after;
+  }
+
+  #finish(cpu: Cpu, track: Track, steps: number, after: Snapshot): void {
+    const returnsTo = segmentsOf(cpu);
+    // The last step leads to user mode, whose address says nothing of the path.
+    const key = `${track.entry}/${track.edges.size}/${track.hash}/${returnsTo}`;
+    const known = this.#visits.get(key);
+    if (known) {
+      known.occurrences++;
+      return;
+    }
+    const { userSince, userAt } = track;
+    if (userSince === undefined || userAt === undefined) return;
+    const machine = this.#machine;
+    const entered = track.enteredAt - 1n;
+    const from = entered - BigInt(USER_MARGIN);
+    machine.restore(userAt);
+    while (cpu.instructions < from && cpu.cpl === 3)
+      machine.run({ maxInstructions: Number(from - cpu.instructions) });
+    const summary: Seen['summary'] = {
+      id: this.#visits.size,
+      cpu: cpu.index,
+      entry: track.entry,
+      start: machine.instructions,
+      boundaries: steps + Number(track.enteredAt - cpu.instructions) + USER_MARGIN,
+    };
+    const trigger =
+      track.outside === undefined
+        ? undefined
+        : { at: Number(entered - cpu.instructions), vector: track.outside };
+    this.#visits.set(key, { summary, begin: machine.snapshot(), trigger, returnsTo, occurrences: 1 });
+    machine.restore(after);
+  }
+}
+
+/** An entry without a gate. */
+function entryInstruction(cpu: Cpu): string {
+  return cpu.rip === cpu.sysenterEip ? 'SYSENTER' : 'SYSCALL';
+}

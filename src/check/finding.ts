@@ -1,0 +1,79 @@
+/** What a check finds: the property that does not hold, where, and the shortest way to see it. */
+import type { Schedule } from './event.ts';
+
+export const propertyNames = ['transparent', 'kernel-bits', 'gs', 'stack', 'ministack', 'progress'] as const;
+export type PropertyName = (typeof propertyNames)[number];
+
+/** A property that one run violates. */
+export interface Violation {
+  readonly property: PropertyName;
+  /** What went wrong, in words that are the same for the same cause: no addresses of single runs. */
+  readonly what: string;
+  /** The particulars, a line each. */
+  readonly details: readonly string[];
+  /** The instruction at which it shows, if at one. */
+  readonly rip?: bigint;
+}
+
+/** A place in the subject's code. */
+export interface Place {
+  readonly address: bigint;
+  /** `symbol+0x12 (file:line)` */
+  readonly name: string;
+  /** The instruction there. */
+  readonly text: string;
+}
+
+/** A visit, as reports name it. */
+export interface VisitSummary {
+  /** Among the subject's distinct visits, from 0. */
+  readonly id: number;
+  readonly cpu: number;
+  /** `INT 0x80`, `SYSCALL`, `#UD`, ... */
+  readonly entry: string;
+  /** Instructions of all processors from power-on to its first user instruction. */
+  readonly start: number;
+  /** Boundaries in it. */
+  readonly boundaries: number;
+  /** Visits of the watched run that took this path. */
+  readonly occurrences: number;
+}
+
+/** A step of the story of a finding: an instruction, or a delivery. */
+export interface Step {
+  readonly at: number;
+  readonly place: Place;
+  readonly cpl: number;
+  /** An event delivered before the instruction. */
+  readonly event?: string;
+}
+
+/** Values before and after. */
+export interface RegisterChange {
+  readonly name: string;
+  readonly expected: string;
+  readonly found: string;
+}
+
+/** A leaked run of bits: where it was born and how it came to user space. */
+export interface Provenance {
+  /** `rsp[31:16]` */
+  readonly location: string;
+  /** `CPU 0's kernel stack pointer, bits 31:16 (TSS.RSP0 at vector 0x80)` */
+  readonly birth: string;
+  readonly hops: readonly { readonly at: number; readonly place: Place; readonly text: string }[];
+}
+
+export interface Finding extends Violation {
+  readonly subject: string;
+  readonly visit: VisitSummary;
+  readonly schedule: Schedule;
+  /** Where each event of the schedule struck. */
+  readonly struck: readonly { readonly event: string; readonly place: Place }[];
+  /** Registers that are not as they would be. */
+  readonly registers: readonly RegisterChange[];
+  readonly provenance: readonly Provenance[];
+  /** Schedules of the same cause that were found, this one among them, and where they struck first. */
+  readonly count: number;
+  readonly alsoAt: readonly string[];
+}

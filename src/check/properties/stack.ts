@@ -1,0 +1,45 @@
+/**
+ * Stack discipline: the processor pushes exception and interrupt frames to kernel stacks only, and no frame is returned
+ * from that another has been written over. SDM vol. 3A 6.14.2 to 6.14.5.
+ */
+import type { Violation } from '../finding.ts';
+import { describeVector } from '../vectors.ts';
+import { hex, type Property } from './property.ts';
+
+export const stack: Property = {
+  name: 'stack',
+  title: 'frames are pushed to kernel stacks, and none over another that is live',
+  judge(experiment, { deliveries, reused }) {
+    const violations: Violation[] = [];
+    for (const delivery of deliveries) {
+      const { frame } = delivery;
+      if (frame === 0n || experiment.stackOf(frame)) continue;
+      const ministack = experiment.subject.ministacks.find(
+        ({ address, aliasBits, size, takesFrames, cpu }) => {
+          const offset = (frame & ~aliasBits) - (address & ~aliasBits);
+          return takesFrames && cpu === experiment.visit.cpu && offset >= 0n && offset < BigInt(size);
+        },
+      );
+      if (ministack) continue;
+      violations.push({
+        property: 'stack',
+        what:
+          frame === delivery.rsp - 40n || delivery.rsp >> 47n === 0n
+            ? "an exception frame is pushed to user mode's stack in kernel mode"
+            : 'an exception frame is pushed outside the kernel stacks',
+        details: [
+          `${describeVector(delivery.vector, delivery.source)} at ${experiment.subject.describe(delivery.rip)} with RSP ${hex(delivery.rsp, 16)}, frame at ${hex(frame, 16)}`,
+        ],
+        rip: delivery.rip,
+      });
+      break;
+    }
+    if (reused !== undefined)
+      violations.push({
+        property: 'stack',
+        what: 'an IRET takes a frame that another was pushed over',
+        details: [`frame at ${hex(reused, 16)}`],
+      });
+    return violations;
+  },
+};

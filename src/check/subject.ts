@@ -1,0 +1,64 @@
+/**
+ * A subject: a kernel image, and what is known of it. All but the image may be missing: the rest is found by watching it run.
+ */
+import type { EventKind, FaultDetail } from './event.ts';
+
+/** A range of linear addresses, end excluded. */
+export interface AddressRange {
+  readonly start: bigint;
+  readonly end: bigint;
+}
+
+/** A kernel stack. */
+export interface KernelStack {
+  readonly cpu: number;
+  readonly name: string;
+  readonly range: AddressRange;
+}
+
+/** A ministack: `size` bytes, seen at every linear address that equals `address` but for the bits of `aliasBits`. */
+export interface Ministack {
+  readonly cpu: number;
+  readonly address: bigint;
+  readonly aliasBits: bigint;
+  readonly size: number;
+  /** Whether the processor may push an exception frame there, by the kernel's design. */
+  readonly takesFrames: boolean;
+}
+
+/** An instruction that may fault by the kernel's own design, and the faults to try there. */
+export interface FaultableInstruction {
+  readonly address: bigint;
+  readonly faults: readonly FaultDetail[];
+}
+
+export interface Subject {
+  /** As it is called in reports. */
+  readonly name: string;
+  readonly image: Uint8Array;
+  readonly cpus: number;
+  /** RAM in MiB. */
+  readonly memory: number;
+  readonly commandLine?: string;
+  readonly initrd?: Uint8Array;
+  /** `symbol+0x12 (file:line)` of a linear address, or the address. */
+  describe(address: bigint): string;
+  /** Linear address of a symbol. */
+  symbol(name: string): bigint | undefined;
+  /** Events to try. */
+  readonly events: readonly EventKind[];
+  /** Vectors of `irq`. */
+  readonly vectors: readonly number[];
+  readonly faultable: readonly FaultableInstruction[];
+  /** Visits that execute one of these addresses are not explored: services that are not the subject of the check. */
+  readonly leaveOut: readonly bigint[];
+  /** Kernel stacks, where they are known. */
+  readonly stacks?: readonly KernelStack[];
+  readonly ministacks: readonly Ministack[];
+  /** Memory that user space sees and that may differ after an event: counters of events. */
+  readonly mayDiffer: readonly AddressRange[];
+  /** The kernel may answer a debug exception of user mode, or an interrupt, by going on elsewhere in user mode. */
+  readonly foreign: boolean;
+  /** Instructions after which the subject has surely shown all of its visits, if it does not end before. */
+  readonly watch: number;
+}
