@@ -98,7 +98,8 @@ export type Approximation =
 
 /** What depends on a secret in a way that shadows do not follow. */
 export interface ImplicitFlow {
-  readonly kind: 'branch' | 'load' | 'store';
+  /** Whether something happens; where control goes; which memory is read or written. */
+  readonly kind: 'branch' | 'target' | 'load' | 'store';
   readonly label: Label;
 }
 
@@ -137,6 +138,11 @@ export const INTEGER_FLAGS = Number(flagBits.STATUS_FLAGS | flagBits.DF);
 
 function of(x: Value): Tainted {
   return x as Tainted;
+}
+
+/** What a builder's value holds, if it is one of an {@link Evaluation}'s. */
+export function taintedBits(x: Value): TaintedBits {
+  return x as Value & TaintedBits;
 }
 
 function truth(condition: boolean, shadow: Shadow | null): Tainted {
@@ -678,7 +684,7 @@ export class Evaluation implements Builder {
   }
   checkTarget(target: Value): void {
     const { bits, shadow } = of(target);
-    if (shadow !== null) this.implicit.push({ kind: 'branch', label: shadow.any });
+    if (shadow !== null) this.implicit.push({ kind: 'target', label: shadow.any });
     const beyond =
       this.instruction.codeSize === 64
         ? BigInt.asUintN(64, BigInt.asIntN(48, bits)) !== bits
