@@ -5,17 +5,18 @@
 import { stringAt } from '../../machine/boot/elf-sections.ts';
 import type { ByteReader } from './byte-reader.ts';
 
-/** From `address` on, up to the next row. Line 0 is an instruction of no line. */
-export interface LineRow {
-  readonly address: bigint;
-  readonly file: string;
-  readonly line: number;
-}
-
-/** Rows of contiguous code, by ascending address; the last one's code ends at `end`. */
+/**
+ * Contiguous code. From `start` + `offsets[n]` on, up to the next offset or `end`, instructions come from line `lines[n]`
+ * (0: of no line) of file `files[n]` of `names`. Arrays, for a kernel has millions of them.
+ */
 export interface LineSequence {
-  readonly rows: readonly LineRow[];
+  readonly start: bigint;
   readonly end: bigint;
+  /** Ascending from 0. */
+  readonly offsets: Float64Array;
+  readonly files: Uint32Array;
+  readonly lines: Uint32Array;
+  readonly names: readonly string[];
 }
 
 /** String sections that version 5 refers to. */
@@ -59,7 +60,7 @@ const FORM = {
 
 interface Header {
   readonly version: number;
-  readonly minimumLength: bigint;
+  readonly minimumLength: number;
   readonly lineBase: number;
   readonly lineRange: number;
   readonly opcodeBase: number;
@@ -100,7 +101,7 @@ function readHeader(unit: ByteReader, offsetSize: 4 | 8, strings: LineStrings): 
   }
   const headerLength = unit.unsigned('header length', offsetSize);
   const header = unit.part('header', headerLength);
-  const minimumLength = BigInt(header.u8('minimum instruction length'));
+  const minimumLength = header.u8('minimum instruction length');
   if (version >= 4) {
     const operations = header.u8('maximum operations per instruction');
     if (operations > 1) throw header.error(`${operations} operations per instruction, expected 1 on the x86`);
@@ -220,31 +221,34 @@ function join(directory: string | undefined, path: string): string {
   return path.startsWith('/') || directory === undefined || directory === '' ? path : `${directory}/${path}`;
 }
 
+/** Code further from where its sequence begins is not believed. */
+const MAX_REACH = 2 ** 48;
+
 /** The state machine (6.2.2), without what nobody asks for: column, statement, block, isa. */
 function run(reader: ByteReader, header: Header): LineSequence[] {
-  const { minimumLength, lineBase, lineRange, opcodeBase, operands, files, directories } = header;
+  const { minimumLength, lineBase, lineRange, opcodeBase, operands, files: names, directories } = header;
   const sequences: LineSequence[] = [];
-  let rows: LineRow[] = [];
-  let address = 0n;
+  const rows = new Rows(names);
+  // The address register is the sum of both.
+  let base = 0n;
+  let offset = 0;
   let file = 1;
   let line = 1;
-  const advance = (operation: bigint) => {
-    address = BigInt.asUintN(64, address + minimumLength * operation);
+  const advance = (operation: number) => {
+    offset += minimumLength * operation;
+    if (offset > MAX_REACH) throw reader.error(`${offset} bytes of code, expected at most ${MAX_REACH}`);
   };
   const advanceLine = (by: number) => {
     // Wraps as the 32-bit register of other readers does.
     line = (line + by) >>> 0;
   };
-  const emit = () => {
-    rows.push({ address, file: files[file] ?? '?', line });
-  };
-  const specialAdvance = (opcode: number) => BigInt(Math.floor((opcode - opcodeBase) / lineRange));
+  const specialAdvance = (opcode: number) => Math.floor((opcode - opcodeBase) / lineRange);
   while (!reader.atEnd) {
     const opcode = reader.u8('opcode');
     if (opcode >= opcodeBase) {
       advance(specialAdvance(opcode));
       advanceLine(lineBase + ((opcode - opcodeBase) % lineRange));
-      emit();
+      rows.add(base, offset, file, line);
       continue;
     }
     switch (opcode) {
@@ -254,21 +258,23 @@ function run(reader: ByteReader, header: Header): LineSequence[] {
         if (size === 0n) break;
         const extended = part.u8('extended opcode');
         if (extended === LNE.endSequence) {
-          if (rows.length > 0) sequences.push({ rows: ascending(rows), end: address });
-          rows = [];
-          [address, file, line] = [0n, 1, 1];
-        } else if (extended === LNE.setAddress) address = part.unsigned('address', Number(size) - 1);
-        else if (extended === LNE.defineFile) {
+          const sequence = rows.finish(BigInt.asUintN(64, base + BigInt(offset)));
+          if (sequence) sequences.push(sequence);
+          [base, offset, file, line] = [0n, 0, 1, 1];
+        } else if (extended === LNE.setAddress) {
+          base = part.unsigned('address', Number(size) - 1);
+          offset = 0;
+        } else if (extended === LNE.defineFile) {
           const path = part.string('file');
-          files.push(join(directories[skipFile(part)], path));
+          names.push(join(directories[skipFile(part)], path));
         }
         break;
       }
       case LNS.copy:
-        emit();
+        rows.add(base, offset, file, line);
         break;
       case LNS.advancePc:
-        advance(reader.uleb('advance'));
+        advance(Number(reader.uleb('advance')));
         break;
       case LNS.advanceLine:
         advanceLine(Number(BigInt.asIntN(32, reader.sleb('line advance'))));
@@ -280,7 +286,7 @@ function run(reader: ByteReader, header: Header): LineSequence[] {
         advance(specialAdvance(255));
         break;
       case LNS.fixedAdvancePc:
-        address = BigInt.asUintN(64, address + reader.unsigned('advance', 2));
+        offset += reader.u16('advance');
         break;
       default:
         // The others change nothing that is kept; of unknown ones the header says how many operands they have.
@@ -290,11 +296,52 @@ function run(reader: ByteReader, header: Header): LineSequence[] {
   return sequences;
 }
 
-/** Rows should come that way; a compiler's slip must not break the search. */
-function ascending(rows: LineRow[]): LineRow[] {
-  for (let i = 1; i < rows.length; i++) {
-    if (rows[i].address < rows[i - 1].address)
-      return rows.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0));
+/** Gathers the rows of one sequence after another. */
+class Rows {
+  readonly #names: readonly string[];
+  /** The address of the first row's base, from which offsets count. */
+  #start = 0n;
+  /** The base of the latest row, and its distance from the first's. */
+  #base = 0n;
+  #distance = 0;
+  #offsets: number[] = [];
+  #files: number[] = [];
+  #lines: number[] = [];
+
+  constructor(names: readonly string[]) {
+    this.#names = names;
   }
-  return rows;
+
+  add(base: bigint, offset: number, file: number, line: number): void {
+    const count = this.#offsets.length;
+    if (count === 0) {
+      [this.#start, this.#base, this.#distance] = [base, base, 0];
+    } else if (base !== this.#base) {
+      this.#base = base;
+      this.#distance = Number(base - this.#start);
+    }
+    this.#offsets.push(this.#distance + offset);
+    this.#files.push(file);
+    this.#lines.push(line);
+  }
+
+  /** The sequence up to `end`, undefined where it has no rows. */
+  finish(end: bigint): LineSequence | undefined {
+    const [offsets, files, lines] = [this.#offsets, this.#files, this.#lines];
+    if (offsets.length === 0) return undefined;
+    [this.#offsets, this.#files, this.#lines] = [[], [], []];
+    // Rows should come in ascending order; a compiler's slip must not break the search.
+    const order = offsets.map((_, i) => i);
+    if (offsets.some((offset, i) => i > 0 && offset < offsets[i - 1]))
+      order.sort((a, b) => offsets[a] - offsets[b]);
+    const first = offsets[order[0]];
+    return {
+      start: BigInt.asUintN(64, this.#start + BigInt(first)),
+      end,
+      offsets: Float64Array.from(order, (i) => offsets[i] - first),
+      files: Uint32Array.from(order, (i) => files[i]),
+      lines: Uint32Array.from(order, (i) => lines[i]),
+      names: this.#names,
+    };
+  }
 }

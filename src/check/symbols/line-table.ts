@@ -9,14 +9,12 @@ export interface SourceLine {
 }
 
 export class LineTable {
-  readonly #sequences: readonly (LineSequence & { readonly address: bigint })[];
+  readonly #sequences: readonly LineSequence[];
   /** The highest end of all sequences up to each. */
   readonly #ends: readonly bigint[];
 
   constructor(sequences: readonly LineSequence[]) {
-    this.#sequences = sequences
-      .map((sequence) => ({ ...sequence, address: sequence.rows[0].address }))
-      .sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0));
+    this.#sequences = [...sequences].sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
     const ends: bigint[] = [];
     let highest = 0n;
     for (const { end } of this.#sequences) {
@@ -28,12 +26,25 @@ export class LineTable {
 
   /** The line of the instruction at an address; undefined where none is known. */
   at(address: bigint): SourceLine | undefined {
-    for (let i = lastAtOrBelow(this.#sequences, address); i >= 0 && this.#ends[i] > address; i--) {
-      const { rows, end } = this.#sequences[i];
+    const sequences = this.#sequences;
+    const last = lastAtOrBelow(sequences.length, (i) => sequences[i].start, address);
+    for (let i = last; i >= 0 && this.#ends[i] > address; i--) {
+      const { start, end, offsets, files, lines, names } = sequences[i];
       if (address >= end) continue;
-      const { file, line } = rows[lastAtOrBelow(rows, address)];
-      return line === 0 ? undefined : { file, line };
+      const row = lastOffset(offsets, Number(address - start));
+      return lines[row] === 0 ? undefined : { file: names[files[row]] ?? '?', line: lines[row] };
     }
     return undefined;
   }
+}
+
+/** Index of the last offset at or below one that is not below the first. */
+function lastOffset(offsets: Float64Array, offset: number): number {
+  let [low, high] = [0, offsets.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (offsets[middle] <= offset) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
 }

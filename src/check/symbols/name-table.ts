@@ -44,25 +44,28 @@ export class NameTable {
 
   /** The innermost sized name that covers an address, else the nearest label before it; undefined where none reaches. */
   at(address: bigint): Place | undefined {
-    for (let i = lastAtOrBelow(this.#sized, address); i >= 0 && this.#ends[i] > address; i--) {
-      const { name, address: start, size } = this.#sized[i];
+    const sized = this.#sized;
+    const last = lastAtOrBelow(sized.length, (i) => sized[i].address, address);
+    for (let i = last; i >= 0 && this.#ends[i] > address; i--) {
+      const { name, address: start, size } = sized[i];
       if (address < start + size) return { name, offset: address - start };
     }
     // A sized name that ends before the address hides the labels before it: they reach to the next name only.
-    const i = lastAtOrBelow(this.#labels, address);
+    const labels = this.#labels;
+    const i = lastAtOrBelow(labels.length, (n) => labels[n].address, address);
     if (i < 0) return undefined;
-    const { name, address: start, size, limit } = this.#labels[i];
+    const { name, address: start, size, limit } = labels[i];
     if (size > 0n || address >= limit) return undefined;
     return { name, offset: address - start };
   }
 }
 
-/** Index of the last element at or below an address, -1 where there is none. */
-export function lastAtOrBelow(sorted: readonly { readonly address: bigint }[], address: bigint): number {
-  let [low, high] = [0, sorted.length];
+/** Index of the last of `count` ascending addresses that is at or below another, -1 where there is none. */
+export function lastAtOrBelow(count: number, addressOf: (index: number) => bigint, address: bigint): number {
+  let [low, high] = [0, count];
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if (sorted[middle].address <= address) low = middle + 1;
+    if (addressOf(middle) <= address) low = middle + 1;
     else high = middle;
   }
   return low - 1;

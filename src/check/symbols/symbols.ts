@@ -149,7 +149,7 @@ function readLines(file: ElfSections, problems: SymbolError[]): LineSequence[] {
       try {
         for (const sequence of readLineProgram(unit, strings)) {
           // Linkers leave the lines of what they dropped behind, at addresses where nothing is loaded.
-          if (isLoaded(file, sequence.rows[0].address)) sequences.push(sequence);
+          if (isLoaded(file, sequence.start)) sequences.push(sequence);
         }
       } catch (error) {
         note(error);
