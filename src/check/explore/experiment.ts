@@ -72,6 +72,15 @@ export interface MemoryDifference {
   readonly found: number;
 }
 
+const ZEROS = new Uint8Array(PAGE);
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  const x = new Uint32Array(a.buffer, a.byteOffset, PAGE / 4);
+  const y = new Uint32Array(b.buffer, b.byteOffset, PAGE / 4);
+  for (let i = 0; i < PAGE / 4; i++) if (x[i] !== y[i]) return false;
+  return true;
+}
+
 /** A visit that did not come back by itself. */
 export class NoReturn extends Error {}
 
@@ -300,17 +309,13 @@ export class Experiment {
     const changed = this.machine.changedPages();
     for (const page of this.#ministackPages) {
       if (!changed.includes(page)) continue;
-      const own = this.subject.ministacks.filter(({ cpu }) => cpu === this.visit.cpu);
-      const differences: MemoryDifference[] = [];
-      compare(this.machine.readPhysical(page * PAGE, PAGE), this.begin.pages.get(page), 0n, differences);
-      for (const difference of differences) {
-        const offset = Number(difference.linear);
-        const inOwn = own.some(({ address, size }) => {
-          const start = Number(address & 0xfffn);
-          return offset >= start && offset < start + size;
-        });
-        if (!inOwn) found.push(difference);
+      const bytes = this.machine.readPhysical(page * PAGE, PAGE);
+      const before = this.begin.pages.get(page) ?? ZEROS;
+      for (const { cpu, address, size } of this.subject.ministacks) {
+        const start = Number(address & 0xfffn);
+        if (cpu === this.visit.cpu) bytes.set(before.subarray(start, start + size), start);
       }
+      compare(bytes, before, 0n, found);
     }
     return found;
   }
@@ -391,12 +396,14 @@ export class Experiment {
   }
 }
 
+/** @param found, expected a page each; undefined stands for zeros */
 function compare(
   found: Uint8Array,
   expected: Uint8Array | undefined,
   linear: bigint,
   into: MemoryDifference[],
 ): void {
+  if (equal(found, expected ?? ZEROS)) return;
   for (let i = 0; i < found.length; i++) {
     const wanted = expected ? expected[i] : 0;
     if (found[i] !== wanted) into.push({ linear: linear + BigInt(i), expected: wanted, found: found[i] });
