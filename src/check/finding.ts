@@ -77,3 +77,46 @@ export interface Finding extends Violation {
   readonly count: number;
   readonly alsoAt: readonly string[];
 }
+
+/** Boundaries of one visit and what interrupted them. */
+export interface VisitReport {
+  readonly visit: VisitSummary;
+  /** Segments that it returns to. */
+  readonly returnsTo: string;
+  readonly experiments: number;
+  /** Boundaries at which events were tried, in the visit and after events. */
+  readonly boundaries: number;
+  readonly merged: number;
+  readonly bounded: number;
+  /** Every schedule up to the depth was tried or equals one that was. */
+  readonly complete: boolean;
+  readonly coverage: readonly {
+    readonly at: number;
+    readonly place: Place;
+    readonly cpl: number;
+    /** Schedules whose first event, of each kind, came here. */
+    readonly events: Readonly<Record<string, number>>;
+  }[];
+  /** Why it was not explored, if it was not. */
+  readonly skipped?: string;
+}
+
+/** All that a check of one subject says. */
+export interface SubjectReport {
+  readonly subject: string;
+  readonly depth: number;
+  readonly events: readonly string[];
+  readonly properties: readonly PropertyName[];
+  /** `inconclusive`: nothing found, and bounds were hit. */
+  readonly verdict: 'clean' | 'findings' | 'inconclusive';
+  /** One a cause, shortest schedule first. */
+  readonly findings: readonly Finding[];
+  readonly visits: readonly VisitReport[];
+  /** Visits of the watched run in all, those left out as services, and those that did not end. */
+  readonly seen: number;
+  readonly leftOut: number;
+  readonly unfinished: number;
+  readonly experiments: number;
+  /** What was bounded, approximated or left out, in words. */
+  readonly notes: readonly string[];
+}
