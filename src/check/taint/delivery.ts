@@ -9,6 +9,7 @@ import { IF, NT, RF, TF, VM } from '../../isa/flags.ts';
 import { CS, DS, ES, FS, GS, RSP, type SegmentNumber, SS } from '../../isa/state.ts';
 import { peekLinear } from './memory-view.ts';
 import type { SystemStep } from './system-step.ts';
+import { switchTask } from './task-switch.ts';
 import { innerStackName } from './transfer-rules.ts';
 
 /** A delivery, as the processor's hook told of it. */
@@ -49,8 +50,8 @@ export function deliver(
   const { cpu, before } = x;
   const gate = gateOf(x, delivery.vector);
   const real = before.realAddressing && !before.virtual8086;
-  if (!real && (gate === undefined || (!before.longMode && gate.type === TASK_GATE))) {
-    x.giveUp('task switch');
+  if (!real && !before.longMode && gate?.type === TASK_GATE) {
+    switchTask(x, returnAddress.shadow, delivery.errorCode !== undefined);
     return undefined;
   }
   const size = real ? 2 : before.longMode ? 8 : (gate?.type ?? 0) & 8 ? 4 : 2;
@@ -86,7 +87,7 @@ export function deliver(
   const length = BigInt(slots.length * size);
   const top = BigInt.asUintN(64, cpu.gpr[RSP] + length);
   const pointer = switched
-    ? x.born('stack-pointer', innerStackName(cpu.cpl, cpu.index, gate?.ist), before.longMode ? 64 : 32)
+    ? x.born('stack-pointer', innerStackName(x, gate?.ist), before.longMode ? 64 : 32)
     : old;
   // IA-32e mode aligns the stack to 16 bytes first.
   const aligned = before.longMode && pointer !== null ? within(pointer, ~0xfn) : pointer;

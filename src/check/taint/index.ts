@@ -1,5 +1,6 @@
 /** The taint check: every kernel bit that reaches user mode, with its story. */
 export type { Birth, BirthKind } from './births.ts';
+export { declassificationOf } from './builtin.ts';
 export {
   type DeclaredKernelMemory,
   type DeclaredMemory,

@@ -41,6 +41,8 @@ export interface SystemStep {
   readonly shadows: RegisterShadows;
   /** What is in a place other than memory; it counts as read. */
   read(place: Exclude<Location, { kind: 'memory' }>): Shadow | null;
+  /** What is in memory now, after the instruction too; it counts as read. Null as well where there is nothing. */
+  load(linear: bigint, bytes: number): Shadow | null;
   /** A new secret. */
   born(kind: BirthKind, what: string, width: number): Shadow;
   /** Gives a place the shadow of what the instruction leaves there; a register whole. */

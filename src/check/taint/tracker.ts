@@ -24,7 +24,7 @@ import {
   type TaintGuest,
 } from '../../engine/taint/taint-builder.ts';
 import { decode } from '../../isa/decode/decode.ts';
-import { readFlagsDword } from '../../isa/flags.ts';
+import { DEFINED_FLAGS, readFlagsDword } from '../../isa/flags.ts';
 import type { Instruction } from '../../isa/instruction.ts';
 import { ones } from '../../isa/integers.ts';
 import { integerMnemonics, type SystemMnemonic, systemMnemonics } from '../../isa/mnemonics.ts';
@@ -88,6 +88,8 @@ const SYSTEM: ReadonlySet<string> = new Set(systemMnemonics);
 /** Kinds of secrets that addresses are made of all the time: where the kernel keeps its things. */
 const POINTERS: ReadonlySet<BirthKind> = new Set(['stack-pointer', 'gs-base', 'code-address']);
 const PAGE = 4096;
+/** RFLAGS bits that are not always the same. */
+const VARIABLE_FLAGS = DEFINED_FLAGS & ~2n;
 
 /** Part of declared kernel memory, by physical address within a page. */
 interface DeclaredPart {
@@ -445,13 +447,13 @@ export class TaintTracker {
     const { cpu, registers } = this;
     const what = `${instruction?.mnemonic ?? 'delivery'}: ${reason}`;
     const shadow = this.births.add({ kind: 'conservative', what, index: this.index, rip: this.#rip }, 64);
-    const taint = (location: Exclude<Location, { kind: 'memory' }>, width: number) => {
-      registers.set(location, union(shadow.low(width), registers.get(location)));
+    const taint = (location: Exclude<Location, { kind: 'memory' }>, width: number, mask = ones(width)) => {
+      registers.set(location, union(within(shadow, mask), registers.get(location)));
       writes.push({ location, shadow: registers.get(location) });
     };
     for (let index = 0; index < 16; index++)
       if (cpu.gpr[index] !== before.gpr[index]) taint({ kind: 'register', index }, 64);
-    if (readFlagsDword(cpu) !== before.flags) taint({ kind: 'flags' }, 22);
+    if (readFlagsDword(cpu) !== before.flags) taint({ kind: 'flags' }, 22, VARIABLE_FLAGS);
     for (const segment of [0, 1, 2, 3, 4, 5] as const)
       if (cpu.segSelector[segment] !== before.selectors[segment]) taint({ kind: 'selector', segment }, 16);
     if (cpu.segBase[FS] !== before.fsBase) taint({ kind: 'base', segment: FS }, 64);
@@ -704,6 +706,17 @@ class RuledStep implements SystemStep {
   read(place: Exclude<Location, { kind: 'memory' }>): Shadow | null {
     const shadow = this.shadows.get(place);
     if (shadow !== null) this.reads.push({ location: place, shadow });
+    return shadow;
+  }
+  load(linear: bigint, bytes: number): Shadow | null {
+    const pieces = locate(this.cpu, linear, bytes);
+    if (pieces === null || pieces.some((piece) => peek(this.cpu, piece) === undefined)) return null;
+    const shadow = this.#tracker.load(pieces);
+    for (const { physical, linear, bytes, offset } of pieces)
+      this.reads.push({
+        location: { kind: 'memory', physical, linear, bytes },
+        shadow: extract(shadow, 8 * offset, 8 * bytes),
+      });
     return shadow;
   }
   born(kind: BirthKind, what: string, width: number): Shadow {

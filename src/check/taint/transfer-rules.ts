@@ -27,6 +27,7 @@ import type { OperandWidth } from '../../isa/instruction.ts';
 import type { SystemMnemonic } from '../../isa/mnemonics.ts';
 import { CS, DS, ES, FS, GS, RCX, RDX, RSP, type SegmentNumber, SS } from '../../isa/state.ts';
 import type { SystemRule, SystemStep } from './system-step.ts';
+import { switchedTask, switchTask } from './task-switch.ts';
 
 type MaybeShadow = Shadow | null;
 
@@ -94,7 +95,8 @@ const iret: SystemRule = (x) => {
   const { before, cpu, instruction } = x;
   const protectedMode = !before.realAddressing;
   if (protectedMode && (BigInt(before.flags) & NT) !== 0n) {
-    x.giveUp('return to another task');
+    const next = taintedBits(x.b.nextRip()).shadow;
+    x.after(() => switchTask(x, next, false));
     return;
   }
   const width = instruction.operandSize;
@@ -170,9 +172,13 @@ function farPointer(x: SystemStep): { offset: MaybeShadow; selector: MaybeShadow
 
 const jmpf: SystemRule = (x) => {
   const { offset, selector } = farPointer(x);
+  const next = taintedBits(x.b.nextRip()).shadow;
   setSelector(x, CS, selector);
   x.after(() => {
-    if (x.cpu.segBase[7] !== x.before.taskBase) x.giveUp('task switch');
+    if (switchedTask(x)) {
+      switchTask(x, next, false);
+      return;
+    }
     setRip(x, offset);
     if (!x.cpu.mode64) x.set({ kind: 'register', index: RSP }, extract(x.shadows.gpr[RSP], 0, 32));
   });
@@ -188,8 +194,8 @@ const callf: SystemRule = (x) => {
   const old = taintedBits(b.getRegister(RSP, 64));
   setSelector(x, CS, selector);
   x.after(() => {
-    if (cpu.segBase[7] !== before.taskBase) {
-      x.giveUp('task switch');
+    if (switchedTask(x)) {
+      switchTask(x, returnAddress, false);
       return;
     }
     setRip(x, offset);
@@ -214,22 +220,16 @@ const callf: SystemRule = (x) => {
       setSelector(x, SS, null);
     }
     const pointer = inner
-      ? sub(
-          64,
-          cpu.gpr[RSP] + 32n,
-          x.born('stack-pointer', innerStackName(cpu.cpl, cpu.index), 64),
-          32n,
-          null,
-        )
+      ? sub(64, cpu.gpr[RSP] + 32n, x.born('stack-pointer', innerStackName(x), 64), 32n, null)
       : sub(64, old.bits, old.shadow, BigInt(2 * size), null);
     setStackPointer(x, pointer);
   });
 };
 
-/** What a stack pointer from the TSS is called. */
-export function innerStackName(level: number, cpu: number, ist = 0): string {
-  const entry = ist === 0 ? `RSP${level}` : `IST${ist}`;
-  return `kernel stack pointer (TSS.${entry} of CPU ${cpu})`;
+/** What the stack pointer that was taken from the TSS is called. */
+export function innerStackName({ cpu, before }: SystemStep, ist = 0): string {
+  const entry = ist === 0 ? `${before.longMode ? 'RSP' : 'ESP'}${cpu.cpl}` : `IST${ist}`;
+  return `kernel stack pointer (TSS.${entry} of CPU ${cpu.index})`;
 }
 
 const syscall: SystemRule = (x) => {
