@@ -9,7 +9,8 @@ import { GS } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { PageTree } from '../../machine/page-tree.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
-import { inject, type ScheduledEvent } from '../event.ts';
+import { disassemble } from '../disassemble.ts';
+import { inject, type Schedule, type ScheduledEvent } from '../event.ts';
 import type { KernelStack, Subject } from '../subject.ts';
 import { type UserPage, userPages } from '../user-pages.ts';
 import { ripOf, sameUserState, type UserState, userState } from '../user-state.ts';
@@ -223,6 +224,61 @@ export class Experiment {
       strayMinistack: this.#strayMinistack(),
       length: this.at,
     };
+  }
+
+  /** What the visit is without events, to be judged like any other. */
+  baselineOutcome(): Outcome {
+    const { back, deliveries, throughUserGs } = this.baseline;
+    this.restore(this.begin);
+    while (this.at < back.at) this.step();
+    return {
+      ...this.outcome('user'),
+      deliveries,
+      throughUserGs,
+      expected: back,
+      state: back.state,
+      memory: [],
+    };
+  }
+
+  /** Where the events of a schedule strike: replays it. */
+  placesOf(schedule: Schedule): { rip: bigint; cpl: number }[] {
+    const places: { rip: bigint; cpl: number }[] = [];
+    this.restore(this.begin);
+    for (const event of schedule) {
+      this.#goTo(event.at);
+      places.push({ rip: this.cpu.rip, cpl: this.cpu.cpl });
+      inject(this.machine, this.visit.cpu, event);
+    }
+    return places;
+  }
+
+  /** Replays a schedule to user mode. */
+  replay(schedule: Schedule): Outcome {
+    this.restore(this.begin);
+    for (const event of schedule) {
+      this.#goTo(event.at);
+      inject(this.machine, this.visit.cpu, event);
+    }
+    return this.outcome(this.runToUser());
+  }
+
+  /** Steps to a boundary, with the interrupt that enters the visit. */
+  #goTo(at: number): void {
+    this.#trigger();
+    while (this.at < at) {
+      this.observation.atUser = false;
+      const ending = this.step();
+      if (ending !== undefined && ending !== 'user') return;
+      this.#trigger();
+    }
+  }
+
+  /** The instruction at an address of the other privilege: as the visit has it at a boundary of that RIP. */
+  disassembleAt(rip: bigint): { text: string } {
+    const boundary = this.baseline.boundaries.find((each) => each.rip === rip);
+    if (boundary) this.restore(boundary.snapshot);
+    return disassemble(this.machine, this.visit.cpu, rip);
   }
 
   /** Whether user mode is where it would be without events and cannot tell that there were any. */

@@ -1,0 +1,319 @@
+/**
+ * The check of one subject: record its visits, explore each, and say what was found. `openSubject` gives the parts to those
+ * who spread the visits over workers, `mergeReports` puts them together.
+ */
+import { Machine } from '../machine/machine.ts';
+import { disassemble } from './disassemble.ts';
+import { describeEvent, type EventKind, type Schedule } from './event.ts';
+import { Experiment, NoReturn, type Outcome } from './explore/experiment.ts';
+import { type Counts, explore, judge } from './explore/explore.ts';
+import { type Recording, recordVisits, type Visit } from './explore/visit.ts';
+import {
+  type Finding,
+  type Place,
+  type PropertyName,
+  propertyNames,
+  type SubjectReport,
+  type Violation,
+  type VisitReport,
+  type VisitSummary,
+} from './finding.ts';
+import { watchStacks } from './stacks.ts';
+import type { KernelStack, Subject } from './subject.ts';
+import { differences } from './user-state.ts';
+
+export interface CheckSubjectOptions {
+  /** Events in a schedule, at most; 0 looks at the visits as they are. Default 1. */
+  readonly depth?: number;
+  /** Default: the subject's. */
+  readonly events?: readonly EventKind[];
+  /** Properties not to judge. */
+  readonly without?: readonly PropertyName[];
+  /** Turns of a loop in which an instruction is interrupted; default all. */
+  readonly turns?: number;
+  /** Experiments a visit, at most. */
+  readonly most?: number;
+  /** Visits to explore; default all. */
+  readonly visits?: (visit: Visit) => boolean;
+  readonly stop?: () => boolean;
+}
+
+export interface ExploreVisitOptions extends Omit<CheckSubjectOptions, 'visits'> {
+  /** Boundaries of the visit that get a first event: [from, to). */
+  readonly range?: readonly [number, number];
+  readonly onProgress?: (counts: Counts) => void;
+}
+
+/** What exploring one visit, or a range of its boundaries, gave. Plain data: it may cross threads. */
+export interface VisitResult {
+  readonly report: VisitReport;
+  /** One a cause within the visit. */
+  readonly findings: readonly Finding[];
+}
+
+/** A subject that has been booted and watched. */
+export class OpenSubject {
+  readonly subject: Subject;
+  readonly recording: Recording;
+  readonly #machine: Machine;
+  readonly #stacks: readonly KernelStack[];
+
+  constructor(subject: Subject, machine: Machine, recording: Recording) {
+    this.subject = subject;
+    this.recording = recording;
+    this.#machine = machine;
+    this.#stacks = subject.stacks ?? watchStacks(machine, recording.visits);
+  }
+
+  /** Explores visit `id`. */
+  exploreVisit(id: number, options: ExploreVisitOptions = {}): VisitResult {
+    const visit = this.recording.visits[id];
+    if (!visit) throw new RangeError(`visit ${id}: the subject has ${this.recording.visits.length}`);
+    let experiment: Experiment;
+    try {
+      experiment = new Experiment(this.#machine, this.subject, visit, this.#stacks);
+    } catch (error) {
+      if (!(error instanceof NoReturn)) throw error;
+      return {
+        report: {
+          ...emptyReport(visit),
+          skipped: `alone, processor ${visit.cpu} does not come back from it (${error.message})`,
+        },
+        findings: [],
+      };
+    }
+    try {
+      return this.#explore(experiment, options);
+    } finally {
+      experiment.close();
+    }
+  }
+
+  #explore(experiment: Experiment, options: ExploreVisitOptions): VisitResult {
+    const { subject } = this;
+    const { depth = 1, range, turns, most, stop, onProgress } = options;
+    const findings = new Causes();
+    const take = (schedule: Schedule, outcome: Outcome, violations: readonly Violation[]) => {
+      for (const violation of violations)
+        findings.add(describeFinding(experiment, schedule, outcome, violation));
+    };
+    if (!range || range[0] === 0) {
+      const outcome = experiment.baselineOutcome();
+      const violations = judge(experiment, outcome, [], options.without);
+      take([], outcome, violations);
+    }
+    const { counts, coverage, complete } = explore(experiment, {
+      depth,
+      events: depth === 0 ? [] : (options.events ?? subject.events),
+      vectors: subject.vectors,
+      onViolation: take,
+      ...(options.without && { without: options.without }),
+      ...(range && { range }),
+      ...(turns !== undefined && { turns }),
+      ...(most !== undefined && { most }),
+      ...(stop && { stop }),
+      ...(onProgress && { onProgress }),
+    });
+    experiment.restore(experiment.begin);
+    return {
+      report: {
+        ...emptyReport(experiment.visit),
+        experiments: counts.experiments,
+        boundaries: counts.boundaries,
+        merged: counts.merged,
+        bounded: counts.bounded,
+        complete,
+        coverage: coverage.map(({ at, rip, cpl, events }) => ({
+          at,
+          place: placeOf(experiment, rip, cpl),
+          cpl,
+          events: events as Record<string, number>,
+        })),
+      },
+      findings: findings.list,
+    };
+  }
+}
+
+function summaryOf({ id, cpu, entry, start, boundaries, occurrences }: Visit): VisitSummary {
+  return { id, cpu, entry, start, boundaries, occurrences };
+}
+
+function emptyReport(visit: Visit): VisitReport {
+  return {
+    visit: summaryOf(visit),
+    returnsTo: visit.returnsTo,
+    experiments: 0,
+    boundaries: 0,
+    merged: 0,
+    bounded: 0,
+    complete: true,
+    coverage: [],
+  };
+}
+
+/** Boots the subject and watches it. */
+export function openSubject(
+  subject: Subject,
+  onProgress?: (visits: number, instructions: number) => void,
+): OpenSubject {
+  const machine = Machine.create({ cpus: subject.cpus, memory: subject.memory });
+  machine.boot(subject.image, {
+    ...(subject.commandLine !== undefined && { commandLine: subject.commandLine }),
+    ...(subject.initrd && { initrd: subject.initrd }),
+  });
+  machine.serial.onOutput = () => {};
+  const recording = recordVisits(machine, {
+    instructions: subject.watch,
+    leaveOut: subject.leaveOut,
+    ...(onProgress && { onProgress }),
+  });
+  return new OpenSubject(subject, machine, recording);
+}
+
+/** Checks a subject in this thread. */
+export function checkSubject(subject: Subject, options: CheckSubjectOptions = {}): SubjectReport {
+  const open = openSubject(subject);
+  const results: VisitResult[] = [];
+  for (const visit of open.recording.visits) {
+    if (options.stop?.()) break;
+    if (options.visits && !options.visits(visit)) continue;
+    results.push(open.exploreVisit(visit.id, options));
+  }
+  return mergeReports(subject, open.recording, results, options);
+}
+
+/** What the results for a subject's visits say together. */
+export function mergeReports(
+  subject: Pick<Subject, 'name' | 'events'>,
+  recording: Pick<Recording, 'visits' | 'seen' | 'leftOut' | 'unfinished' | 'reachedUser' | 'stop'>,
+  results: readonly VisitResult[],
+  options: CheckSubjectOptions = {},
+): SubjectReport {
+  const causes = new Causes();
+  for (const { findings } of results) for (const finding of findings) causes.add(finding);
+  const visits = joinRanges(results.map(({ report }) => report));
+  const explored = visits.filter(({ skipped }) => skipped === undefined);
+  const findings = causes.list;
+  const complete = explored.every((visit) => visit.complete) && explored.length === recording.visits.length;
+  const notes: string[] = [];
+  if (recording.unfinished > 0)
+    notes.push(`${recording.unfinished} visits had not come back when the watching ended`);
+  for (const { visit, skipped } of visits)
+    if (skipped !== undefined) notes.push(`visit ${visit.id} (${visit.entry}) was not explored: ${skipped}`);
+  const bounded = visits.reduce((sum, visit) => sum + visit.bounded, 0);
+  if (bounded > 0) notes.push(`${bounded} boundaries were left out by a bound`);
+  if (explored.some((visit) => !visit.complete) && bounded === 0) notes.push('the exploration was cut short');
+  return {
+    subject: subject.name,
+    depth: options.depth ?? 1,
+    events: options.events ?? subject.events,
+    properties: propertyNames.filter((name) => !options.without?.includes(name)),
+    verdict: findings.length > 0 ? 'findings' : complete && recording.reachedUser ? 'clean' : 'inconclusive',
+    findings,
+    visits,
+    seen: recording.seen,
+    leftOut: recording.leftOut,
+    unfinished: recording.unfinished,
+    experiments: visits.reduce((sum, visit) => sum + visit.experiments, 0),
+    notes,
+  };
+}
+
+/** Reports for ranges of one visit, as one. */
+function joinRanges(reports: readonly VisitReport[]): VisitReport[] {
+  const joined = new Map<number, VisitReport>();
+  for (const report of reports) {
+    const known = joined.get(report.visit.id);
+    joined.set(
+      report.visit.id,
+      known
+        ? {
+            ...known,
+            experiments: known.experiments + report.experiments,
+            boundaries: known.boundaries + report.boundaries,
+            merged: known.merged + report.merged,
+            bounded: known.bounded + report.bounded,
+            complete: known.complete && report.complete,
+            coverage: [...known.coverage, ...report.coverage].sort((a, b) => a.at - b.at),
+          }
+        : report,
+    );
+  }
+  return [...joined.values()].sort((a, b) => a.visit.id - b.visit.id);
+}
+
+const MOST_PLACES = 16;
+
+/** Findings by cause: the same violation by the same kinds of events in the same function. */
+class Causes {
+  readonly #causes = new Map<string, Finding>();
+
+  add(finding: Finding): void {
+    const { property, what, schedule, struck } = finding;
+    const last = struck.at(-1);
+    const where = last ? last.place.name.replace(/\+0x[0-9a-f]+.*$/, '') : '';
+    const kinds = schedule.map(({ kind }) => kind).join(' ');
+    const key = `${property}|${what}|${kinds}|${where}`;
+    const known = this.#causes.get(key);
+    if (!known) {
+      this.#causes.set(key, finding);
+      return;
+    }
+    const better = shorter(finding, known) ? finding : known;
+    const places = [...new Set([...known.alsoAt, ...finding.alsoAt])].slice(0, MOST_PLACES);
+    this.#causes.set(key, { ...better, count: known.count + finding.count, alsoAt: places });
+  }
+
+  get list(): Finding[] {
+    return [...this.#causes.values()].sort((a, b) => (shorter(a, b) ? -1 : 1));
+  }
+}
+
+function shorter(a: Finding, b: Finding): boolean {
+  if (a.schedule.length !== b.schedule.length) return a.schedule.length < b.schedule.length;
+  if (a.visit.boundaries !== b.visit.boundaries) return a.visit.boundaries < b.visit.boundaries;
+  if (a.visit.id !== b.visit.id) return a.visit.id < b.visit.id;
+  return (a.schedule.at(-1)?.at ?? 0) < (b.schedule.at(-1)?.at ?? 0);
+}
+
+function placeOf(experiment: Experiment, address: bigint, cpl?: number): Place {
+  const { machine, visit, subject, cpu } = experiment;
+  const { text } =
+    cpl === undefined || cpl === cpu.cpl
+      ? disassemble(machine, visit.cpu, address)
+      : experiment.disassembleAt(address);
+  return { address, name: subject.describe(address), text };
+}
+
+/** The finding that a violation is: where each event struck, and what user mode has otherwise. */
+function describeFinding(
+  experiment: Experiment,
+  schedule: Schedule,
+  outcome: Outcome,
+  violation: Violation,
+): Finding {
+  const struck = experiment.placesOf(schedule).map(({ rip, cpl }, i) => ({
+    event: describeEvent(schedule[i]),
+    place: placeOf(experiment, rip, cpl),
+  }));
+  const registers =
+    outcome.expected?.state && outcome.state
+      ? differences(outcome.expected.state, outcome.state).map(({ name, bits, expected, found }) => ({
+          name,
+          expected: `0x${expected.toString(16).padStart(bits / 4, '0')}`,
+          found: `0x${found.toString(16).padStart(bits / 4, '0')}`,
+        }))
+      : [];
+  return {
+    ...violation,
+    subject: experiment.subject.name,
+    visit: summaryOf(experiment.visit),
+    schedule,
+    struck,
+    registers,
+    provenance: [],
+    count: 1,
+    alsoAt: struck.slice(-1).map(({ place }) => place.name),
+  };
+}
