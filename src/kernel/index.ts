@@ -7,8 +7,10 @@
  *
  * Needs iced-x86, whose WebAssembly a browser bundle must be given (docs/browser.md).
  */
+export type { KernelFacts } from './facts.ts';
 export { buildImage } from './image.ts';
 export { parseReport } from './report.ts';
+export { type GalleryEntry, type GalleryName, gallery, galleryNames } from './variants/gallery/index.ts';
 export {
   type VariantInfo,
   type VariantName,

@@ -10,6 +10,7 @@ import {
   percpu,
   percpuPage,
   selector,
+  vector,
 } from './layout.ts';
 import { MAX_IMAGE_CPUS } from './limits.ts';
 import { parseReport, verdictOf } from './report.ts';
@@ -112,6 +113,39 @@ describe("the prototype's page tables, which each processor sets up at its first
     const taken = read(machine, symbol(image, 'next_page'), 8) - (symbol(image, 'page_pool') - KERNEL_BASE);
     expect(taken).toBe(4n * BigInt(PAGE_SIZE));
   });
+});
+
+describe('a processor that waits for its turn', () => {
+  it.each<VariantName>(['linux', 'espfix32-pae'])(
+    '%s: wakes up though an NMI lets the wake-up in between STI and HLT',
+    (name) => {
+      const image = buildImage(name, { cpus: 2, only: () => false });
+      const machine = Machine.create({ cpus: 2 });
+      machine.boot(image.elf);
+      const hlt = symbol(image, 'call.waitTurn.sleeping');
+      const [, cpu] = machine.cpus;
+      const to = (there: () => boolean) => {
+        for (let i = 0; i < 100_000 && !there(); i++) machine.step(1);
+        expect(there()).toBe(true);
+      };
+      let user = false;
+      const off = machine.on('privilege-change', (which, _from, level) => {
+        if (which === 1 && level === 3 && !user) {
+          user = true;
+          machine.stop();
+        }
+      });
+      machine.run({ maxInstructions: LIMIT });
+      off();
+      // STI is one byte.
+      to(() => cpu.rip === hlt - 1n);
+      machine.writeMemory(symbol(image, 'turn'), Uint8Array.of(1));
+      machine.injectInterrupt(vector.wake, 1);
+      to(() => cpu.rip === hlt);
+      machine.injectNmi(1);
+      to(() => cpu.rip === symbol(image, 'call.waitTurn.go'));
+    },
+  );
 });
 
 describe('returns at the same time', () => {

@@ -63,7 +63,7 @@ export function emitHandlers(a: Assembler, variant: Variant): void {
     [18, 'handle_machine_check'],
     [vector.timer, 'handle_interrupt'],
     [vector.ipi, 'handle_interrupt'],
-    [vector.wake, 'handle_interrupt'],
+    [vector.wake, 'handle_wake'],
     [vector.spurious, 'handle_spurious'],
     [vector.syscall, 'handle_int80'],
   ]);
@@ -104,6 +104,14 @@ export function emitHandlers(a: Assembler, variant: Variant): void {
   a.mov(rax, LAPIC);
   a.mov(dword(rax, apic.endOfInterrupt), 0);
   a.jmp('handle_event');
+
+  // One that comes before HLT ends the sleep all the same.
+  a.label('handle_wake');
+  a.lea(rax, mem('call.waitTurn.sleeping'));
+  a.cmp(mem(rdi, regs.rip), rax);
+  a.jne('handle_interrupt');
+  a.inc(qword(rdi, regs.rip));
+  a.jmp('handle_interrupt');
 
   // A spurious interrupt is not in service and gets no EOI (SDM Vol. 3A, Section 10.9).
   a.label('handle_spurious');

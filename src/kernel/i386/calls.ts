@@ -227,8 +227,10 @@ function emitTurns(a: Assembler, cpus: number): void {
   a.mov(ecx, mem(fs, percpu.id));
   a.cmp(ecx, mem('turn'));
   a.je('.go');
-  // STI delays interrupts by one instruction, so the wake-up cannot slip in before HLT.
+  // STI delays interrupts by one instruction, so the wake-up cannot slip in before HLT. An NMI in between ends the
+  // delay: see handle_wake.
   a.sti();
+  a.label('.sleeping');
   a.hlt();
   a.jmp('.sleep');
   a.label('.go');

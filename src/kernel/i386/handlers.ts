@@ -47,7 +47,7 @@ export function emitHandlers(a: Assembler, texts: Texts): void {
     [18, 'handle_machine_check'],
     [vector.timer, 'handle_interrupt'],
     [vector.ipi, 'handle_interrupt'],
-    [vector.wake, 'handle_interrupt'],
+    [vector.wake, 'handle_wake'],
     [vector.spurious, 'handle_spurious'],
     [vector.syscall, 'handle_int80'],
   ]);
@@ -79,6 +79,13 @@ export function emitHandlers(a: Assembler, texts: Texts): void {
   a.mov(eax, LAPIC);
   a.mov(dword(eax, apic.endOfInterrupt), 0);
   a.jmp('handle_event');
+
+  // One that comes before HLT ends the sleep all the same.
+  a.label('handle_wake');
+  a.cmp(dword(edi, regs.eip), sym('call.waitTurn.sleeping'));
+  a.jne('handle_interrupt');
+  a.inc(dword(edi, regs.eip));
+  a.jmp('handle_interrupt');
 
   // A spurious interrupt is not in service and gets no EOI (SDM Vol. 3A, Section 10.9).
   a.label('handle_spurious');
