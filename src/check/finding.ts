@@ -39,13 +39,30 @@ export interface VisitSummary {
   readonly occurrences: number;
 }
 
-/** A step of the story of a finding: an instruction, or a delivery. */
+/** A step of the story of a schedule: an instruction, or a delivery. */
 export interface Step {
   readonly at: number;
+  /** The instruction that comes at this boundary. */
   readonly place: Place;
   readonly cpl: number;
-  /** An event delivered before the instruction. */
-  readonly event?: string;
+  readonly rsp: bigint;
+  readonly gsBase: bigint;
+  /** Handlers that were entered and not returned from. */
+  readonly nesting: number;
+  /** Events of the schedule that come at this boundary. */
+  readonly strikes: readonly string[];
+  /** What was delivered in this step: in place of the instruction, or by it. */
+  readonly delivered?: string;
+}
+
+/** A schedule instruction by instruction. */
+export interface Story {
+  readonly steps: readonly Step[];
+  /** Instructions and deliveries after the last step that were not kept. */
+  readonly omitted: number;
+  /** How it ended, in words, and where. */
+  readonly ending: string;
+  readonly end: Place;
 }
 
 /** Values before and after. */

@@ -265,12 +265,12 @@ export class Experiment {
 
   /** Steps to a boundary, with the interrupt that enters the visit. */
   #goTo(at: number): void {
-    this.#trigger();
+    this.trigger();
     while (this.at < at) {
       this.observation.atUser = false;
       const ending = this.step();
       if (ending !== undefined && ending !== 'user') return;
-      this.#trigger();
+      this.trigger();
     }
   }
 
@@ -406,8 +406,8 @@ export class Experiment {
     };
   }
 
-  /** Lets the interrupt come that enters the visit, if it is due and not there by itself. */
-  #trigger(): void {
+  /** Lets the interrupt come that enters the visit, if it is due and not there by itself: before each step of a replay. */
+  trigger(): void {
     const { machine, cpu, visit } = this;
     const { trigger } = visit;
     if (trigger?.at !== this.at || cpu.cpl !== 3) return;
@@ -419,7 +419,7 @@ export class Experiment {
   #runBaseline(): Baseline {
     const { cpu, observation } = this;
     observation.reset();
-    this.#trigger();
+    this.trigger();
     const boundaries: Boundary[] = [this.#boundary()];
     let entered = false;
     let back: Boundary | undefined;
@@ -436,7 +436,7 @@ export class Experiment {
       }
       // With a trap waiting, user mode is as good as left.
       if (back && (cpu.cpl !== 3 || cpu.pendingDebug !== 0)) break;
-      this.#trigger();
+      this.trigger();
       const boundary = this.#boundary();
       boundaries.push(boundary);
       if (entered && back === undefined && cpu.cpl === 3) back = boundary;
