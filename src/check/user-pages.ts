@@ -6,7 +6,7 @@
 import type { Cpu } from '../arch/cpu.ts';
 import type { Machine } from '../machine/machine.ts';
 
-const PRESENT_USER = 5n;
+const PRESENT_USER = 5;
 const LARGE = 0x80n;
 const FRAME = 0x000f_ffff_ffff_f000n;
 const PAGE = 4096;
@@ -39,9 +39,11 @@ export function userPages(machine: Machine, index: number): Map<number, UserPage
     const first = Number(table & 0xfffn) / 8;
     const shift = BigInt(12 + 9 * (level - 1));
     for (let i = 0; i < entries; i++) {
-      const entry = view.getBigUint64(8 * (first + i), true);
       const pointer = level === 3 && entries === 4;
-      if ((entry & (pointer ? 1n : PRESENT_USER)) !== (pointer ? 1n : PRESENT_USER)) continue;
+      const needed = pointer ? 1 : PRESENT_USER;
+      // Most entries are not present, or the kernel's: they are told without a BigInt.
+      if ((view.getUint32(8 * (first + i), true) & needed) !== needed) continue;
+      const entry = view.getBigUint64(8 * (first + i), true);
       let at = linear | (BigInt(i) << shift);
       if (level === 4 && i >= 256) at |= 0xffff_0000_0000_0000n;
       const may = writable && (pointer || (entry & 2n) !== 0n);
