@@ -41,6 +41,7 @@ import { emitReporting } from './reporting.ts';
 import { Sections } from './sections.ts';
 import { emitSerial } from './serial.ts';
 import { stackRange } from './stacks.ts';
+import { Texts } from './texts.ts';
 import { emitUser } from './user.ts';
 import { espfix32 } from './variants/espfix32.ts';
 import { gallery } from './variants/gallery/index.ts';
@@ -148,16 +149,18 @@ export function buildImage(name: ImageName, options: ImageOptions = {}): KernelI
   );
 
   const a = createAssembler();
+  const texts = new Texts(a, 64);
   emitBoot(a, 64);
   a.section('.rodata');
   a.align(16);
   a.label('idt').zero(256 * 16);
   emitStart(a, variant, { ...build, ministacks });
   emitEntries(a, variant);
-  emitHandlers(a, variant);
+  emitHandlers(a, variant, texts);
   emitCalls(a, variant, { cpus, sharedLdt });
   emitSerial(a, 64);
-  emitReporting(a, variant, cpus, seed);
+  emitReporting(a, variant, { cpus, seed }, texts);
+  texts.emit();
   a.section('.text').bits(64);
   variant.emitFunctions?.(a, { ...build, ministacks });
   emitUser(a, cases, { ...tasks, tls: (variant.tlsSlots ?? 0) > 0 });

@@ -2,12 +2,10 @@
 
 import {
   type Assembler,
-  dword,
   eax,
   ecx,
   edi,
   edx,
-  gs,
   mem,
   qword,
   r8q,
@@ -19,9 +17,7 @@ import {
   r13,
   r13d,
   r14,
-  r14d,
   r15,
-  r15d,
   rax,
   rbp,
   rbx,
@@ -32,7 +28,8 @@ import {
   sym,
   times,
 } from './assembler.ts';
-import { caseFlag, record } from './case-table.ts';
+import { emitCaseLine } from './common/case-line.ts';
+import { kernel64 } from './common/kernel.ts';
 import {
   ESPFIX_ALIASES,
   ESPFIX_PGD_SLOT,
@@ -42,23 +39,20 @@ import {
   PHYSICAL_MAP,
   PHYSICAL_MAP_SIZE,
   percpu,
-  regs,
-  user,
 } from './layout.ts';
-import { emitVectorNames, Texts } from './texts.ts';
+import type { Texts } from './texts.ts';
 import type { Variant } from './variants/variant.ts';
 
 /** Bits of a page-table entry that name a physical page. */
 const ADDRESS = 0x000f_ffff_ffff_f000n;
 
 /** Emits report_header, the report call and report_end. */
-export function emitReporting(a: Assembler, variant: Variant, cpus: number, seed: number): void {
-  const texts = new Texts(a, 64);
-  const hex = (digits: number) => {
-    a.mov(eax, digits);
-    a.mov(rsi, rax);
-    a.call('put_hex');
-  };
+export function emitReporting(
+  a: Assembler,
+  variant: Variant,
+  { cpus, seed }: { readonly cpus: number; readonly seed: number },
+  texts: Texts,
+): void {
   a.section('.text').bits(64);
 
   a.label('report_header');
@@ -78,156 +72,7 @@ export function emitReporting(a: Assembler, variant: Variant, cpus: number, seed
   a.pop(rbx);
   a.ret();
 
-  emitCaseLine(a, texts, hex);
-
-  a.label('report_end');
-  texts.print('end ok=');
-  a.mov(edi, mem('cases_ok'));
-  a.call('put_decimal');
-  texts.print(' failed=');
-  a.mov(edi, mem('cases_failed'));
-  a.call('put_decimal');
-  texts.print('\n');
-  a.ret();
-
-  texts.emit();
-  emitVectorNames(a);
-  a.section('.data');
-  a.align(8);
-  a.label('cases_ok').dd(0);
-  a.label('cases_failed').dd(0);
-}
-
-/** call.report(case, user area): judges what the task recorded and prints the case's line. */
-function emitCaseLine(a: Assembler, texts: Texts, hex: (digits: number) => void): void {
-  const printName = () => {
-    // Vector + 1 in EAX.
-    a.dec(eax);
-    a.and(eax, 31);
-    a.shl(eax, 4);
-    a.lea(rcx, mem('vector_names'));
-    a.mov(rdi, mem(rcx, rax));
-    a.mov(rsi, mem(rcx, rax, 8));
-    a.call('put_string');
-  };
-  // R12: the case, R13: the task's record, R14: the kernel's stack bits, R15: whether all is well.
-  a.label('call.report');
-  a.mov(r12d, mem(rbx, regs.rdi));
-  a.mov(r13d, mem(rbx, regs.rsi));
-  a.mov(rax, mem(gs, percpu.mainStack));
-  a.test(dword(r12, record.flags), caseFlag.child);
-  a.cmovnz(rax, mem(gs, percpu.childStack));
-  a.and(eax, 0xffff_0000);
-  a.mov(r14d, eax);
-
-  texts.print('case cpu=');
-  a.mov(rdi, mem(gs, percpu.id));
-  a.call('put_decimal');
-  a.mov(rdi, mem(r12, record.prefix));
-  a.mov(eax, mem(r12, record.prefixLength));
-  a.mov(rsi, rax);
-  a.call('put_string');
-  a.mov(edi, mem(r13, user.esp));
-  hex(8);
-  texts.print(' rsp=');
-  a.mov(rdi, mem(r13, user.rsp));
-  hex(16);
-  texts.print(' kernel=');
-  a.mov(rdi, r14);
-  hex(8);
-  texts.print(' result=');
-
-  // Every bit that the target can see must be its own: 32, or 64 in 64-bit code.
-  a.xor(r15d, r15d);
-  a.mov(eax, mem(r13, user.esp));
-  a.cmp(eax, mem(r12, record.set));
-  a.jne('.judged');
-  a.test(dword(r12, record.flags), caseFlag.wide);
-  a.jz('.same');
-  a.mov(rax, mem(r13, user.rsp));
-  a.cmp(rax, mem(r12, record.set));
-  a.jne('.judged');
-  a.label('.same');
-  a.inc(r15d);
-  a.label('.judged');
-
-  a.mov(eax, mem(r13, user.oops));
-  a.test(eax, eax);
-  a.jnz('.oops');
-  a.cmp(dword(r13, user.missed), 0);
-  a.jne('.missed');
-  a.mov(eax, mem(r13, user.fault));
-  a.test(eax, eax);
-  a.jnz('.fault');
-  a.test(r15d, r15d);
-  a.jz('.differs');
-  a.cmp(dword(r13, user.registersChanged), 0);
-  a.jne('.registers');
-  texts.print('own');
-  a.jmp('.no_fault');
-
-  a.label('.oops');
-  texts.print('oops:');
-  a.mov(eax, mem(r13, user.oops));
-  printName();
-  a.jmp('.bad');
-  a.label('.missed');
-  texts.print('missed');
-  a.jmp('.bad');
-  a.label('.registers');
-  texts.print('registers');
-  a.jmp('.bad');
-
-  a.label('.fault');
-  texts.print('fault:');
-  a.mov(eax, mem(r13, user.fault));
-  printName();
-  a.mov(edi, 0x3a);
-  a.call('put_char');
-  a.mov(edi, mem(r13, user.faultError));
-  hex(4);
-  a.mov(eax, mem(r13, user.faultError));
-  a.cmp(eax, mem(r12, record.expectedError));
-  a.jne('.bad');
-  a.cmp(dword(r13, user.registersChanged), 0);
-  a.jne('.bad');
-  a.jmp('.no_fault');
-
-  a.label('.differs');
-  a.mov(eax, mem(r13, user.esp));
-  a.xor(eax, r14d);
-  a.shr(eax, 16);
-  a.jnz('.other');
-  texts.print('kernel');
-  a.jmp('.bad');
-  a.label('.other');
-  texts.print('other');
-  a.jmp('.bad');
-
-  a.label('.no_fault');
-  a.mov(eax, mem(r13, user.fault));
-  a.cmp(eax, mem(r12, record.expectedFault));
-  a.je('.print');
-  a.cmp(eax, mem(r12, record.alternativeFault));
-  a.je('.print');
-  a.label('.bad');
-  a.xor(r15d, r15d);
-  a.label('.print');
-  a.test(r15d, r15d);
-  a.jz('.no');
-  a.inc(dword('cases_ok'));
-  texts.print(' ok=yes');
-  a.jmp('.name');
-  a.label('.no');
-  a.inc(dword('cases_failed'));
-  texts.print(' ok=no');
-  a.label('.name');
-  a.mov(rdi, mem(r12, record.suffix));
-  a.mov(eax, mem(r12, record.suffixLength));
-  a.mov(rsi, rax);
-  a.call('put_string');
-  a.xor(eax, eax);
-  a.ret();
+  emitCaseLine(a, kernel64, texts);
 }
 
 /** The pages, aliases and capacity lines, from the page tables as they are. */

@@ -1,6 +1,6 @@
 /** Texts that the kernel prints, in 32- and 64-bit code. */
 
-import { type Assembler, eax, mem, sym, wordRegisters } from './assembler.ts';
+import { type Assembler, eax, esi, mem, sym, wordRegisters } from './assembler.ts';
 import { vectorNames } from './report.ts';
 
 /** Texts that the kernel prints, each under a label. */
@@ -28,15 +28,22 @@ export class Texts {
     this.#a.call('put_string');
   }
 
-  /** Emits the texts themselves. */
+  /** Emits code that prints RDI with so many hexadecimal digits; changes the same registers. */
+  hex(digits: number): void {
+    this.#a.mov(esi, digits);
+    this.#a.call('put_hex');
+  }
+
+  /** Emits the texts themselves, and the names of exceptions. */
   emit(): void {
     this.#a.section('.rodata');
     for (const [text, label] of this.#known) this.#a.label(label).db(text);
+    emitVectorNames(this.#a);
   }
 }
 
 /** Emits `vector_names`, address and length of each exception's name as 64-bit words, into the current section. */
-export function emitVectorNames(a: Assembler): void {
+function emitVectorNames(a: Assembler): void {
   a.align(8);
   a.label('vector_names');
   for (let v = 0; v < 32; v++)
