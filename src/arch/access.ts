@@ -63,12 +63,17 @@ export function slowLoad(cpu: Cpu, interpreter: Interpreter, linear: bigint, fla
     const aligned = alignmentChecked(cpu);
     if (aligned && (address & BigInt(size - 1)) !== 0n) throw new Fault(AC, 0);
     const physical = translate(cpu, address, pageAccess(cpu.cpl === 3, false, write, false));
+    const observer = cpu.hooks.access;
+    if (observer) {
+      observer(cpu, physical, size, false);
+      if (write) observer(cpu, physical, size, true);
+    }
     host = bus.ramOffset(physical);
     if (host < 0 || (write && bus.code.hasCode(physical))) {
       host = bounce(cpu, bus.read(physical, size));
     } else {
       if (write) bus.willWrite(physical);
-      if (!watched && !aligned) {
+      if (!watched && !aligned && !observer) {
         interpreter.fillTranslation(write ? cpu.tlbWrite : cpu.tlbRead, address, host - (host & 0xfff));
       }
     }
@@ -97,9 +102,11 @@ export function slowStore(
     const aligned = alignmentChecked(cpu);
     if (aligned && (address & BigInt(size - 1)) !== 0n) throw new Fault(AC, 0);
     const physical = translate(cpu, address, pageAccess(cpu.cpl === 3, false, true, false));
+    const observer = cpu.hooks.access;
+    observer?.(cpu, physical, size, true);
     bus.write(physical, size, bits);
     const host = bus.ramOffset(physical);
-    if (host >= 0 && !watched && !aligned && !bus.code.hasCode(physical)) {
+    if (host >= 0 && !watched && !aligned && !observer && !bus.code.hasCode(physical)) {
       bus.willWrite(physical);
       interpreter.fillTranslation(cpu.tlbWrite, address, host - (host & 0xfff));
     }

@@ -34,6 +34,12 @@ export interface CpuHooks {
   privilegeChange?(cpu: Cpu, from: number, to: number): void;
   /** IRET has completed; `pointer` is the RSP that it took its frame from, 64 bits. */
   interruptReturn?(cpu: Cpu, pointer: bigint): void;
+  /**
+   * Bytes at a physical address are read or written: by an instruction, a delivery, or a walk of the paging structures
+   * with its accessed and dirty flags; fetches of code are not told. While there is such a hook no translation is entered
+   * in a fast TLB; who attaches it empties them.
+   */
+  access?(cpu: Cpu, physical: number, size: number, write: boolean): void;
 }
 
 /** How an interrupt or exception arises (SDM vol. 3A 6.3, 6.4). */

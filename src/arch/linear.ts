@@ -133,8 +133,17 @@ function fastAddress(cpu: Cpu, linear: bigint, size: AccessSize, access: Access,
   return cpu.engine.fastAddress(linear, size, tlbContext(cpu, access), write);
 }
 
+/** Tells who observes accesses of one that {@link locate} has found at `physical`. */
+function report(cpu: Cpu, physical: number, size: AccessSize, write: boolean): void {
+  const observer = cpu.hooks.access;
+  if (!observer) return;
+  observer(cpu, physical, second < 0 ? size : split, write);
+  if (second >= 0) observer(cpu, second, size - split, write);
+}
+
 /** Gives the engine the translation of an access within one page. */
 function keep(cpu: Cpu, linear: bigint, physical: number, access: Access, write: boolean): void {
+  if (cpu.hooks.access) return;
   const context = tlbContext(cpu, access);
   const host = cpu.bus.ramOffset(physical);
   if (host < 0 || context === TLB_NONE || (cpu.dr[7] & DR7_ENABLES) !== 0n) return;
@@ -160,6 +169,7 @@ export function readLinear(
   if (fast >= 0) return readRam(cpu.view, fast, size);
   const mode = pageAccess(access.user, access.implicit, false, false);
   const physical = locate(cpu, linear, size, access, stack, mode);
+  report(cpu, physical, size, false);
   if (second < 0) {
     keep(cpu, linear, physical, access, false);
     return cpu.bus.read(physical, size);
@@ -189,6 +199,7 @@ export function writeLinear(
   }
   const mode = pageAccess(access.user, access.implicit, true, false);
   const physical = locate(cpu, linear, size, access, stack, mode);
+  report(cpu, physical, size, true);
   const bits = BigInt.asUintN(size * 8, value);
   if (second < 0) {
     keep(cpu, linear, physical, access, true);

@@ -8,7 +8,6 @@
  */
 import { AC } from '../isa/flags.ts';
 import { offsetOf } from '../isa/state.ts';
-import type { Bus } from './bus.ts';
 import type { Cpu } from './cpu.ts';
 import { Fault, gp, PF } from './fault.ts';
 import {
@@ -123,8 +122,10 @@ function readEntry(cpu: Cpu, address: number): number {
   return Number(value & 0xffff_ffffn);
 }
 
-function setFlags(bus: Bus, address: number, low: number, flags: number): void {
-  if ((low & flags) !== flags) bus.write(address, 4, BigInt((low | flags) >>> 0));
+function setFlags(cpu: Cpu, address: number, low: number, flags: number): void {
+  if ((low & flags) === flags) return;
+  cpu.hooks.access?.(cpu, address, 4, true);
+  cpu.bus.write(address, 4, BigInt((low | flags) >>> 0));
 }
 
 /**
@@ -169,6 +170,7 @@ function walkWide(
     const address = table + (Math.floor(linear / covered) & 0x1ff) * 8;
     const entry = readEntry(cpu, address);
     const high = entryHigh;
+    if (mark) cpu.hooks.access?.(cpu, address, 8, false);
     if ((entry & PRESENT) === 0) return NOT_PRESENT;
     if (high & reservedHigh) return RESERVED;
     allowed &= entry;
@@ -190,7 +192,7 @@ function walkWide(
         (entry & GLOBAL && cr4 & CR4_PGE ? TLB_GLOBAL : 0);
       return MAPPED;
     }
-    if (mark) setFlags(cpu.bus, address, entry, ACCESSED);
+    if (mark) setFlags(cpu, address, entry, ACCESSED);
     table = target;
   }
 }
@@ -200,6 +202,7 @@ function walk32(cpu: Cpu, linear: number, cr4: number, mark: boolean): number {
   const directory = Number(cpu.cr3 & 0xffff_f000n);
   const pdeAddress = directory + (linear >>> 22) * 4;
   const pde = Number(cpu.bus.read(pdeAddress, 4));
+  if (mark) cpu.hooks.access?.(cpu, pdeAddress, 4, false);
   if ((pde & PRESENT) === 0) return NOT_PRESENT;
   let allowed = pde & (WRITABLE | USER);
   if (pde & PAGE_SIZE && cr4 & CR4_PSE) {
@@ -210,9 +213,10 @@ function walk32(cpu: Cpu, linear: number, cr4: number, mark: boolean): number {
     frame = ((pde >>> 13) & 0xff) * 0x1_0000_0000 + ((pde & 0xffc0_0000) >>> 0) + (linear & 0x20_0000);
     rights = TLB_HALF;
   } else {
-    if (mark) setFlags(cpu.bus, pdeAddress, pde, ACCESSED);
+    if (mark) setFlags(cpu, pdeAddress, pde, ACCESSED);
     leafAddress = ((pde & 0xffff_f000) >>> 0) + ((linear >>> 12) & 0x3ff) * 4;
     leafLow = Number(cpu.bus.read(leafAddress, 4));
+    if (mark) cpu.hooks.access?.(cpu, leafAddress, 4, false);
     if ((leafLow & PRESENT) === 0) return NOT_PRESENT;
     allowed &= leafLow;
     pageBytes = 0x1000;
@@ -276,7 +280,7 @@ export function translate(cpu: Cpu, linear: bigint, access: PageAccess): number 
   const outcome = walk(cpu, at, true);
   if (outcome !== MAPPED || !permits(cpu, rights, access)) throw pageFault(cpu, linear, outcome, access);
   if (access.write) rights |= TLB_DIRTY;
-  setFlags(cpu.bus, leafAddress, leafLow, access.write ? ACCESSED | DIRTY : ACCESSED);
+  setFlags(cpu, leafAddress, leafLow, access.write ? ACCESSED | DIRTY : ACCESSED);
   tlb.insert(at, pcid, pageBytes, frame, rights);
   return frame + (at & (pageBytes - 1));
 }

@@ -85,6 +85,12 @@ export interface MachineEvents {
   'privilege-change': (cpu: number, from: number, to: number) => void;
   /** IRET has completed; `pointer` is the RSP that its frame was taken from. */
   'interrupt-return': (cpu: number, pointer: bigint) => void;
+  /**
+   * `size` bytes at a physical address are read or written: by an instruction, a delivery, or a walk of the paging
+   * structures, whose accessed and dirty flags count as writes. Fetches of code are not told. A read-modify-write is
+   * told as a read and a write. Listening slows the machine down.
+   */
+  access: (cpu: number, physical: number, size: number, write: boolean) => void;
   'port-read': (cpu: number, port: number, size: 1 | 2 | 4, value: number) => void;
   'port-write': (cpu: number, port: number, size: 1 | 2 | 4, value: number) => void;
 }
@@ -124,6 +130,7 @@ export class Machine {
     delivered: new Set(),
     'privilege-change': new Set(),
     'interrupt-return': new Set(),
+    access: new Set(),
     'port-read': new Set(),
     'port-write': new Set(),
   };
@@ -518,6 +525,7 @@ export class Machine {
       delivered,
       'privilege-change': privilege,
       'interrupt-return': interruptReturn,
+      access,
       'port-read': read,
       'port-write': write,
     } = this.#listeners;
@@ -547,6 +555,13 @@ export class Machine {
         cpu.hooks.interruptReturn = (_cpu, pointer) => {
           for (const listener of interruptReturn) listener(index, pointer);
         };
+      }
+      if (access.size > 0) {
+        cpu.hooks.access = (_cpu, physical, size, write) => {
+          for (const listener of access) listener(index, physical, size, write);
+        };
+        // What is there already would hide accesses.
+        cpu.engine.flushTranslations();
       }
     }
     const observe = (listeners: ReadonlySet<MachineEvents['port-read']>) =>
