@@ -1,7 +1,16 @@
 /** What a check finds: the property that does not hold, where, and the shortest way to see it. */
 import type { Schedule } from './event.ts';
 
-export const propertyNames = ['transparent', 'kernel-bits', 'gs', 'stack', 'ministack', 'progress'] as const;
+export const propertyNames = [
+  'transparent',
+  'kernel-bits',
+  'gs',
+  'stack',
+  'ministack',
+  'progress',
+  /** What a plan demands beyond the others. */
+  'assertion',
+] as const;
 export type PropertyName = (typeof propertyNames)[number];
 
 /** A property that one run violates. */

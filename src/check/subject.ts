@@ -2,6 +2,8 @@
  * A subject: a kernel image, and what is known of it. All but the image may be missing: the rest is found by watching it run.
  */
 import type { EventKind, FaultDetail } from './event.ts';
+import type { Assertion } from './properties/assertion.ts';
+import type { Ready } from './ready.ts';
 
 /** A range of linear addresses, end excluded. */
 export interface AddressRange {
@@ -57,8 +59,16 @@ export interface Subject {
   readonly ministacks: readonly Ministack[];
   /** Memory that user space sees and that may differ after an event: counters of events. */
   readonly mayDiffer: readonly AddressRange[];
+  /** Registers of user mode that may differ after an event, by their names in reports. */
+  readonly mayDifferIn?: readonly string[];
+  /** What must hold of each run beyond the properties. */
+  readonly assertions?: readonly Assertion[];
+  /** When the watching begins; default: at power-on. */
+  readonly ready?: Ready;
   /** The kernel may answer a debug exception of user mode, or an interrupt, by going on elsewhere in user mode. */
   readonly foreign: boolean;
+  /** The same subject with its secrets elsewhere, for the second world. */
+  readonly twin?: () => Subject;
   /** Instructions after which the subject has surely shown all of its visits, if it does not end before. */
   readonly watch: number;
 }

@@ -93,10 +93,13 @@ class Explorer {
   /** The boundary from which the visit serves a debug exception; -1 if it does not. */
   readonly #debugFrom: number;
   #stopped = false;
+  /** The subject demands more than can be seen cheaply. */
+  readonly #asserts: boolean;
 
   constructor(experiment: Experiment, options: ExploreOptions) {
     this.#experiment = experiment;
     this.#options = options;
+    this.#asserts = (experiment.subject.assertions?.length ?? 0) > 0;
     const { boundaries, deliveries } = experiment.baseline;
     const first = boundaries.findIndex(({ cpl }) => cpl !== 3);
     const source = deliveries.find(({ cpl }) => cpl === 3)?.source;
@@ -194,6 +197,7 @@ class Explorer {
   #clean(): boolean {
     const { observation } = this.#experiment;
     if (observation.throughUserGs.length > 0 || observation.reused !== undefined) return false;
+    if (this.#asserts) return false;
     for (const { frame } of observation.deliveries)
       if (frame !== 0n && !this.#experiment.stackOf(frame)) return false;
     return this.#experiment.undisturbed();

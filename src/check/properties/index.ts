@@ -1,4 +1,5 @@
 /** All properties that single runs are judged by; `kernel-bits` is judged by taint and by two worlds. */
+import { assertion } from './assertion.ts';
 import { gs } from './gs.ts';
 import { ministack } from './ministack.ts';
 import { progress } from './progress.ts';
@@ -6,5 +7,5 @@ import type { Property } from './property.ts';
 import { stack } from './stack.ts';
 import { transparent } from './transparent.ts';
 
-export const properties: readonly Property[] = [progress, gs, stack, ministack, transparent];
+export const properties: readonly Property[] = [progress, gs, stack, ministack, transparent, assertion];
 export type { Property } from './property.ts';

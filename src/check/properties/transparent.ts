@@ -27,7 +27,10 @@ export const transparent: Property = {
     if (!expected?.state || !state) return [];
     const violations: Violation[] = [];
     const all = differences(expected.state, state);
-    const visible = all.filter(({ visible: seen, name }) => seen && name !== 'gs.base');
+    const { mayDifferIn = [] } = experiment.subject;
+    const visible = all.filter(
+      ({ visible: seen, name }) => seen && name !== 'gs.base' && !mayDifferIn.includes(name),
+    );
     const rip = visible.find(({ name }) => name === 'rip');
     const lines = (list: readonly StateDifference[]) =>
       list.map(
