@@ -1,15 +1,35 @@
 /** The shadow of physical memory, byte by byte. */
-import { extract, type Label, make, type Shadow, union } from '../../engine/taint/shadow.ts';
+import { extract, forEachBit, type Label, make, type Shadow, union } from '../../engine/taint/shadow.ts';
+import { ones } from '../../isa/integers.ts';
 
 const PAGE = 4096;
+/** Bytes whose labels are kept together. */
+const BLOCK = 64;
 
 class ShadowPage {
   /** Bytes that have been written, or whose first read has been seen: 1. */
   readonly touched = new Uint8Array(PAGE);
   /** Tainted bits of each byte. */
   readonly masks = new Uint8Array(PAGE);
-  /** Labels, eight a byte; made when the first is needed. */
-  labels: Int32Array | undefined;
+  /** Labels, eight a byte, by block; made when the first is needed. */
+  readonly #blocks: (Int32Array | undefined)[] = [];
+  /** A byte of the page has been tainted. */
+  tainted = false;
+
+  label(at: number, bit: number): Label {
+    return this.#blocks[(at / BLOCK) | 0]?.[(at % BLOCK) * 8 + bit] ?? 0;
+  }
+
+  setLabel(at: number, bit: number, label: Label): void {
+    const number = (at / BLOCK) | 0;
+    let block = this.#blocks[number];
+    if (block === undefined) {
+      block = new Int32Array(BLOCK * 8);
+      this.#blocks[number] = block;
+      this.tainted = true;
+    }
+    block[(at % BLOCK) * 8 + bit] = label;
+  }
 }
 
 export class ShadowMemory {
@@ -30,24 +50,14 @@ export class ShadowMemory {
     return this.#pages.get(Math.floor(address / PAGE))?.touched[address % PAGE] === 1;
   }
 
-  /** Tainted bits of the byte at `address`. */
-  mask(address: number): number {
-    return this.#pages.get(Math.floor(address / PAGE))?.masks[address % PAGE] ?? 0;
-  }
-
-  label(address: number, bit: number): Label {
-    return this.#pages.get(Math.floor(address / PAGE))?.labels?.[(address % PAGE) * 8 + bit] ?? 0;
-  }
-
   /** The shadow of `bytes` (1 to 8) from `address`, all in one page. */
   load(address: number, bytes: number): Shadow | null {
     const page = this.#pages.get(Math.floor(address / PAGE));
-    if (page === undefined) return null;
+    if (page === undefined || !page.tainted) return null;
     const at = address % PAGE;
     let mask = 0n;
     for (let i = bytes - 1; i >= 0; i--) mask = (mask << 8n) | BigInt(page.masks[at + i]);
-    const { labels } = page;
-    return labels === undefined ? null : make(mask, (bit) => labels[at * 8 + bit]);
+    return make(mask, (bit) => page.label(at + (bit >> 3), bit & 7));
   }
 
   /** Gives `bytes` from `address` the shadow `shadow`, from its bit `from` on. All in one page. */
@@ -57,12 +67,10 @@ export class ShadowMemory {
     page.touched.fill(1, at, at + bytes);
     page.masks.fill(0, at, at + bytes);
     if (shadow === null) return;
-    page.labels ??= new Int32Array(PAGE * 8);
-    for (let bit = 0; bit < bytes * 8; bit++) {
-      const label = shadow.at(from + bit);
-      page.labels[at * 8 + bit] = label;
-      if (label !== 0) page.masks[at + (bit >> 3)] |= 1 << (bit & 7);
-    }
+    forEachBit((shadow.mask >> BigInt(from)) & ones(8 * bytes), (bit) => {
+      page.setLabel(at + (bit >> 3), bit & 7, shadow.at(from + bit));
+      page.masks[at + (bit >> 3)] |= 1 << (bit & 7);
+    });
   }
 
   /** As `store`, but what is tainted stays so. */
@@ -72,8 +80,8 @@ export class ShadowMemory {
 
   /** Physical addresses of all tainted bytes, by page. */
   *tainted(): Generator<{ readonly page: number; readonly addresses: readonly number[] }> {
-    for (const [page, { masks, labels }] of this.#pages) {
-      if (labels === undefined) continue;
+    for (const [page, { masks, tainted }] of this.#pages) {
+      if (!tainted) continue;
       const addresses: number[] = [];
       for (let i = 0; i < PAGE; i++) if (masks[i] !== 0) addresses.push(page * PAGE + i);
       if (addresses.length > 0) yield { page, addresses };

@@ -12,18 +12,16 @@ import type { RegisterShadows } from './register-shadows.ts';
 export interface Before {
   readonly rip: bigint;
   readonly cpl: number;
-  readonly gpr: readonly bigint[];
+  readonly gpr: BigUint64Array;
   /** RFLAGS. */
   readonly flags: number;
-  readonly selectors: readonly number[];
-  readonly fsBase: bigint;
-  readonly gsBase: bigint;
+  /** Selectors and bases of ES CS SS DS FS GS LDTR TR. */
+  readonly selectors: Uint16Array;
+  readonly bases: BigUint64Array;
   readonly mode64: boolean;
   readonly longMode: boolean;
   readonly realAddressing: boolean;
   readonly virtual8086: boolean;
-  readonly taskBase: bigint;
-  readonly cr2: bigint;
 }
 
 /** A place that a rule knows by its linear address or by name. */

@@ -30,7 +30,7 @@ const fields: readonly Field[] = [
 
 /** Whether the instruction, which has completed, has switched tasks. */
 export function switchedTask({ cpu, before }: SystemStep): boolean {
-  return cpu.segBase[TR] !== before.taskBase;
+  return cpu.segBase[TR] !== before.bases[TR];
 }
 
 /**
@@ -49,9 +49,9 @@ export function switchTask(x: SystemStep, returnAddress: Shadow | null, errorCod
     linear: BigInt.asUintN(32, base + BigInt(offset)),
     bytes,
   });
-  x.set(at(before.taskBase, EIP, 4), returnAddress);
+  x.set(at(before.bases[TR], EIP, 4), returnAddress);
   for (const { offset, register, bytes } of fields)
-    x.set(at(before.taskBase, offset, bytes), x.read(register));
+    x.set(at(before.bases[TR], offset, bytes), x.read(register));
   const load = (offset: number, bytes: number) =>
     x.load(BigInt.asUintN(32, cpu.segBase[TR] + BigInt(offset)), bytes);
   x.set({ kind: 'rip' }, load(EIP, 4));

@@ -25,10 +25,10 @@ import {
 } from '../../engine/taint/taint-builder.ts';
 import { decode } from '../../isa/decode/decode.ts';
 import { DEFINED_FLAGS, readFlagsDword } from '../../isa/flags.ts';
-import type { Instruction } from '../../isa/instruction.ts';
+import type { CodeSize, Instruction } from '../../isa/instruction.ts';
 import { ones } from '../../isa/integers.ts';
 import { integerMnemonics, type SystemMnemonic, systemMnemonics } from '../../isa/mnemonics.ts';
-import { CS, FS, GS, RSP, type SegmentNumber, TR } from '../../isa/state.ts';
+import { CS, FS, GS, offsetOf, RSP, type SegmentNumber } from '../../isa/state.ts';
 import type { Machine, Stop } from '../../machine/machine.ts';
 import { userPages } from '../user-pages.ts';
 import { type BirthKind, Births } from './births.ts';
@@ -88,6 +88,8 @@ const SYSTEM: ReadonlySet<string> = new Set(systemMnemonics);
 /** Kinds of secrets that addresses are made of all the time: where the kernel keeps its things. */
 const POINTERS: ReadonlySet<BirthKind> = new Set(['stack-pointer', 'gs-base', 'code-address']);
 const PAGE = 4096;
+/** Dword of the first general-purpose register in the state. */
+const GPR = offsetOf('gpr') / 4;
 /** RFLAGS bits that are not always the same. */
 const VARIABLE_FLAGS = DEFINED_FLAGS & ~2n;
 
@@ -131,6 +133,7 @@ export class TaintTracker {
   readonly #detach: () => void;
   readonly #told: Told[] = [];
   readonly #code = new Uint8Array(15);
+  readonly #decoded = new Map<number, { readonly instruction: Instruction; readonly bytes: Uint8Array }>();
   readonly #notes = new Map<string, TaintNote>();
   readonly #declared = new Map<number, DeclaredPart[]>();
   readonly #guest: MachineGuest;
@@ -200,17 +203,14 @@ export class TaintTracker {
     return {
       rip: cpu.rip,
       cpl: cpu.cpl,
-      gpr: Array.from(cpu.gpr),
+      gpr: cpu.gpr.slice(),
       flags: readFlagsDword(cpu),
-      selectors: Array.from(cpu.segSelector),
-      fsBase: cpu.segBase[FS],
-      gsBase: cpu.segBase[GS],
+      selectors: cpu.segSelector.slice() as Uint16Array,
+      bases: cpu.segBase.slice(),
       mode64: cpu.mode64,
       longMode: cpu.longMode,
       realAddressing: cpu.realAddressing,
       virtual8086: cpu.virtual8086,
-      taskBase: cpu.segBase[TR],
-      cr2: cpu.cr2,
     };
   }
 
@@ -226,8 +226,7 @@ export class TaintTracker {
     const { cpu } = this;
     const { codeSize } = cpu;
     const linear = codeSize === 64 ? cpu.rip : BigInt.asUintN(32, cpu.segBase[CS] + cpu.rip);
-    const length = peekCode(cpu, linear, this.#code);
-    const instruction = decode(this.#code, 0, length, codeSize);
+    const instruction = this.#decode(linear, codeSize);
     if (instruction === null) return undefined;
     this.#guest.begin();
     const evaluation = new Evaluation(instruction, this.#guest, cpu.stackSize);
@@ -235,11 +234,23 @@ export class TaintTracker {
     return this.#planned(instruction, evaluation, outcome);
   }
 
+  /** The instruction at a linear address; one that was there before, if its bytes are still the same. */
+  #decode(linear: bigint, codeSize: CodeSize): Instruction | null {
+    const length = peekCode(this.cpu, linear, this.#code);
+    const key = Number(linear & 0xffff_ffff_ffffn) * 4 + codeSize / 32;
+    const known = this.#decoded.get(key);
+    if (known && known.instruction.length <= length && known.bytes.every((byte, i) => byte === this.#code[i]))
+      return known.instruction;
+    const instruction = decode(this.#code, 0, length, codeSize);
+    if (instruction) this.#decoded.set(key, { instruction, bytes: this.#code.slice(0, instruction.length) });
+    return instruction;
+  }
+
   #planned(instruction: Instruction, evaluation: Evaluation, outcome: Outcome): Plan {
     const stores = evaluation.stores.map(({ linear, bytes, bits, shadow }) => ({
       bits,
       shadow,
-      pieces: locate(this.cpu, linear, bytes) ?? [],
+      pieces: this.#guest.locate(linear, bytes) ?? [],
     }));
     const reads = this.#reads(evaluation);
     return { instruction, evaluation, outcome, stores, reads, blind: this.#guest.blind };
@@ -250,7 +261,8 @@ export class TaintTracker {
     for (const source of sources) {
       const { shadow } = source;
       if (source.kind === 'memory') {
-        for (const { linear, physical, bytes, offset } of locate(this.cpu, source.linear, source.bytes) ?? [])
+        for (const { linear, physical, bytes, offset } of this.#guest.locate(source.linear, source.bytes) ??
+          [])
           reads.push({
             location: { kind: 'memory', physical, linear, bytes },
             shadow: extract(shadow, 8 * offset, 8 * bytes),
@@ -303,8 +315,12 @@ export class TaintTracker {
   /** Registers and memory of a plan against the machine. */
   #compare({ flags, gpr }: Before, { instruction, evaluation, stores }: Plan): void {
     const { cpu } = this;
+    const old = new Uint32Array(gpr.buffer);
     for (let i = 0; i < 16; i++) {
-      const expected = evaluation.registers[i]?.bits ?? gpr[i];
+      const at = GPR + 2 * i;
+      const written = evaluation.registers[i];
+      if (written === undefined && cpu.u32[at] === old[2 * i] && cpu.u32[at + 1] === old[2 * i + 1]) continue;
+      const expected = written?.bits ?? gpr[i];
       if (cpu.gpr[i] !== expected)
         throw this.#mismatch(
           instruction,
@@ -357,8 +373,10 @@ export class TaintTracker {
 
   #noteEvaluation(instruction: Instruction, { approximations, implicit }: Evaluation): void {
     for (const [what, label] of approximations) this.#note(this.conservative, instruction, what, label);
-    for (const { kind, label } of implicit) {
+    for (const { kind, label, linear } of implicit) {
       if (label === UNKNOWN) continue;
+      // What is stored in the kernel's own memory, wherever, user mode sees no sooner than it is loaded again.
+      if (kind === 'store' && linear !== undefined && !this.#storesForUser(linear)) continue;
       const birth = this.births.find(label)?.birth;
       if (kind !== 'branch' && birth && POINTERS.has(birth.kind)) continue;
       const what = {
@@ -456,8 +474,8 @@ export class TaintTracker {
     if (readFlagsDword(cpu) !== before.flags) taint({ kind: 'flags' }, 22, VARIABLE_FLAGS);
     for (const segment of [0, 1, 2, 3, 4, 5] as const)
       if (cpu.segSelector[segment] !== before.selectors[segment]) taint({ kind: 'selector', segment }, 16);
-    if (cpu.segBase[FS] !== before.fsBase) taint({ kind: 'base', segment: FS }, 64);
-    if (cpu.segBase[GS] !== before.gsBase) taint({ kind: 'base', segment: GS }, 64);
+    if (cpu.segBase[FS] !== before.bases[FS]) taint({ kind: 'base', segment: FS }, 64);
+    if (cpu.segBase[GS] !== before.bases[GS]) taint({ kind: 'base', segment: GS }, 64);
     this.#note(this.conservative, instruction, reason, shadow.any);
   }
 
@@ -564,6 +582,11 @@ export class TaintTracker {
     return this.#userPages.has(Math.floor(physical / PAGE));
   }
 
+  #storesForUser(linear: bigint): boolean {
+    const [piece] = this.#guest.locate(linear, 1) ?? [];
+    return piece !== undefined && (piece.user || this.#isUsers(piece.physical));
+  }
+
   /** The shadow of memory; what is read of supervisor memory for the first time is born there. */
   load(pieces: readonly Piece[]): Shadow | null {
     let shadow: Shadow | null = null;
@@ -628,14 +651,25 @@ const NO_INSTRUCTION: Instruction = {
 /** The machine's state as an instruction finds it. */
 class MachineGuest implements TaintGuest {
   readonly #tracker: TaintTracker;
+  readonly #located: { linear: bigint; bytes: number; pieces: readonly Piece[] | null }[] = [];
   /** Memory was read that cannot be looked at. */
   blind = false;
 
   constructor(tracker: TaintTracker) {
     this.#tracker = tracker;
   }
+  /** To be called before each instruction. */
   begin(): void {
     this.blind = false;
+    this.#located.length = 0;
+  }
+  /** As {@link locate}, for accesses of one instruction. */
+  locate(linear: bigint, bytes: number): readonly Piece[] | null {
+    for (const found of this.#located)
+      if (found.linear === linear && found.bytes === bytes) return found.pieces;
+    const pieces = locate(this.#tracker.cpu, linear, bytes);
+    this.#located.push({ linear, bytes, pieces });
+    return pieces;
   }
   get rip(): bigint {
     return this.#tracker.cpu.rip;
@@ -657,7 +691,7 @@ class MachineGuest implements TaintGuest {
   }
   load(linear: bigint, bytes: number): TaintedBits | null {
     const { cpu } = this.#tracker;
-    const pieces = locate(cpu, linear, bytes);
+    const pieces = this.locate(linear, bytes);
     if (pieces === null) return null;
     let bits = 0n;
     for (const piece of pieces) {
@@ -671,7 +705,7 @@ class MachineGuest implements TaintGuest {
     return { bits, shadow: this.#tracker.load(pieces) };
   }
   canStore(linear: bigint, bytes: number): boolean {
-    return locate(this.#tracker.cpu, linear, bytes) !== null;
+    return this.locate(linear, bytes) !== null;
   }
   codeAddress(rip: bigint): Shadow | null {
     return this.#tracker.codeAddress(rip);

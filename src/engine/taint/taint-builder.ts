@@ -34,7 +34,7 @@ import {
 } from '../../isa/integers.ts';
 import type { IntegerMnemonic } from '../../isa/mnemonics.ts';
 import { semantics } from '../../isa/semantics/index.ts';
-import { DS, ES, FS, RAX, type SegmentNumber, SS } from '../../isa/state.ts';
+import { DS, ES, FS, RAX, RSP, type SegmentNumber, SS } from '../../isa/state.ts';
 import * as taint from './propagate.ts';
 import { anyOf, extract, insert, type Label, type Shadow, uniform } from './shadow.ts';
 
@@ -101,6 +101,8 @@ export interface ImplicitFlow {
   /** Whether something happens; where control goes; which memory is read or written. */
   readonly kind: 'branch' | 'target' | 'load' | 'store';
   readonly label: Label;
+  /** Where a load or store was. Those at rSP are left out: where a stack is, is a secret of every kernel's. */
+  readonly linear?: bigint;
 }
 
 class Tainted implements Value, Variable, TaintedBits {
@@ -122,6 +124,8 @@ class Ended {
     this.outcome = outcome;
   }
 }
+
+const NO_REGISTERS: readonly undefined[] = new Array(16).fill(undefined);
 
 const FLAG_POSITIONS: Record<StatusFlag | 'df', number> = {
   cf: 0,
@@ -145,6 +149,11 @@ export function taintedBits(x: Value): TaintedBits {
   return x as Value & TaintedBits;
 }
 
+/** What an address depends on; of the stack that is not asked. */
+function labelsOf(segment: SegmentReference, address: Shadow | null): readonly Label[] {
+  return address === null || segment === 'ss' ? [] : [address.any];
+}
+
 function truth(condition: boolean, shadow: Shadow | null): Tainted {
   return new Tainted(1, condition ? 1n : 0n, shadow);
 }
@@ -158,31 +167,18 @@ interface Captured {
   readonly values: readonly TaintedBits[];
 }
 
-/** The meaning of one instruction on one state. */
-export class Evaluation implements Builder {
-  readonly form: Form;
-  readonly instruction: Instruction;
-  readonly guest: TaintGuest;
-  /** General-purpose registers that the instruction writes, whole. */
-  readonly registers: (TaintedBits | undefined)[] = new Array(16).fill(undefined);
-  flags: number;
-  flagsShadow: Shadow | null;
-  /** In the order in which they are made. */
-  readonly stores: Store[] = [];
-  readonly accesses: Access[] = [];
-  /** Tainted places that were read. */
-  readonly sources: Source[] = [];
-  readonly approximations = new Map<Approximation, Label>();
-  readonly implicit: ImplicitFlow[] = [];
-  #variables: Tainted[] = [];
-  #assigned: Set<Tainted> | undefined;
+const forms = new WeakMap<Instruction, Form[]>();
 
-  constructor(instruction: Instruction, guest: TaintGuest, stackSize: CodeSize) {
-    this.instruction = instruction;
-    this.guest = guest;
-    this.flags = guest.flags;
-    this.flagsShadow = guest.flagsShadow;
-    this.form = {
+/** The form of an instruction; of one object it is made once for each width of the stack pointer. */
+function formOf(instruction: Instruction, stackSize: CodeSize): Form {
+  let known = forms.get(instruction);
+  if (known === undefined) {
+    known = [];
+    forms.set(instruction, known);
+  }
+  let form = known.find((each) => each.stackSize === stackSize);
+  if (form === undefined) {
+    form = {
       mnemonic: instruction.mnemonic,
       operandSize: instruction.operandSize,
       addressSize: instruction.addressSize,
@@ -195,6 +191,42 @@ export class Evaluation implements Builder {
       repeat: instruction.repeat,
       segmented: instruction.codeSize !== 64 || instruction.segment >= FS,
     };
+    known.push(form);
+  }
+  return form;
+}
+
+/** The meaning of one instruction on one state. */
+export class Evaluation implements Builder {
+  readonly instruction: Instruction;
+  readonly guest: TaintGuest;
+  readonly stackSize: CodeSize;
+  /** General-purpose registers that the instruction writes, whole. */
+  readonly registers: (TaintedBits | undefined)[] = NO_REGISTERS.slice();
+  flags: number;
+  flagsShadow: Shadow | null;
+  /** In the order in which they are made. */
+  readonly stores: Store[] = [];
+  readonly accesses: Access[] = [];
+  /** Tainted places that were read. */
+  readonly sources: Source[] = [];
+  readonly approximations = new Map<Approximation, Label>();
+  readonly implicit: ImplicitFlow[] = [];
+  #form: Form | undefined;
+  #variables: Tainted[] = [];
+  #assigned: Set<Tainted> | undefined;
+
+  constructor(instruction: Instruction, guest: TaintGuest, stackSize: CodeSize) {
+    this.instruction = instruction;
+    this.guest = guest;
+    this.flags = guest.flags;
+    this.flagsShadow = guest.flagsShadow;
+    this.stackSize = stackSize;
+  }
+
+  get form(): Form {
+    this.#form ??= formOf(this.instruction, this.stackSize);
+    return this.#form;
   }
 
   /** Works out the instruction, which must be one of `integerMnemonics`. */
@@ -497,7 +529,7 @@ export class Evaluation implements Builder {
     const { base, index } = this.memoryOperand(n);
     const labels: Label[] = [];
     for (const register of [base, index]) {
-      if (register < 0) continue;
+      if (register < 0 || register === RSP) continue;
       const { shadow } = this.registers[register] ?? this.guest.register(register);
       if (shadow !== null) labels.push(shadow.any);
     }
@@ -563,7 +595,7 @@ export class Evaluation implements Builder {
     const { bits, shadow } = this.stores.length === 0 ? found : this.overStores(linear, bytes, found);
     if (shadow !== null) this.sources.push({ kind: 'memory', linear, bytes, shadow });
     if (labels.length > 0 && (shadow === null || shadow.mask !== ones(width)))
-      for (const label of labels) this.implicit.push({ kind: 'load', label });
+      for (const label of labels) this.implicit.push({ kind: 'load', label, linear });
     return new Tainted(width, bits, shadow);
   }
   /** What was found in memory, with what the instruction itself has stored there. */
@@ -590,7 +622,7 @@ export class Evaluation implements Builder {
     const bytes = value.width / 8;
     const linear = this.linearOf(segment, offset);
     this.probe(linear, bytes, address);
-    for (const label of labels) this.implicit.push({ kind: 'store', label });
+    for (const label of labels) this.implicit.push({ kind: 'store', label, linear });
     this.stores.push({ linear, bytes, bits: of(value).bits, shadow: of(value).shadow });
   }
   private probe(linear: bigint, bytes: number, address: () => Shadow | null): void {
@@ -600,11 +632,11 @@ export class Evaluation implements Builder {
 
   load(segment: SegmentReference, offset: Value, width: OperandWidth): Value {
     const { bits, shadow } = of(offset);
-    return this.loadAt(segment, bits, width, () => shadow, shadow === null ? [] : [shadow.any]);
+    return this.loadAt(segment, bits, width, () => shadow, labelsOf(segment, shadow));
   }
   store(segment: SegmentReference, offset: Value, value: Value): void {
     const { bits, shadow } = of(offset);
-    this.storeAt(segment, bits, value, () => shadow, shadow === null ? [] : [shadow.any]);
+    this.storeAt(segment, bits, value, () => shadow, labelsOf(segment, shadow));
   }
   loadForWrite(
     segment: SegmentReference,
