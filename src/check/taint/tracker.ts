@@ -28,7 +28,7 @@ import { DEFINED_FLAGS, readFlagsDword } from '../../isa/flags.ts';
 import type { CodeSize, Instruction } from '../../isa/instruction.ts';
 import { ones } from '../../isa/integers.ts';
 import { integerMnemonics, type SystemMnemonic, systemMnemonics } from '../../isa/mnemonics.ts';
-import { CS, FS, GS, offsetOf, RSP, type SegmentNumber } from '../../isa/state.ts';
+import { CS, FS, GS, offsetOf, RSP, type SegmentNumber, SS } from '../../isa/state.ts';
 import type { Machine, Stop } from '../../machine/machine.ts';
 import { userPages } from '../user-pages.ts';
 import { type BirthKind, Births } from './births.ts';
@@ -36,7 +36,7 @@ import type { Declassification, EntryCause } from './declassification.ts';
 import { attemptedStack, type Delivery, deliver } from './delivery.ts';
 import type { Held, Location } from './location.ts';
 import { Log } from './log.ts';
-import { locate, type Piece, peek, peekCode } from './memory-view.ts';
+import { locate, type Piece, peek, peekCode, peekLinear } from './memory-view.ts';
 import { RegisterShadows } from './register-shadows.ts';
 import { ShadowMemory } from './shadow-memory.ts';
 import { systemRules } from './system-rules.ts';
@@ -142,7 +142,10 @@ export class TaintTracker {
   /** The instruction in progress. */
   #rip = 0n;
 
-  /** Begins at the processor's present state. In user mode all its registers are clean. */
+  /**
+   * Begins at the processor's present state. In user mode all its registers are clean; in the kernel they are too, but for
+   * the stack pointer and kernel GS bases: it is taken to stand at its first instruction.
+   */
   constructor(machine: Machine, cpu: number, options: TrackerOptions = {}) {
     this.machine = machine;
     this.cpu = machine.cpus[cpu];
@@ -163,11 +166,28 @@ export class TaintTracker {
       const secret = (base: bigint) => (base >> 63n ? begin('gs-base', `kernel GS base ${name}`, 64) : null);
       registers.gsBase = secret(this.cpu.segBase[GS]);
       registers.kernelGsBase = secret(this.cpu.kernelGsBase);
+      this.#adoptFrame();
     }
     this.#detach = machine.on('deliver', (index, vector, errorCode, source) => {
       if (index === cpu) this.#told.push({ vector, errorCode, source });
       return false;
     });
+  }
+
+  /** A frame of user mode's on top of the stack, with an error code below it or not, is user mode's. */
+  #adoptFrame(): void {
+    const { cpu } = this;
+    const slot = cpu.longMode ? 8 : 4;
+    const base = cpu.mode64 ? 0n : cpu.segBase[SS];
+    for (const below of [0, 1]) {
+      const at = base + cpu.gpr[RSP] + BigInt(below * slot);
+      const selector = peekLinear(cpu, at + BigInt(slot), slot);
+      if (selector === undefined || (selector & 3n) !== 3n || selector > 0xffffn) continue;
+      for (let i = 0; i < 5; i++)
+        for (const { physical, bytes } of locate(cpu, at + BigInt(i * slot), slot) ?? [])
+          if (physical < this.machine.configuration.ramBytes) this.memory.store(physical, bytes, null);
+      return;
+    }
   }
 
   /** Ends the tracker's attention to the machine. */
