@@ -4,9 +4,9 @@
  */
 
 import { type Assembler, dword, eax, ecx, edi, mem, sym } from '../assembler.ts';
-import { apic } from '../boot/start.ts';
 import { ANSWER, cause, USER_AREA, USER_AREA_STRIDE, userCounters, vector } from '../layout.ts';
 import { callEntry, copyWords, type Kernel } from './kernel.ts';
+import { apic } from './start.ts';
 
 /** RFLAGS that a user frame may choose: CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC. IF is always set. */
 const USER_FLAGS = 0x5_0dd5;

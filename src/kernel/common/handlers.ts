@@ -4,10 +4,10 @@
  */
 
 import { type Assembler, cr2, dr6, dword, eax, ecx, edx, mem, sym } from '../assembler.ts';
-import { apic } from '../boot/start.ts';
 import { selector, userCounters, vector } from '../layout.ts';
 import type { Texts } from '../texts.ts';
 import { copyWords, type Kernel } from './kernel.ts';
+import { apic } from './start.ts';
 
 /** RFLAGS.TF and RF. */
 const TF = 0x100;

@@ -29,7 +29,6 @@ import {
   sym,
   word,
 } from '../assembler.ts';
-import { apic } from '../boot/start.ts';
 import { caseFlag, emitCaseTable, entryKinds, record } from '../case-table.ts';
 import { type Case, type TargetEvent, targetEvents } from '../cases.ts';
 import { segmentDescriptor } from '../descriptors.ts';
@@ -47,6 +46,7 @@ import {
   vector,
 } from '../layout.ts';
 import type { Kernel } from './kernel.ts';
+import { apic } from './start.ts';
 
 /** Values that general registers must keep through an event. EBX keeps the event count, ESI the area. */
 const pattern = { edx: 0x0dd0_0dd1, ebp: 0x0bb0_0bb1, edi: 0x0d1d_0d11 } as const;
@@ -164,12 +164,12 @@ function emitDriver(a: Assembler, k: Kernel, options: TaskOptions): void {
 }
 
 function emitCaseStart(a: Assembler, k: Kernel, options: TaskOptions): void {
-  const { bits, bytes, ax: word0, bx, bp, si, sp } = k;
+  const { bits, bytes, ax: whole, bx, bp, si, sp } = k;
   /** Copies a field of the record that is an address or a selector; the latter have 32 bits. */
   const copy = (to: number, from: number) => {
     const selectors: readonly number[] = [record.frameCs, record.frameSs];
-    a.mov(selectors.includes(from) ? eax : word0, mem(bp, from));
-    a.mov(mem(bx, to), word0);
+    a.mov(selectors.includes(from) ? eax : whole, mem(bp, from));
+    a.mov(mem(bx, to), whole);
   };
   a.label('run_case');
   a.mov(mem(bx, user.case), bp);
@@ -238,8 +238,8 @@ function emitCaseStart(a: Assembler, k: Kernel, options: TaskOptions): void {
   // In 64-bit mode SS means nothing, so the stack pointer can be set exactly before the far jump. Elsewhere MOV to SS holds
   // off whatever would use the stack until it is set (SDM Vol. 3A, Section 6.8.3).
   a.label('enter.jump');
-  a.mov(word0, mem(si, user.case));
-  a.test(dword(word0, record.flags), caseFlag.step);
+  a.mov(whole, mem(si, user.case));
+  a.test(dword(whole, record.flags), caseFlag.step);
   a.jz('.go');
   if (bits === 64) a.pushfq();
   else a.pushfd();
@@ -247,13 +247,13 @@ function emitCaseStart(a: Assembler, k: Kernel, options: TaskOptions): void {
   if (bits === 64) a.popfq();
   else a.popfd();
   a.label('.go');
-  a.mov(ss, word(word0, record.ss));
-  a.mov(sp, mem(word0, record.set));
+  a.mov(ss, word(whole, record.ss));
+  a.mov(sp, mem(whole, record.set));
   options.emitTargetCall(a);
   a.jmpFarIndirect(mem(si, user.farPointer), 32);
 
   a.label('enter.return-to');
-  a.mov(word0, mem(si, user.case));
+  a.mov(whole, mem(si, user.case));
   options.emitReturnTo(a);
   a.jmp('user_broken');
 
@@ -273,11 +273,11 @@ function emitCaseStart(a: Assembler, k: Kernel, options: TaskOptions): void {
 
 /** user_signal(frame in DI): builds the case's frame when raised on purpose, repairs the frame after a fault. */
 function emitSignalHandler(a: Assembler, k: Kernel): void {
-  const { ax: word0, bx, bp, di, regs } = k;
-  const setFrame = (fields: readonly { to: number; from: number; whole?: boolean }[]) => {
-    for (const { to, from, whole } of fields) {
-      a.mov(whole ? word0 : eax, mem(bp, from));
-      a.mov(mem(di, to), word0);
+  const { ax: whole, bx, bp, di, regs } = k;
+  const setFrame = (fields: readonly { to: number; from: number; wide?: boolean }[]) => {
+    for (const { to, from, wide } of fields) {
+      a.mov(wide ? whole : eax, mem(bp, from));
+      a.mov(mem(di, to), whole);
     }
   };
   a.label('user_signal');
@@ -285,7 +285,7 @@ function emitSignalHandler(a: Assembler, k: Kernel): void {
   a.and(bx, -Number(USER_AREA_STRIDE));
   a.mov(bp, mem(bx, user.case));
   a.mov(k.word(di, regs.flags), 0x202);
-  setFrame([{ to: regs.sp, from: record.set, whole: true }]);
+  setFrame([{ to: regs.sp, from: record.set, wide: true }]);
   a.cmp(k.word(di, regs.vector), cause.raise);
   a.je('.raised');
 
@@ -309,7 +309,7 @@ function emitSignalHandler(a: Assembler, k: Kernel): void {
 
   a.label('.raised');
   setFrame([
-    { to: regs.ip, from: record.frameRip, whole: true },
+    { to: regs.ip, from: record.frameRip, wide: true },
     { to: regs.cs, from: record.frameCs },
     { to: regs.ss, from: record.frameSs },
   ]);

@@ -3,7 +3,6 @@
 import {
   type Assembler,
   cr3,
-  cr4,
   ds,
   dword,
   eax,
@@ -21,20 +20,17 @@ import {
   sym,
   word,
 } from '../assembler.ts';
-import { apic, emitMask8259, INIT_ALL_BUT_SELF, STARTUP_ALL_BUT_SELF, WAIT_TURNS } from '../boot/start.ts';
-import { selector, TRAMPOLINE, user, vector } from '../layout.ts';
+import { kernel32 } from '../common/kernel.ts';
+import { apic, emitPark, emitProcessorSetUp, emitStartOthers } from '../common/start.ts';
+import { selector, TRAMPOLINE, user } from '../layout.ts';
 import { GDT_SIZE, KERNEL_BASE, LAPIC, percpu, percpuPage, selector32 } from './layout.ts';
 
-/** SYSENTER's registers (SDM Vol. 2B, SYSENTER), and IA32_MCG_STATUS (Vol. 3B, Section 15.3.1.2). */
+/** SYSENTER's registers (SDM Vol. 2B, SYSENTER). */
 export const msr = {
   sysenterCs: 0x174,
   sysenterEsp: 0x175,
   sysenterEip: 0x176,
-  machineCheckStatus: 0x17a,
 } as const;
-
-/** CPUID.1:EDX: machine-check exception and architecture. */
-const MCE_AND_MCA = (1 << 7) | (1 << 14);
 
 /** Emits start32 and what it needs to bring all processors to their first task. */
 export function emitStart(a: Assembler, cpus: number): void {
@@ -84,39 +80,7 @@ export function emitStart(a: Assembler, cpus: number): void {
     a.wrmsr();
   }
 
-  // Without CR4.MCE a machine check shuts the processor down (SDM Vol. 3B, Section 15.7).
-  a.push(ebx);
-  a.mov(eax, 1);
-  a.cpuid();
-  a.and(edx, MCE_AND_MCA);
-  a.cmp(edx, MCE_AND_MCA);
-  a.jne('.no_mce');
-  a.mov(dword('machine_check_status'), 1);
-  a.mov(eax, cr4);
-  a.bts(eax, 6);
-  a.mov(cr4, eax);
-  a.label('.no_mce');
-  // SMEP, where the processor has it, keeps the kernel from executing user pages.
-  a.xor(eax, eax);
-  a.cpuid();
-  a.cmp(eax, 7);
-  a.jb('.no_smep');
-  a.mov(eax, 7);
-  a.xor(ecx, ecx);
-  a.cpuid();
-  a.bt(ebx, 7);
-  a.jnc('.no_smep');
-  a.mov(eax, cr4);
-  a.bts(eax, 20);
-  a.mov(cr4, eax);
-  a.label('.no_smep');
-  a.pop(ebx);
-
-  a.mov(edx, LAPIC);
-  a.mov(dword(edx, apic.taskPriority), 0);
-  a.mov(dword(edx, apic.spurious), 0x100 | vector.spurious);
-  a.mov(dword(edx, apic.timer), vector.timer);
-  a.mov(dword(edx, apic.divide), 0b1011);
+  emitProcessorSetUp(a, kernel32);
 
   a.cmp(dword(ebx, percpu.id), 0);
   a.jne('start_secondary');
@@ -130,13 +94,8 @@ export function emitStart(a: Assembler, cpus: number): void {
   a.lock().bts(dword('cpus_online'), ecx);
   a.jmp('start_user');
 
-  a.label('park');
-  a.cli();
-  a.hlt();
-  a.jmp('park');
-
-  emitMask8259(a);
-  if (cpus > 1) emitStartOthers(a);
+  emitPark(a);
+  if (cpus > 1) emitStartOthers(a, kernel32, KERNEL_BASE + TRAMPOLINE);
 
   // The first task of each processor enters user mode through the same return as everything else.
   a.label('start_user');
@@ -167,43 +126,9 @@ export function emitStart(a: Assembler, cpus: number): void {
   a.push(edi);
   a.jmp('return_from_interrupt');
 
-  a.section('.data');
-  a.align(8);
-  a.label('cpus_online');
-  a.dq(1);
-  // Whether there is an IA32_MCG_STATUS to clear.
-  a.label('machine_check_status');
-  a.dd(0);
   a.section('.rodata');
   a.align(4);
   a.label('idt_pointer');
   a.dw(256 * 8 - 1);
   a.dd(sym('idt'));
-}
-
-/** INIT, two start-up IPIs, and a while for each processor to say that it is there (SDM Vol. 3A, Section 8.4.4). */
-function emitStartOthers(a: Assembler): void {
-  a.label('start_others');
-  a.mov(esi, sym('trampoline_image'));
-  a.mov(edi, KERNEL_BASE + TRAMPOLINE);
-  a.mov(ecx, sym('trampoline_length'));
-  a.rep().movsb();
-  a.mov(edx, LAPIC);
-  a.mov(dword(edx, apic.commandHigh), 0);
-  a.mov(dword(edx, apic.commandLow), INIT_ALL_BUT_SELF);
-  a.mov(ecx, 1000);
-  a.call('wait_turns');
-  for (let i = 0; i < 2; i++) {
-    a.mov(dword(edx, apic.commandLow), STARTUP_ALL_BUT_SELF | Number(TRAMPOLINE >> 12n));
-    a.mov(ecx, WAIT_TURNS);
-    a.call('wait_turns');
-  }
-  // From here on a processor that comes too late is left where it is.
-  a.ret();
-
-  a.label('wait_turns');
-  a.pause();
-  a.dec(ecx);
-  a.jnz('wait_turns');
-  a.ret();
 }
