@@ -120,3 +120,8 @@ export function listState(state: UserState): { name: string; bits: number; value
     value: bits === 32 ? BigInt(state[at]) : (BigInt(state[at + 1]) << 32n) | BigInt(state[at]),
   }));
 }
+
+/** Names of what user mode sees. */
+export const registerParts: readonly string[] = parts
+  .filter(({ visible }) => visible)
+  .map(({ name }) => name);
