@@ -62,8 +62,7 @@ export class Execution {
           return 1;
         }),
       system: (cpu, instruction) => this.system(cpus[cpu], instruction),
-      fetch: (cpu, linear) =>
-        translate(cpus[cpu], linear, pageAccess(cpus[cpu].cpl === 3, false, false, true)),
+      fetch: (cpu, linear) => this.fetch(cpus[cpu], linear),
       codeAddress: (cpu) => codeAddress(cpus[cpu]),
       codeLimit: (cpu) => BigInt(codeLimit(cpus[cpu])),
       limitFault: () => gp(0),
@@ -131,6 +130,19 @@ export class Execution {
       return 0;
     } finally {
       this.after = 0;
+    }
+  }
+
+  /** The physical address of code. Who observes accesses finds the instruction counted for which it is fetched. */
+  private fetch(cpu: Cpu, linear: bigint): number {
+    const access = pageAccess(cpu.cpl === 3, false, false, true);
+    if (!cpu.hooks.access) return translate(cpu, linear, access);
+    this.count(cpu);
+    cpu.instructions++;
+    try {
+      return translate(cpu, linear, access);
+    } finally {
+      cpu.instructions--;
     }
   }
 

@@ -1,5 +1,5 @@
 /**
- * A number for the state of a machine as far as it can matter to what one processor does next: registers, pending
+ * A number for the state of a machine as far as it can matter to what processors do next: registers, pending
  * events, the local APIC's requests, and memory but for what is dead. States with equal numbers are taken for equal.
  *
  * Dead are the bytes of a kernel stack below its stack pointer, and those of a stack that nothing is on: a kernel without a
@@ -36,6 +36,16 @@ function mix(value: number): void {
 /** Hash of each page's content; contents are immutable and shared between snapshots. */
 const pageHashes = new WeakMap<Uint8Array, number>();
 
+/** The hash of a page's bytes, or of others that are not changed while they are referred to. */
+function hashContent(content: Uint8Array): number {
+  let hash = pageHashes.get(content);
+  if (hash === undefined) {
+    hash = hashBytes(content, 0, content.length);
+    pageHashes.set(content, hash);
+  }
+  return hash;
+}
+
 function hashBytes(bytes: Uint8Array, from: number, to: number): number {
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
   const [h, l] = [high, low];
@@ -55,7 +65,7 @@ export interface ChangedPage {
 }
 
 /**
- * The state's number.
+ * The state's number, for what one processor does.
  * @param changed pages that differ from the visit's beginning, in order of their numbers
  * @param live for each stack that something is on, the lowest live address: by the stack's pages
  */
@@ -66,9 +76,40 @@ export function hashState(
   stacks: StackPages,
   liveFrom: (linear: bigint) => bigint | undefined,
 ): number {
-  const { u32 } = cpu;
   high = 0x51ed_270b;
   low = 0x2c1b_3c6d;
+  mixProcessor(machine, cpu);
+  mixMemory(changed, stacks, liveFrom);
+  return (high >>> 0) * 0x20_0000 + (low >>> 11);
+}
+
+/**
+ * The state's number, for what several processors do: as {@link hashState}.
+ * @param tlbs contents of their TLBs, which may be stale
+ */
+export function hashStates(
+  machine: Machine,
+  cpus: readonly Cpu[],
+  tlbs: readonly Uint8Array[],
+  changed: readonly ChangedPage[],
+  stacks: StackPages,
+  liveFrom: (linear: bigint) => bigint | undefined,
+): number {
+  high = 0x51ed_270b;
+  low = 0x2c1b_3c6d;
+  for (const cpu of cpus) mixProcessor(machine, cpu);
+  for (const tlb of tlbs) mixHash(hashContent(tlb));
+  mixMemory(changed, stacks, liveFrom);
+  return (high >>> 0) * 0x20_0000 + (low >>> 11);
+}
+
+function mixHash(hash: number): void {
+  mix(hash % 0x1_0000_0000);
+  mix(Math.floor(hash / 0x1_0000_0000));
+}
+
+function mixProcessor(machine: Machine, cpu: Cpu): void {
+  const { u32 } = cpu;
   for (let i = FIRST; i < LAST; i++) if (i < FLAG_FIELDS[0] || i >= FLAG_FIELDS[1]) mix(u32[i]);
   mix(readFlagsDword(cpu));
   for (let i = EXTENDED; i < EXTENDED_END; i++) mix(u32[i]);
@@ -77,23 +118,24 @@ export function hashState(
     mix(requested[i]);
     mix(inService[i]);
   }
+}
+
+function mixMemory(
+  changed: readonly ChangedPage[],
+  stacks: StackPages,
+  liveFrom: (linear: bigint) => bigint | undefined,
+): void {
   for (const { page, content } of changed) {
     const linear = stacks.get(page);
     let hash: number;
     if (linear === undefined) {
-      hash = pageHashes.get(content) ?? -1;
-      if (hash < 0) {
-        hash = hashBytes(content, 0, PAGE);
-        pageHashes.set(content, hash);
-      }
+      hash = hashContent(content);
     } else {
       const from = liveFrom(linear);
       if (from === undefined || from >= linear + BigInt(PAGE)) continue;
       hash = hashBytes(content, from > linear ? Number(from - linear) & ~3 : 0, PAGE);
     }
     mix(page);
-    mix(hash % 0x1_0000_0000);
-    mix(Math.floor(hash / 0x1_0000_0000));
+    mixHash(hash);
   }
-  return (high >>> 0) * 0x20_0000 + (low >>> 11);
 }
