@@ -4,9 +4,11 @@
  */
 import type { Width } from './builder.ts';
 
-/** 2^width - 1. */
+const ONES = Array.from({ length: 129 }, (_, width) => (1n << BigInt(width)) - 1n);
+
+/** 2^width - 1, for widths of 0 to 128. */
 export function ones(width: number): bigint {
-  return (1n << BigInt(width)) - 1n;
+  return ONES[width];
 }
 
 /** `x` of `width` bits as a signed number. */

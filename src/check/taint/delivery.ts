@@ -6,7 +6,7 @@ import { ATTRIBUTE_DB } from '../../arch/descriptors.ts';
 import { sub } from '../../engine/taint/propagate.ts';
 import { extract, insert, type Shadow, within } from '../../engine/taint/shadow.ts';
 import { IF, NT, RF, TF, VM } from '../../isa/flags.ts';
-import { CS, DS, ES, FS, GS, RSP, type SegmentNumber, SS } from '../../isa/state.ts';
+import { CS, DS, ES, FS, GS, RSP, type SegmentNumber, SS, TR } from '../../isa/state.ts';
 import { peekLinear } from './memory-view.ts';
 import type { SystemStep } from './system-step.ts';
 import { switchTask } from './task-switch.ts';
@@ -110,11 +110,36 @@ export function deliver(
   return wrong;
 }
 
-/** Linear address of the stack that a delivery which failed may have begun to write to; undefined if none is known. */
-export function attemptedStack(x: SystemStep, { vector }: Delivery): bigint | undefined {
+/** The stack that a delivery, which failed, was to push onto. */
+export interface AttemptedStack {
+  /** Its pointer before the first push. */
+  readonly pointer: bigint;
+  /** It is another than the one in use. */
+  readonly switched: boolean;
+}
+
+/** The stack of a delivery that failed in IA-32e mode; undefined in others, or where none is known. */
+export function attemptedStack(x: SystemStep, { vector }: Delivery): AttemptedStack | undefined {
   const { cpu, before } = x;
   const gate = gateOf(x, vector);
   if (!before.longMode || gate === undefined) return undefined;
-  if (gate.ist !== 0) return peekLinear(cpu, cpu.segBase[7] + BigInt(gate.ist * 8 + 28), 8);
-  return before.cpl === 3 ? peekLinear(cpu, cpu.segBase[7] + 4n, 8) : before.gpr[RSP];
+  const switched = gate.ist !== 0 || before.cpl === 3;
+  const entry = gate.ist !== 0 ? gate.ist * 8 + 28 : 4;
+  const pointer = switched ? peekLinear(cpu, cpu.segBase[TR] + BigInt(entry), 8) : before.gpr[RSP];
+  return pointer === undefined ? undefined : { pointer: pointer & ~0xfn, switched };
+}
+
+/**
+ * The shadow of CR2 after a page fault that came up while `delivery` was being delivered: an address on the stack that it was
+ * to push onto, or of a structure of the processor's.
+ */
+export function faultAddressOf(x: SystemStep, delivery: Delivery): Shadow | null {
+  const { cr2 } = x.cpu;
+  const stack = attemptedStack(x, delivery);
+  if (!stack || cr2 >= stack.pointer || cr2 < stack.pointer - 64n)
+    return x.born('system-register', 'address of a structure of the processor', 64);
+  const pointer = stack.switched
+    ? x.born('stack-pointer', `kernel stack pointer for vector ${delivery.vector}`, 64)
+    : x.read({ kind: 'register', index: RSP });
+  return sub(64, stack.pointer, pointer && within(pointer, ~0xfn), stack.pointer - cr2, null);
 }

@@ -75,11 +75,9 @@ function place(
   return undefined;
 }
 
-/** Where among what it read an entry has `label` from. Registers and memory go before the flags. */
-function origin(entry: LogEntry, label: Label): { location: Location; bit: number } | undefined {
-  for (const { location, shadow } of entry.reads) {
-    const bit = shadow === null ? -1 : shadow.labels.indexOf(label);
-    if (bit >= 0) return { location, bit };
-  }
-  return undefined;
+/** Where among what it read an entry has `label` from. The flags, which values are seldom made of, come last. */
+function origin({ reads }: LogEntry, label: Label): { location: Location; bit: number } | undefined {
+  const holding = reads.filter(({ shadow }) => shadow?.has(label));
+  const from = holding.find(({ location }) => location.kind !== 'flags') ?? holding[0];
+  return from?.shadow ? { location: from.location, bit: from.shadow.labels.indexOf(label) } : undefined;
 }

@@ -17,6 +17,7 @@ import {
   within,
 } from '../../engine/taint/shadow.ts';
 import {
+  type Access,
   Evaluation,
   INTEGER_FLAGS,
   type Outcome,
@@ -33,7 +34,7 @@ import type { Machine, Stop } from '../../machine/machine.ts';
 import { userPages } from '../user-pages.ts';
 import { type BirthKind, Births } from './births.ts';
 import type { Declassification, EntryCause } from './declassification.ts';
-import { attemptedStack, type Delivery, deliver } from './delivery.ts';
+import { attemptedStack, type Delivery, deliver, faultAddressOf } from './delivery.ts';
 import type { Held, Location } from './location.ts';
 import { Log } from './log.ts';
 import { locate, type Piece, peek, peekCode, peekLinear } from './memory-view.ts';
@@ -210,7 +211,7 @@ export class TaintTracker {
     if (cpu.instructions === executed || stop.reason === 'hook') return stop;
     if (stop.reason === 'triple-fault' || stop.reason === 'unimplemented') return stop;
     const delivered = this.#told.at(-1);
-    if (delivered) this.#deliver(before, plan, delivered);
+    if (delivered) this.#deliver(before, plan, ruled?.b ?? plan?.evaluation, delivered);
     else if (ruled) this.#applyRule(before, ruled);
     else if (plan) this.#apply(before, plan);
     this.#noteEntry(before, plan?.instruction, delivered);
@@ -291,8 +292,7 @@ export class TaintTracker {
       else if (source.kind === 'base') reads.push({ location: source, shadow });
       else reads.push({ location: { kind: 'register', index: source.index }, shadow });
     }
-    // A flag is seldom where a value comes from.
-    return reads.sort((a, b) => Number(a.location.kind === 'flags') - Number(b.location.kind === 'flags'));
+    return reads;
   }
 
   #mismatch(instruction: Instruction | undefined, what: string): TaintMismatch {
@@ -500,7 +500,7 @@ export class TaintTracker {
   }
 
   /** An event was delivered in place of the instruction, or the instruction was one that delivers. */
-  #deliver(before: Before, plan: Plan | undefined, told: Told): void {
+  #deliver(before: Before, plan: Plan | undefined, worked: Evaluation | undefined, told: Told): void {
     const software = SOFTWARE.has(told.source);
     if (!software && plan && told.source === 'exception') this.#keepPartly(before, plan);
     this.#guest.begin();
@@ -511,8 +511,9 @@ export class TaintTracker {
       before,
       new Evaluation(instruction, this.#guest, this.cpu.stackSize),
     );
-    if (this.#told.some(({ vector }) => vector === 14)) this.#faultAddress(before, plan, ruled);
-    for (const failed of this.#told.slice(0, -1)) this.#spoil(attemptedStack(ruled, failed));
+    if (this.#told.some(({ vector }) => vector === 14))
+      this.#faultAddress(before, worked?.accesses ?? [], ruled);
+    for (const failed of this.#told.slice(0, -1)) this.#spoil(attemptedStack(ruled, failed)?.pointer);
     const bits = software ? before.rip + BigInt(instruction.length) : before.rip;
     const shadow =
       before.cpl === 3 ? this.registers.rip : this.births.codeAddress(bits, this.index, this.#rip);
@@ -542,20 +543,22 @@ export class TaintTracker {
         registers.gpr[index] = union(written.shadow, registers.gpr[index]);
   }
 
-  /** CR2 of a page fault: as secret as the address that the instruction formed, and no secret of user mode. */
-  #faultAddress(before: Before, plan: Plan | undefined, ruled: RuledStep): void {
+  /**
+   * CR2 of a page fault of the instruction: as secret as the address that it formed, and no secret of user mode. Of one
+   * that came up in a delivery: as secret as the stack.
+   */
+  #faultAddress(before: Before, accesses: readonly Access[], ruled: RuledStep): void {
+    const nth = this.#told.findIndex(({ vector }) => vector === 14);
     const { cr2 } = this.cpu;
-    let shadow: Shadow | null = null;
-    if (before.cpl !== 3) {
-      const access = plan?.evaluation.accesses.find(
-        ({ linear, bytes }) => cr2 >= linear && cr2 < linear + BigInt(bytes),
-      );
-      const stack = this.registers.gpr[RSP];
-      if (access) shadow = access.address();
-      else if (cr2 === before.rip) shadow = this.births.codeAddress(cr2, this.index, this.#rip);
-      else shadow = stack && uniform(ones(64), stack.any);
+    const set = (shadow: Shadow | null) => ruled.set({ kind: 'cr2' }, shadow);
+    if (nth > 0) set(faultAddressOf(ruled, this.#told[nth - 1]));
+    else if (before.cpl === 3) set(null);
+    else {
+      const access = accesses.find(({ linear, bytes }) => cr2 >= linear && cr2 < linear + BigInt(bytes));
+      if (access) set(access.address());
+      else if (cr2 === before.rip) set(this.births.codeAddress(cr2, this.index, this.#rip));
+      else set(ruled.born('system-register', 'address of a structure of the processor', 64));
     }
-    ruled.set({ kind: 'cr2' }, shadow);
   }
 
   /** A frame may have been pushed in part, below `pointer`. */
