@@ -1,7 +1,6 @@
 /** The built-in kernels as subjects: everything about them is known. */
-import { buildImage, type CaseInfo, type KernelImage } from '../kernel/image.ts';
-import { ESPFIX_STACK_SIZE } from '../kernel/layout.ts';
-import type { VariantName } from '../kernel/variants/index.ts';
+import { buildImage, type CaseInfo, type KernelImage, type Slot } from '../kernel/image.ts';
+import type { ImageName } from '../kernel/variants/gallery/index.ts';
 import { symbolAt } from './check-variant.ts';
 import type { FaultDetail } from './event.ts';
 import { eventKinds } from './event.ts';
@@ -14,10 +13,10 @@ export interface BuiltinOptions {
   readonly seed?: number;
   /** Default: each path with each combination of segments, one stack pointer. */
   readonly only?: (c: CaseInfo) => boolean;
+  /** Where CPU 0's ministack lies in its page; default: where the variant puts it. */
+  readonly slot?: Slot;
 }
 
-/** Address bits 31:16, which tell a ministack's aliases apart. */
-const ALIAS_BITS = 0xffff_0000n;
 /** Vectors of the kernel's interrupts: the local APIC's timer and IPIs. */
 const INTERRUPTS = [0x40, 0x41];
 /** What IRET may raise. */
@@ -27,6 +26,16 @@ const IRET_FAULTS: readonly FaultDetail[] = [
   { vector: 11, error: 0x24 },
 ];
 const WATCH = 200_000_000;
+
+/** The next seed that puts every stack elsewhere, and the ministacks where the variant moves them. */
+function otherSeed(variant: ImageName, cpus: number, seed: number): number {
+  const bases = (from: number) =>
+    buildImage(variant, { cpus, seed: from, only: () => false }).stacks.map(({ range }) => range.start);
+  const mine = bases(seed);
+  for (let next = seed + 1; ; next++) if (bases(next).every((start, i) => start !== mine[i])) return next;
+}
+
+const keyOf = ({ path, cs, ss, set, name }: CaseInfo) => [path, cs, ss, set, name].join();
 
 /** One stack pointer a combination: paths do not depend on its value. */
 export function oneOfEach(): (c: CaseInfo) => boolean {
@@ -41,12 +50,14 @@ export function oneOfEach(): (c: CaseInfo) => boolean {
 
 /** The subject of a variant, and its image. */
 export function builtinSubject(
-  variant: VariantName,
+  variant: ImageName,
   options: BuiltinOptions = {},
 ): Subject & { readonly kernel: KernelImage } {
-  const { cpus = 1, seed = 1, only = oneOfEach() } = options;
-  const kernel = buildImage(variant, { cpus, seed, only });
-  const iret = [...kernel.symbols].filter(([name]) => /^iretq\.(user|espfix)/.test(name));
+  const { cpus = 1, seed = 1, only = oneOfEach(), slot } = options;
+  const kernel = buildImage(variant, { cpus, seed, only, ...(slot !== undefined && { slot }) });
+  const { facts } = kernel;
+  const kept = new Set(kernel.cases.map(keyOf));
+  const again = (c: CaseInfo) => kept.has(keyOf(c));
   return {
     kernel,
     name: variant,
@@ -57,21 +68,22 @@ export function builtinSubject(
     symbol: (name) => kernel.symbols.get(name),
     events: eventKinds,
     vectors: INTERRUPTS,
-    faultable: iret.map(([, address]) => ({ address, faults: IRET_FAULTS })),
-    // The image's report of its cases over the serial line.
-    leaveOut: ['call.report', 'call.finish', 'call.waitTurn'].flatMap(
+    faultable: (facts?.mayFault ?? []).flatMap((label) => {
+      const address = kernel.symbols.get(label);
+      return address === undefined ? [] : [{ address, faults: IRET_FAULTS }];
+    }),
+    // The image's report of its cases over the serial line, and what comes before a task has a signal handler.
+    leaveOut: ['call.report', 'call.finish', 'call.waitTurn', 'call.setSignal', 'call.setRecovery'].flatMap(
       (name) => kernel.symbols.get(name) ?? [],
     ),
     stacks: kernel.stacks,
-    ministacks: kernel.ministacks.map((address, cpu) => ({
-      cpu,
-      address,
-      aliasBits: ALIAS_BITS,
-      size: ESPFIX_STACK_SIZE,
-      takesFrames: variant === 'prototype',
-    })),
+    ministacks: (facts?.cpus ?? []).flatMap(({ ministack }, cpu) =>
+      ministack ? [{ cpu, ...ministack }] : [],
+    ),
     mayDiffer: kernel.counters,
     foreign: false,
+    twin: () => builtinSubject(variant, { ...options, only: again, seed: otherSeed(variant, cpus, seed) }),
+    gaveUp: ['oops'].flatMap((name) => kernel.symbols.get(name) ?? []),
     watch: WATCH,
   };
 }

@@ -7,7 +7,7 @@ import { disassemble } from './disassemble.ts';
 import { describeEvent, type EventKind, type Schedule } from './event.ts';
 import { Experiment, NoReturn, type Outcome } from './explore/experiment.ts';
 import { type Counts, explore, judge } from './explore/explore.ts';
-import { type Recording, recordVisits, type Visit } from './explore/visit.ts';
+import { type Failure, type Recording, recordVisits, type Visit } from './explore/visit.ts';
 import {
   type Finding,
   type Place,
@@ -18,9 +18,12 @@ import {
   type VisitReport,
   type VisitSummary,
 } from './finding.ts';
+import { betweenWorlds } from './properties/kernel-bits.ts';
+import { endings } from './properties/progress.ts';
 import { watchStacks } from './stacks.ts';
 import type { KernelStack, Subject } from './subject.ts';
 import { differences } from './user-state.ts';
+import { describeVector } from './vectors.ts';
 
 export interface CheckSubjectOptions {
   /** Events in a schedule, at most; 0 looks at the visits as they are. Default 1. */
@@ -57,6 +60,8 @@ export class OpenSubject {
   readonly recording: Recording;
   readonly #machine: Machine;
   readonly #stacks: readonly KernelStack[];
+  /** The second world, once it is wanted. */
+  #twin: OpenSubject | undefined;
 
   constructor(subject: Subject, machine: Machine, recording: Recording) {
     this.subject = subject;
@@ -89,6 +94,22 @@ export class OpenSubject {
     }
   }
 
+  /** What user mode sees of where the kernel's secrets are. */
+  #otherWorld(experiment: Experiment): readonly Violation[] {
+    const { twin } = this.subject;
+    if (!twin) return [];
+    this.#twin ??= openSubject(twin());
+    const { visit } = experiment;
+    const same = this.#twin.recording.visits[visit.id];
+    if (same?.entry !== visit.entry || same.boundaries !== visit.boundaries) return [TWIN_LOST];
+    const other = new Experiment(this.#twin.#machine, this.#twin.subject, same, this.#twin.#stacks);
+    try {
+      return betweenWorlds(experiment, other).violations;
+    } finally {
+      other.close();
+    }
+  }
+
   #explore(experiment: Experiment, options: ExploreVisitOptions): VisitResult {
     const { subject } = this;
     const { depth = 1, range, turns, most, stop, onProgress } = options;
@@ -97,14 +118,15 @@ export class OpenSubject {
       for (const violation of violations)
         findings.add(describeFinding(experiment, schedule, outcome, violation));
     };
-    if (!range || range[0] === 0) {
-      const outcome = experiment.baselineOutcome();
-      const violations = judge(experiment, outcome, [], options.without);
-      take([], outcome, violations);
-    }
+    const outcome = experiment.baselineOutcome();
+    const violations = judge(experiment, outcome, [], options.without);
+    if (!options.without?.includes('kernel-bits')) violations.push(...this.#otherWorld(experiment));
+    if (!range || range[0] === 0) take([], outcome, violations);
+    // What is wrong without events is not made clearer by some.
+    const events = depth === 0 || violations.length > 0 ? [] : (options.events ?? subject.events);
     const { counts, coverage, complete } = explore(experiment, {
       depth,
-      events: depth === 0 ? [] : (options.events ?? subject.events),
+      events,
       vectors: subject.vectors,
       onViolation: take,
       ...(options.without && { without: options.without }),
@@ -134,6 +156,13 @@ export class OpenSubject {
     };
   }
 }
+
+/** The twin of a visit did not take the same way. */
+const TWIN_LOST: Violation = {
+  property: 'kernel-bits',
+  what: "the visit takes another way with the kernel's secrets elsewhere",
+  details: [],
+};
 
 function summaryOf({ id, cpu, entry, start, boundaries, occurrences }: Visit): VisitSummary {
   return { id, cpu, entry, start, boundaries, occurrences };
@@ -185,13 +214,15 @@ export function checkSubject(subject: Subject, options: CheckSubjectOptions = {}
 
 /** What the results for a subject's visits say together. */
 export function mergeReports(
-  subject: Pick<Subject, 'name' | 'events'>,
-  recording: Pick<Recording, 'visits' | 'seen' | 'leftOut' | 'unfinished' | 'reachedUser' | 'stop'>,
+  subject: Pick<Subject, 'name' | 'events' | 'describe'>,
+  recording: Pick<Recording, 'visits' | 'failures' | 'seen' | 'leftOut' | 'unfinished' | 'reachedUser'>,
   results: readonly VisitResult[],
   options: CheckSubjectOptions = {},
 ): SubjectReport {
   const causes = new Causes();
   for (const { findings } of results) for (const finding of findings) causes.add(finding);
+  if (!options.without?.includes('progress'))
+    for (const failure of recording.failures) causes.add(failureFinding(subject, failure));
   const visits = joinRanges(results.map(({ report }) => report));
   const explored = visits.filter(({ skipped }) => skipped === undefined);
   const findings = causes.list;
@@ -217,6 +248,29 @@ export function mergeReports(
     unfinished: recording.unfinished,
     experiments: visits.reduce((sum, visit) => sum + visit.experiments, 0),
     notes,
+  };
+}
+
+/** A triple fault that needs no event. */
+function failureFinding(subject: Pick<Subject, 'name' | 'describe'>, failure: Failure): Finding {
+  return {
+    property: 'progress',
+    what: endings['triple-fault'],
+    details: [
+      `at ${subject.describe(failure.rip)}`,
+      ...failure.deliveries
+        .slice(-4)
+        .map((d) => `${describeVector(d.vector, d.source)} delivered at ${subject.describe(d.rip)}`),
+    ],
+    rip: failure.rip,
+    subject: subject.name,
+    visit: failure.visit,
+    schedule: [],
+    struck: [],
+    registers: [],
+    provenance: [],
+    count: 1,
+    alsoAt: [],
   };
 }
 

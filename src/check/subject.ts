@@ -54,6 +54,8 @@ export interface Subject {
   readonly faultable: readonly FaultableInstruction[];
   /** Visits that execute one of these addresses are not explored: services that are not the subject of the check. */
   readonly leaveOut: readonly bigint[];
+  /** A visit without events that executes one of these addresses has failed: where the kernel panics. */
+  readonly gaveUp: readonly bigint[];
   /** Kernel stacks, where they are known. */
   readonly stacks?: readonly KernelStack[];
   readonly ministacks: readonly Ministack[];

@@ -241,6 +241,26 @@ export class Experiment {
     };
   }
 
+  /** Where the visit without events comes to what the subject calls giving up. */
+  gaveUp(): bigint | undefined {
+    const { gaveUp } = this.subject;
+    return this.baseline.boundaries.find(({ rip }) => gaveUp.includes(rip))?.rip;
+  }
+
+  /** By linear address: the user pages that the visit changes, as they are at a boundary, but for what may differ. */
+  userMemory(boundary: Boundary): Map<bigint, Uint8Array> {
+    const memory = new Map<bigint, Uint8Array>();
+    for (const page of this.#changing) {
+      const { linear } = this.#userPages.get(page) as UserPage;
+      const content = (boundary.snapshot.pages.get(page) ?? ZEROS).slice();
+      for (const { start, end } of this.subject.mayDiffer)
+        for (let i = 0; i < PAGE; i++)
+          if (linear + BigInt(i) >= start && linear + BigInt(i) < end) content[i] = 0;
+      memory.set(linear, content);
+    }
+    return memory;
+  }
+
   /** Where the events of a schedule strike: replays it. */
   placesOf(schedule: Schedule): { rip: bigint; cpl: number }[] {
     const places: { rip: bigint; cpl: number }[] = [];

@@ -28,7 +28,16 @@ export interface Visit extends VisitSummary {
   readonly returnsTo: string;
 }
 
+/** A visit in which the processor shut down, without any event. */
+export interface Failure {
+  readonly visit: VisitSummary;
+  readonly rip: bigint;
+  /** Exceptions and interrupts delivered in it: vector, source and RIP. */
+  readonly deliveries: readonly { readonly vector: number; readonly source: string; readonly rip: bigint }[];
+}
+
 export interface Recording {
+  readonly failures: readonly Failure[];
   readonly visits: readonly Visit[];
   /** Visits seen in all, and those that did not come to an end. */
   readonly seen: number;
@@ -66,6 +75,7 @@ interface Track {
   hash: number;
   /** It is to be left out. */
   skipped: boolean;
+  deliveries: Failure['deliveries'][number][];
 }
 
 /** Two RIPs as one number; enough to tell paths apart. */
@@ -129,9 +139,12 @@ class Recorder {
       edges: new Set<number>(),
       hash: 0,
       skipped: false,
+      deliveries: [],
     }));
     this.#off = [
-      machine.on('deliver', (_cpu, vector, _error, source) => {
+      machine.on('deliver', (cpu, vector, _error, source) => {
+        const track = this.#tracks[cpu];
+        if (track.inKernel) track.deliveries.push({ vector, source, rip: machine.cpus[cpu].rip });
         this.#vector = vector;
         this.#source = source;
         return false;
@@ -161,13 +174,28 @@ class Recorder {
         this.#options.onProgress?.(reported, machine.instructions);
       }
     }
-    this.#unfinished += this.#tracks.filter((track) => track.inKernel).length;
+    const failures: Failure[] = [];
+    for (const [index, track] of this.#tracks.entries()) {
+      if (!track.inKernel) continue;
+      if (track.skipped) this.#leftOut++;
+      else this.#unfinished++;
+      if (stop.reason !== 'triple-fault' || stop.cpu !== index) continue;
+      const steps = Number(machine.cpus[index].instructions - track.enteredAt);
+      const { entry } = track;
+      const start = machine.instructions - steps;
+      failures.push({
+        visit: { id: this.#visits.size, cpu: index, entry, start, boundaries: steps, occurrences: 1 },
+        rip: stop.rip,
+        deliveries: track.deliveries,
+      });
+    }
     const visits = [...this.#visits.values()].map(({ summary, ...rest }): Visit => ({ ...summary, ...rest }));
     if (stop.reason === 'hook') stop = { reason: 'limit' };
     return {
       visits,
       seen: this.#seen,
       unfinished: this.#unfinished,
+      failures,
       leftOut: this.#leftOut,
       stop,
       reachedUser: this.#reachedUser,
@@ -193,6 +221,7 @@ class Recorder {
       track.edges.clear();
       track.hash = 0;
       track.skipped = this.#leaveOut.has(cpu.rip);
+      track.deliveries = [];
     }
   }
 

@@ -9,7 +9,8 @@ import { differences } from '../user-state.ts';
 import { describeVector } from '../vectors.ts';
 import type { Property } from './property.ts';
 
-const endings: Record<Exclude<RunEnding, 'user'>, string> = {
+/** How runs end that do not come back. */
+export const endings: Record<Exclude<RunEnding, 'user'>, string> = {
   'triple-fault': 'triple fault',
   stuck: 'the processor waits for ever',
   hang: 'the kernel does not come back to user mode',
@@ -22,7 +23,7 @@ const endings: Record<Exclude<RunEnding, 'user'>, string> = {
 export const progress: Property = {
   name: 'progress',
   title: 'the kernel comes back to user mode, ready for the next event',
-  judge(experiment, { ending, rip, deliveries, expected, state }) {
+  judge(experiment, { ending, rip, deliveries, expected, state }, schedule) {
     if (ending !== 'user')
       return [
         {
@@ -42,6 +43,19 @@ export const progress: Property = {
       ];
     if (!expected?.state || !state) return [];
     const violations: Violation[] = [];
+    const last = schedule.length === 0 ? experiment.gaveUp() : undefined;
+    if (last !== undefined)
+      violations.push({
+        property: 'progress',
+        what: 'the kernel gives up',
+        details: [
+          `at ${experiment.subject.describe(last)}`,
+          ...deliveries.map(
+            (d) => `${describeVector(d.vector, d.source)} delivered at ${experiment.subject.describe(d.rip)}`,
+          ),
+        ],
+        rip: last,
+      });
     for (const { name, found } of differences(expected.state, state)) {
       if (name === 'NMI blocking' && found !== 0n)
         violations.push({ property: 'progress', what: 'NMIs stay blocked in user mode', details: [] });

@@ -6,6 +6,8 @@ import type { Violation } from '../finding.ts';
 import { describeVector } from '../vectors.ts';
 import { hex, type Property } from './property.ts';
 
+const DOUBLE_FAULT = 8;
+
 export const stack: Property = {
   name: 'stack',
   title: 'frames are pushed to kernel stacks, and none over another that is live',
@@ -34,6 +36,24 @@ export const stack: Property = {
       });
       break;
     }
+    const { ministacks } = experiment.subject;
+    const pushed = deliveries.find(
+      ({ vector, cpl, rsp }) =>
+        vector === DOUBLE_FAULT &&
+        cpl !== 3 &&
+        !experiment.stackOf(rsp) &&
+        !ministacks.some(({ address, aliasBits, size }) => {
+          const offset = (rsp & ~aliasBits) - (address & ~aliasBits);
+          return offset >= 0n && offset <= BigInt(size);
+        }),
+    );
+    if (pushed)
+      violations.push({
+        property: 'stack',
+        what: "an exception in kernel mode finds a stack pointer that is no kernel stack's",
+        details: [`#DF at ${experiment.subject.describe(pushed.rip)} with RSP ${hex(pushed.rsp, 16)}`],
+        rip: pushed.rip,
+      });
     if (reused !== undefined)
       violations.push({
         property: 'stack',
