@@ -20,6 +20,7 @@ import {
 } from './finding.ts';
 import { betweenWorlds } from './properties/kernel-bits.ts';
 import { endings } from './properties/progress.ts';
+import { runUntilReady } from './ready.ts';
 import { watchStacks } from './stacks.ts';
 import type { KernelStack, Subject } from './subject.ts';
 import { differences } from './user-state.ts';
@@ -68,6 +69,23 @@ export class OpenSubject {
     this.recording = recording;
     this.#machine = machine;
     this.#stacks = subject.stacks ?? watchStacks(machine, recording.visits);
+  }
+
+  /** The kernel stacks, as the subject tells or as they were seen in use. */
+  get stacks(): readonly KernelStack[] {
+    return this.#stacks;
+  }
+
+  /** Addresses of the instructions that a visit executes. */
+  path(id: number): ReadonlySet<bigint> {
+    const visit = this.recording.visits[id];
+    const executed = new Set<bigint>();
+    this.#machine.restore(visit.begin);
+    for (let i = 0; i < visit.boundaries; i++) {
+      executed.add(this.#machine.cpus[visit.cpu].rip);
+      if (this.#machine.runAlone(visit.cpu, 1).reason !== 'limit') break;
+    }
+    return executed;
   }
 
   /** Explores visit `id`. */
@@ -192,6 +210,7 @@ export function openSubject(
     ...(subject.initrd && { initrd: subject.initrd }),
   });
   machine.serial.onOutput = () => {};
+  if (subject.ready) runUntilReady(machine, subject.ready, subject.watch);
   const recording = recordVisits(machine, {
     instructions: subject.watch,
     leaveOut: subject.leaveOut,
