@@ -1,5 +1,6 @@
 /** Visits to the built-in kernels: what leaks, what does not, and the story of what does. */
 import { describe, expect, it } from 'vitest';
+import { maskOf } from '../../engine/taint/shadow.ts';
 import type { VariantName } from '../../kernel/variants/index.ts';
 import { declassificationOf } from './builtin.ts';
 import type { Declassification } from './declassification.ts';
@@ -169,6 +170,20 @@ describe('memory', () => {
     kernelCode(at, [0x48, 0xa1, ...counters, 0x48, 0xcf]);
     expect(trackVisit(at.machine, 0).findings).toEqual([]);
   });
+});
+
+it('CR2 after a fault of a push onto a ministack is as secret as its address', () => {
+  const { machine, kernel } = entry('linux', { cs: 'not-present' });
+  const tracker = new TaintTracker(machine, 0, { declassify: declassificationOf(kernel) });
+  const doubleFault = kernel.symbols.get('vector.8');
+  for (let i = 0; i < 500 && machine.cpus[0].rip !== doubleFault; i++) tracker.step();
+  tracker.close();
+  expect(machine.cpus[0].rip).toBe(doubleFault);
+  const { cr2 } = tracker.registers;
+  // Neither the bits that choose the alias, which are the user's, nor those within the ministack; the rest.
+  expect(maskOf(cr2) & 0xfffe_003fn).toBe(0n);
+  expect(maskOf(cr2) >> 32n).toBe(0xffff_ffffn);
+  expect(tracker.births.find(cr2?.any ?? 0)?.birth.kind).toBe('kernel-memory');
 });
 
 describe('events on the way', () => {
