@@ -7,7 +7,8 @@ import { CR4_FSGSBASE } from '../../arch/control-registers.ts';
 import { labelOf, make, maskOf } from '../../engine/taint/shadow.ts';
 import { ones } from '../../isa/integers.ts';
 import { systemMnemonics } from '../../isa/mnemonics.ts';
-import { FS, GS, RAX, RBX, RCX, RDX, RSP } from '../../isa/state.ts';
+import { FS, GS, RAX, RBX, RCX, RDI, RDX, RSI, RSP } from '../../isa/state.ts';
+import { PHYSICAL_MAP } from '../../kernel/layout.ts';
 import type { Location } from './location.ts';
 import { locate } from './memory-view.ts';
 import { systemRules } from './system-rules.ts';
@@ -19,6 +20,8 @@ const LOW = ones(32);
 /** All of the stack pointer but the bits that alignment gives away. */
 const POINTER = ALL & ~0xfn;
 const R11 = 11;
+/** Physical address 1000H as the kernel maps it. */
+const PHYSICAL = PHYSICAL_MAP + 0x1000n;
 
 let entry: Entry;
 beforeAll(() => {
@@ -236,6 +239,30 @@ const cases: Case[] = [
     code: [0x48, 0xcf],
     setup: { frame: [0x10n, 0x0fn, 0x202n, 0x5aad_c0den, 0x1fn], stack: [0n, 0n, 0n, 0xff_0000_00f0n, 0n] },
     expected: [[register(RSP), 0xf0n]],
+  },
+  {
+    name: 'far CALL',
+    code: [0x48, 0xff, 0x1c, 0x24],
+    setup: { frame: [0xffff_ffff_8010_0000n, 0x10n], stack: [0xf0n, 0n] },
+    expected: [[stack(0), ALL], [stack(8), 0n], [{ kind: 'rip' }, 0xf0n], [register(RSP), POINTER]],
+  },
+  {
+    name: 'far JMP',
+    code: [0x48, 0xff, 0x2c, 0x24],
+    setup: { frame: [0xffff_ffff_8010_0000n, 0x10n], stack: [0xf0n, 0x3n] },
+    expected: [[{ kind: 'rip' }, 0xf0n], [selector(1), 3n]],
+  },
+  {
+    name: 'INSB',
+    code: [0x6c],
+    setup: { values: { [RDI]: PHYSICAL, [RDX]: 0x71n }, tainted: { [RDX]: ALL } },
+    expected: [[register(RDI), 0n], [register(RDX), ALL]],
+  },
+  {
+    name: 'REP OUTSB',
+    code: [0xf3, 0x6e],
+    setup: { values: { [RSI]: PHYSICAL, [RCX]: 2n, [RDX]: 0x80n }, tainted: { [RCX]: 0xf0n, [RSI]: 0xf00n } },
+    expected: [[register(RSI), 0xf00n], [register(RCX), 0xf0n]],
   },
   {
     name: 'RETFQ to a 16-bit stack',

@@ -1,6 +1,7 @@
 /** Visits to the built-in kernels: what leaks, what does not, and the story of what does. */
 import { describe, expect, it } from 'vitest';
 import { maskOf } from '../../engine/taint/shadow.ts';
+import { RSP } from '../../isa/state.ts';
 import type { VariantName } from '../../kernel/variants/index.ts';
 import { declassificationOf } from './builtin.ts';
 import type { Declassification } from './declassification.ts';
@@ -237,6 +238,20 @@ describe('where the visit ends', () => {
       ended: 'end',
       instructions: 5,
     });
+  });
+
+  it('where a listener keeps an event back, which may be followed later', () => {
+    const { machine } = entry('none');
+    const off = machine.on('deliver', () => true);
+    const tracker = new TaintTracker(machine, 0);
+    expect(tracker.step().reason).toBe('hook');
+    expect(tracker.index).toBe(0);
+    off();
+    tracker.step();
+    tracker.close();
+    expect(tracker.index).toBe(1);
+    expect(tracker.entry).toBe(0x80);
+    expect(maskOf(tracker.registers.gpr[RSP])).toBe(0xffff_ffff_ffff_fff0n);
   });
 
   it('with the processor', () => {

@@ -207,8 +207,9 @@ export class TaintTracker {
     const executed = cpu.instructions;
     this.#told.length = 0;
     const stop = this.#advance(this.machine, cpu.index);
-    // A step that is cut short has delivered nothing.
-    if (cpu.instructions === executed || stop.reason === 'hook') return stop;
+    // A listener may keep an event from being delivered: then nothing has happened, but that INT counts as executed.
+    const kept = stop.reason === 'hook' && this.#told.length > 0 && cpu.rip === before.rip;
+    if (cpu.instructions === executed || kept) return stop;
     if (stop.reason === 'triple-fault' || stop.reason === 'unimplemented') return stop;
     const delivered = this.#told.at(-1);
     if (delivered) this.#deliver(before, plan, ruled?.b ?? plan?.evaluation, delivered);
