@@ -1,8 +1,11 @@
 /** The story of a schedule: what the processor did, instruction by instruction. */
 import { GS, RSP } from '../../isa/state.ts';
+import type { Machine } from '../../machine/machine.ts';
 import { disassemble } from '../disassemble.ts';
 import { describeEvent, inject, type Schedule } from '../event.ts';
 import type { Place, Step, Story } from '../finding.ts';
+import { endings } from '../properties/progress.ts';
+import type { Subject } from '../subject.ts';
 import { describeVector } from '../vectors.ts';
 import type { Experiment } from './experiment.ts';
 import type { RunEnding } from './observation.ts';
@@ -19,16 +22,7 @@ export interface Telling extends Story {
   readonly reason: RunEnding | undefined;
 }
 
-const endings: Record<RunEnding, string> = {
-  user: 'user mode goes on',
-  'triple-fault': 'triple fault: the processor shuts down',
-  stuck: 'the processor waits for ever',
-  hang: 'the kernel does not come back',
-  storm: 'events are delivered without end',
-  exit: 'the kernel ends the machine',
-  reset: 'the kernel resets the machine',
-  unimplemented: 'the machine lacks the instruction',
-};
+const describeEnding = (reason: RunEnding) => (reason === 'user' ? 'user mode goes on' : endings[reason]);
 
 /** Replays `schedule` and tells it. The experiment is left where it ended: `outcome(reason)` is what is to be judged. */
 export function tell(experiment: Experiment, schedule: Schedule, options: StoryOptions = {}): Telling {
@@ -100,7 +94,7 @@ class Teller {
     return {
       steps: this.#steps,
       omitted: Math.max(0, experiment.at - (this.#steps.at(-1)?.at ?? -1) - 1),
-      ending: reason === undefined ? `stopped at boundary ${experiment.at}` : endings[reason],
+      ending: reason === undefined ? `stopped at boundary ${experiment.at}` : describeEnding(reason),
       end: this.#place(),
       reason,
     };
@@ -167,5 +161,49 @@ class Teller {
       )
       .join(', ');
     this.#steps.push(delivered ? { ...step, delivered } : step);
+  }
+}
+
+/**
+ * The story of a visit in which the machine ends without any event: from where `machine` stands, by processor `index`.
+ * At most `most` steps.
+ */
+export function tellFailure(machine: Machine, subject: Subject, index: number, most = 2000): Story {
+  const cpu = machine.cpus[index];
+  const place = (): Place => ({
+    address: cpu.rip,
+    name: subject.describe(cpu.rip),
+    text: disassemble(machine, index, cpu.rip).text,
+  });
+  const steps: Step[] = [];
+  const first = cpu.instructions;
+  const delivered: string[] = [];
+  const forget = machine.on('deliver', (which, vector, _error, source) => {
+    if (which === index) delivered.push(describeVector(vector, source));
+    return false;
+  });
+  try {
+    while (steps.length < most) {
+      const at = Number(cpu.instructions - first);
+      const step: Step = {
+        at,
+        place: place(),
+        cpl: cpu.cpl,
+        rsp: cpu.gpr[RSP],
+        gsBase: cpu.segBase[GS],
+        nesting: 0,
+        strikes: [],
+      };
+      const { reason } = machine.run({ maxInstructions: 1 });
+      if (Number(cpu.instructions - first) > at || reason !== 'limit')
+        steps.push(delivered.length > 0 ? { ...step, delivered: delivered.splice(0).join(', ') } : step);
+      if (reason === 'triple-fault')
+        return { steps, omitted: 0, ending: endings['triple-fault'], end: place() };
+      if (reason !== 'limit')
+        return { steps, omitted: 0, ending: `the machine ends: ${reason}`, end: place() };
+    }
+    return { steps, omitted: 0, ending: `${most} steps later it goes on`, end: place() };
+  } finally {
+    forget();
   }
 }
