@@ -83,6 +83,12 @@ export function builtinSubject(
     mayDiffer: kernel.counters,
     foreign: false,
     twin: () => builtinSubject(variant, { ...options, only: again, seed: otherSeed(variant, cpus, seed) }),
+    work: new Map(
+      Object.entries(facts?.work ?? {}).flatMap(([vector, label]) => {
+        const address = kernel.symbols.get(label);
+        return address === undefined ? [] : [[Number(vector), address]];
+      }),
+    ),
     gaveUp: ['oops'].flatMap((name) => kernel.symbols.get(name) ?? []),
     watch: WATCH,
   };

@@ -113,13 +113,21 @@ export class OpenSubject {
   }
 
   /** What user mode sees of where the kernel's secrets are. */
-  #otherWorld(experiment: Experiment): readonly Violation[] {
+  #otherWorld(experiment: Experiment, notes: string[]): readonly Violation[] {
     const { twin } = this.subject;
-    if (!twin) return [];
+    if (!twin) {
+      notes.push('there is no second world to compare with');
+      return [];
+    }
     this.#twin ??= openSubject(twin());
     const { visit } = experiment;
     const same = this.#twin.recording.visits[visit.id];
-    if (same?.entry !== visit.entry || same.boundaries !== visit.boundaries) return [TWIN_LOST];
+    if (same?.entry !== visit.entry || same.boundaries !== visit.boundaries) {
+      notes.push(
+        "it takes another way with the kernel's secrets elsewhere: not compared with a second world",
+      );
+      return [];
+    }
     const other = new Experiment(this.#twin.#machine, this.#twin.subject, same, this.#twin.#stacks);
     try {
       return betweenWorlds(experiment, other).violations;
@@ -136,9 +144,10 @@ export class OpenSubject {
       for (const violation of violations)
         findings.add(describeFinding(experiment, schedule, outcome, violation));
     };
+    const notes: string[] = [];
     const outcome = experiment.baselineOutcome();
     const violations = judge(experiment, outcome, [], options.without);
-    if (!options.without?.includes('kernel-bits')) violations.push(...this.#otherWorld(experiment));
+    if (!options.without?.includes('kernel-bits')) violations.push(...this.#otherWorld(experiment, notes));
     if (!range || range[0] === 0) take([], outcome, violations);
     // What is wrong without events is not made clearer by some.
     const events = depth === 0 || violations.length > 0 ? [] : (options.events ?? subject.events);
@@ -163,6 +172,7 @@ export class OpenSubject {
         merged: counts.merged,
         bounded: counts.bounded,
         complete,
+        notes,
         coverage: coverage.map(({ at, rip, cpl, events }) => ({
           at,
           place: placeOf(experiment, rip, cpl),
@@ -174,13 +184,6 @@ export class OpenSubject {
     };
   }
 }
-
-/** The twin of a visit did not take the same way. */
-const TWIN_LOST: Violation = {
-  property: 'kernel-bits',
-  what: "the visit takes another way with the kernel's secrets elsewhere",
-  details: [],
-};
 
 function summaryOf({ id, cpu, entry, start, boundaries, occurrences }: Visit): VisitSummary {
   return { id, cpu, entry, start, boundaries, occurrences };
@@ -195,6 +198,7 @@ function emptyReport(visit: Visit): VisitReport {
     merged: 0,
     bounded: 0,
     complete: true,
+    notes: [],
     coverage: [],
   };
 }
@@ -251,6 +255,9 @@ export function mergeReports(
     notes.push(`${recording.unfinished} visits had not come back when the watching ended`);
   for (const { visit, skipped } of visits)
     if (skipped !== undefined) notes.push(`visit ${visit.id} (${visit.entry}) was not explored: ${skipped}`);
+  const said = new Map<string, number>();
+  for (const { notes: own } of visits) for (const note of own) said.set(note, (said.get(note) ?? 0) + 1);
+  for (const [note, count] of said) notes.push(`${count} of ${visits.length} visits: ${note}`);
   const bounded = visits.reduce((sum, visit) => sum + visit.bounded, 0);
   if (bounded > 0) notes.push(`${bounded} boundaries were left out by a bound`);
   if (explored.some((visit) => !visit.complete) && bounded === 0) notes.push('the exploration was cut short');
@@ -308,6 +315,7 @@ function joinRanges(reports: readonly VisitReport[]): VisitReport[] {
             merged: known.merged + report.merged,
             bounded: known.bounded + report.bounded,
             complete: known.complete && report.complete,
+            notes: [...new Set([...known.notes, ...report.notes])],
             coverage: [...known.coverage, ...report.coverage].sort((a, b) => a.at - b.at),
           }
         : report,

@@ -151,6 +151,11 @@ export function inject(machine: Machine, index: number, event: Omit<ScheduledEve
   }
 }
 
+/** The vector of an NMI or machine check. */
+export function vectorOf(event: Pick<ScheduledEvent, 'kind'> | undefined): number | undefined {
+  return event?.kind === 'nmi' ? 2 : event?.kind === 'mc' ? 18 : undefined;
+}
+
 /** After an instruction breakpoint was met it is gone: one event is met once. */
 export function disarm(cpu: Cpu): void {
   cpu.dr[7] &= ~DR7_L3;

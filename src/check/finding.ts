@@ -123,6 +123,8 @@ export interface VisitReport {
     /** Schedules whose first event, of each kind, came here. */
     readonly events: Readonly<Record<string, number>>;
   }[];
+  /** What was left out or approximated, in words. */
+  readonly notes: readonly string[];
   /** Why it was not explored, if it was not. */
   readonly skipped?: string;
 }

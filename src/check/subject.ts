@@ -54,6 +54,8 @@ export interface Subject {
   readonly faultable: readonly FaultableInstruction[];
   /** Visits that execute one of these addresses are not explored: services that are not the subject of the check. */
   readonly leaveOut: readonly bigint[];
+  /** By vector: the first instruction that does its work, for vectors whose work must not be lost. */
+  readonly work: ReadonlyMap<number, bigint>;
   /** A visit without events that executes one of these addresses has failed: where the kernel panics. */
   readonly gaveUp: readonly bigint[];
   /** Kernel stacks, where they are known. */

@@ -10,7 +10,7 @@ import type { Machine } from '../../machine/machine.ts';
 import { PageTree } from '../../machine/page-tree.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
 import { disassemble } from '../disassemble.ts';
-import { inject, type Schedule, type ScheduledEvent } from '../event.ts';
+import { inject, type Schedule, type ScheduledEvent, vectorOf } from '../event.ts';
 import type { KernelStack, Subject } from '../subject.ts';
 import { type UserPage, userPages } from '../user-pages.ts';
 import { ripOf, sameUserState, type UserState, userState } from '../user-state.ts';
@@ -21,9 +21,11 @@ import { LONGEST_VISIT, USER_MARGIN, type Visit } from './visit.ts';
 const PAGE = 4096;
 const NMI = 2;
 /** Instructions beyond the visit's own that a run may take before it counts as one that goes on and on. */
-const PATIENCE = 100_000;
+const PATIENCE = 20_000;
 /** The same, over all processors, where one waits for another. */
 const PATIENCE_TOGETHER = 5_000_000;
+/** From an event's delivery to its work, in instructions. */
+const LONGEST_WAY_TO_WORK = 2_000;
 /** Where user mode's GS base is put: canonical, below the kernel's half, in pages of nobody. */
 const POISON = 0x5a5a_5a5a_0000n;
 
@@ -57,6 +59,8 @@ export interface Outcome {
   readonly deliveries: readonly Delivery[];
   readonly throughUserGs: readonly bigint[];
   readonly reused: bigint | undefined;
+  /** The vector of an event whose work was not begun before user mode went on. */
+  readonly unserved: number | undefined;
   /** In user mode: the boundary that it should be at, what it sees, and the user pages that differ. */
   readonly expected: Boundary | undefined;
   readonly state: UserState | undefined;
@@ -170,6 +174,7 @@ export class Experiment {
     const stop = machine.runAlone(visit.cpu, limit);
     const ending = this.#ending(stop.reason);
     if (ending !== 'stuck' && ending !== undefined) return ending;
+    if (ending === undefined && machine.cpus.length === 1) return 'hang';
     // It may wait for another processor or for a device.
     for (let left = PATIENCE_TOGETHER; left > 0; ) {
       const before = machine.instructions;
@@ -181,6 +186,23 @@ export class Experiment {
       if (together.reason === 'limit') break;
     }
     return ending ?? 'hang';
+  }
+
+  /**
+   * Steps until the work of an injected event begins.
+   * @returns how the run ended, if it did before
+   */
+  stepToWork(vector: number): RunEnding | undefined {
+    const address = this.subject.work.get(vector);
+    if (address === undefined) return undefined;
+    this.observation.atUser = false;
+    for (let steps = 0; steps < LONGEST_WAY_TO_WORK; steps++) {
+      const ending = this.step();
+      if (ending === 'user') this.observation.unserved = vector;
+      if (ending !== undefined) return ending;
+      if (this.cpu.rip === address) return undefined;
+    }
+    return undefined;
   }
 
   #ending(reason: string): RunEnding | undefined {
@@ -218,6 +240,7 @@ export class Experiment {
       deliveries: observation.deliveries,
       throughUserGs: observation.throughUserGs,
       reused: observation.reused,
+      unserved: observation.unserved,
       expected,
       state,
       memory: expected ? this.#memoryDifferences(expected) : [],
@@ -280,7 +303,9 @@ export class Experiment {
       this.#goTo(event.at);
       inject(this.machine, this.visit.cpu, event);
     }
-    return this.outcome(this.runToUser());
+    const vector = vectorOf(schedule.at(-1));
+    const ending = vector === undefined || schedule.length > 1 ? undefined : this.stepToWork(vector);
+    return this.outcome(ending ?? this.runToUser());
   }
 
   /** Steps to a boundary, with the interrupt that enters the visit. */

@@ -8,7 +8,7 @@
  * shorter schedule tells the story.
  */
 import type { Snapshot } from '../../machine/snapshot.ts';
-import { deliverable, type EventKind, type Schedule, type ScheduledEvent } from '../event.ts';
+import { deliverable, type EventKind, type Schedule, type ScheduledEvent, vectorOf } from '../event.ts';
 import type { PropertyName, Violation } from '../finding.ts';
 import { properties as allProperties, type Property } from '../properties/index.ts';
 import type { Experiment, Outcome } from './experiment.ts';
@@ -187,7 +187,9 @@ class Explorer {
     const schedule = [...before, event];
     if (depth > 1) this.#follow(schedule, depth - 1);
     else {
-      const ending = experiment.runToUser();
+      const vector = vectorOf(event);
+      const ending =
+        (vector !== undefined ? experiment.stepToWork(vector) : undefined) ?? experiment.runToUser();
       if (ending !== 'user' || !this.#clean()) this.#judge(schedule, ending);
     }
     return true;
@@ -227,12 +229,17 @@ class Explorer {
     const limit = 4 * experiment.baseline.boundaries.length + 20_000;
     let ending: RunEnding | undefined;
     let merged = false;
+    const vector = schedule.length === 1 ? vectorOf(schedule[0]) : undefined;
+    const work = vector === undefined ? undefined : experiment.subject.work.get(vector);
+    let served = work === undefined;
     for (let steps = 0; ; steps++) {
       observation.atUser = false;
       const wasUser = cpu.cpl === 3;
       ending = experiment.step();
       if (ending === undefined && cpu.cpl === 3 && wasUser) ending = 'user';
+      if (ending === 'user' && !served) observation.unserved = vector;
       if (ending !== undefined) break;
+      if (cpu.rip === work) served = true;
       const snapshot = machine.snapshot();
       const hash = experiment.hash(snapshot);
       const seen = this.#seen.get(hash) ?? 0;
@@ -253,7 +260,8 @@ class Explorer {
     }
     if (ending === undefined && merged) {
       // The rest is as it was found there; what was seen until here must hold by itself.
-      if (observation.throughUserGs.length > 0 || observation.reused !== undefined) {
+      if (!served) observation.unserved = vector;
+      if (!served || observation.throughUserGs.length > 0 || observation.reused !== undefined) {
         this.#judge(schedule, experiment.runToUser());
         return;
       }

@@ -60,6 +60,8 @@ export class Observation {
   poison: bigint | undefined;
   /** Kernel accesses through user mode's GS base, by the RIP of the instruction. */
   throughUserGs: bigint[] = [];
+  /** The vector of an event that was delivered and whose work was not begun. */
+  unserved: number | undefined;
   /** User mode has been reached. */
   atUser = false;
 
@@ -89,6 +91,7 @@ export class Observation {
     if (this.deliveries.length > 0) this.deliveries = [];
     if (this.throughUserGs.length > 0) this.throughUserGs = [];
     this.reused = undefined;
+    this.unserved = undefined;
     this.atUser = false;
   }
 
@@ -105,6 +108,7 @@ export class Observation {
     this.deliveries = saved.deliveries.map((d) => ({ ...d }));
     this.throughUserGs = saved.throughUserGs.slice();
     this.reused = saved.reused;
+    this.unserved = undefined;
     this.atUser = false;
   }
 

@@ -23,7 +23,7 @@ export const endings: Record<Exclude<RunEnding, 'user'>, string> = {
 export const progress: Property = {
   name: 'progress',
   title: 'the kernel comes back to user mode, ready for the next event',
-  judge(experiment, { ending, rip, deliveries, expected, state }, schedule) {
+  judge(experiment, { ending, rip, deliveries, expected, state, unserved }, schedule) {
     if (ending !== 'user')
       return [
         {
@@ -43,6 +43,12 @@ export const progress: Property = {
       ];
     if (!expected?.state || !state) return [];
     const violations: Violation[] = [];
+    if (unserved !== undefined)
+      violations.push({
+        property: 'progress',
+        what: `${describeVector(unserved, '')} is lost: its work is not done`,
+        details: [],
+      });
     const last = schedule.length === 0 ? experiment.gaveUp() : undefined;
     if (last !== undefined)
       violations.push({
