@@ -9,8 +9,8 @@ import {
   CONTEXT_REAL,
   CONTEXT_STACK_32,
   CONTEXT_USER,
-  type Interpreter,
-} from '../engine/interpreter/interpreter.ts';
+} from '../engine/interpreter/context.ts';
+import type { Interpreter } from '../engine/interpreter/interpreter.ts';
 import { AC } from '../isa/flags.ts';
 import { CS, SS } from '../isa/state.ts';
 import type { Cpu } from './cpu.ts';

@@ -40,7 +40,9 @@ afterAll(() => {
 type Bits = 32 | 64;
 
 const PAGE_TABLES = 0x20_0000;
-const IDT = 0x20_4000;
+const IDT = 0x20_3000;
+/** Where `flatImage` puts the code. */
+const IMAGE_PAGE = 0x10_0000;
 const DATA = 0x30_0000;
 const DATA_BYTES = 0x2000;
 const STACK = 0x30_4000;
@@ -211,13 +213,13 @@ function writePageTables(machine: Machine, bits: Bits): void {
   put(machine, PAGE_TABLES + 0x2000, ...Array.from({ length: 8 }, (_, i) => BigInt(i * 0x20_0000 + 0x83)));
 }
 
-/** A machine at the start of a program. */
-function machineWith(blocks: readonly Block[], bits: Bits): Machine {
+/** A machine at the start of a program; faults go to `on_divide_error` and `on_page_fault`. */
+function machineWith(emit: (a: Assembler) => void, bits: Bits): Machine {
   const { elf, symbols } = flatImage((a) => {
     emitStart(a, bits);
     a.bits(bits);
     a.label('program');
-    emitProgram(a, blocks, bits);
+    emit(a);
   });
   const machine = Machine.create({ memory: 16 });
   machine.boot(elf);
@@ -251,7 +253,7 @@ describe.each([32, 64] as const)('random %i-bit programs', (bits) => {
   it('do the same in functions as one by one, wherever a run is cut', () => {
     fc.assert(
       fc.property(programs, cuts, fc.integer({ min: 200, max: 600 }), (blocks, lengths, warm) => {
-        const machine = machineWith(blocks, bits);
+        const machine = machineWith((a) => emitProgram(a, blocks, bits), bits);
         const start = machine.snapshot();
         machine.run({ maxInstructions: warm });
         machine.restore(start);
@@ -267,5 +269,40 @@ describe.each([32, 64] as const)('random %i-bit programs', (bits) => {
       }),
       { numRuns: 40 },
     );
+  });
+});
+
+describe('a loop that stays in its function', () => {
+  it('notices that its own page has left the TLB: the walk for the next fetch sets the accessed bit anew', () => {
+    // Pages of 4 KiB; those that are touched share their set of the TLB with that of the code.
+    const table = PAGE_TABLES + 0x4000;
+    const codeEntry = table + (IMAGE_PAGE >> 10);
+    const machine = machineWith((a) => {
+      a.mov(esi, 0x40_0000);
+      a.mov(ebp, 0);
+      a.label('turn');
+      a.add(dword(esi), 1);
+      a.add(esi, IMAGE_PAGE);
+      a.instruction('and', esi, 0x7f_ffff);
+      a.instruction('or', esi, 0x40_0000);
+      a.instruction('bt', dword(codeEntry), 5);
+      a.instruction('adc', ebp, 0);
+      a.instruction('and', dword(codeEntry), ~0x20);
+      a.jmp('turn');
+    }, 32);
+    const entries = Array.from({ length: 2048 }, (_, i) => BigInt(i * 0x1000 + 3));
+    put(
+      machine,
+      table,
+      ...Array.from({ length: 1024 }, (_, i) => entries[2 * i] | (entries[2 * i + 1] << 32n)),
+    );
+    put(machine, PAGE_TABLES, BigInt(table + 3) | (BigInt(table + 0x1003) << 32n));
+    const start = machine.snapshot();
+    machine.run({ maxInstructions: 3000 });
+    const found = machine.registers();
+    machine.restore(start);
+    for (let i = 0; i < 3000; i++) machine.step();
+    expect(found).toEqual(machine.registers());
+    expect(found.rbp).toBeGreaterThan(10n);
   });
 });

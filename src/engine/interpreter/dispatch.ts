@@ -105,7 +105,7 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
   code.get(entry).memory(Memory.i32Load, JUMP_OP).set(op);
   code.op(Op.end);
 
-  // Runs that are entered often become functions of their own.
+  // Runs that are entered often become functions.
   code.get(op).get(op).memory(Memory.i32Load, OP_HEAT).i32(1).op(Op.i32Sub).tee(left);
   code.memory(Memory.i32Store, OP_HEAT).get(left).op(Op.i32Eqz).if();
   code.get(cpu).get(op).memory(Memory.i32Store, offsetOf('slowOp')).i32(HOT).op(Op.return);
@@ -127,8 +127,8 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
   code.get(status).op(Op.i32Eqz).if();
   code.get(op).i32(OP_SIZE).op(Op.i32Add).set(op).branch(1);
   code.op(Op.end);
-  // The function of a run leaves at any of its ops.
-  code.get(status).i32(STATUS_BITS).op(Op.i32ShrU).get(op).op(Op.i32Add).set(op);
+  // The function of a region leaves at any of its ops.
+  code.get(status).i32(STATUS_BITS).op(Op.i32ShrS).get(op).op(Op.i32Add).set(op);
   code
     .get(status)
     .i32((1 << STATUS_BITS) - 1)

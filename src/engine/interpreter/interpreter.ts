@@ -19,6 +19,16 @@ import {
   OP_COUNT,
   OP_SIZE,
 } from '../layout.ts';
+import {
+  CONTEXT_BITS,
+  CONTEXT_CODE_32,
+  CONTEXT_CODE_64,
+  CONTEXT_LIMITED,
+  CONTEXT_REAL,
+  CONTEXT_SINGLE,
+  CONTEXT_STACK_32,
+  DECODE_BITS,
+} from './context.ts';
 import { dispatchModule, END_HANDLER, JUMP_CONTEXT, JUMP_LINEAR, JUMP_OP, jumpSlot } from './dispatch.ts';
 import { formKey, formOf } from './handler-form.ts';
 import { Handlers, SYSTEM_KEY, UNIMPLEMENTED_KEY } from './handlers.ts';
@@ -30,12 +40,14 @@ import {
   OP_HANDLER,
   OP_HEAT,
   OP_NEXT,
+  OP_POSITION,
+  OP_RUN,
   OP_START,
   SHORT,
   UNIMPLEMENTED,
   writeOp,
 } from './op.ts';
-import { runModule } from './run-module.ts';
+import { regionModule } from './region-module.ts';
 
 /** What the engine asks of arch and machine; `cpu` is a processor's number. */
 export interface Callbacks {
@@ -61,23 +73,11 @@ export interface Callbacks {
   readByte(physical: number): number;
 }
 
-/** Bits of a context below its generation: what decoded code depends on, and CPL. */
-export const CONTEXT_CODE_32 = 1;
-export const CONTEXT_CODE_64 = 2;
-export const CONTEXT_STACK_32 = 4;
-export const CONTEXT_USER = 8;
-/** CS has a limit below 4 GiB outside 64-bit mode. */
-export const CONTEXT_LIMITED = 16;
-/** Runs of one instruction each, for stepping and for the end of a budget. */
-export const CONTEXT_SINGLE = 32;
-/** Real-address or virtual-8086 mode, where instructions that only VEX encodes do not exist. */
-export const CONTEXT_REAL = 64;
-const CONTEXT_BITS = 7;
-/** The bits that the decoding of an instruction depends on. */
-const DECODE_BITS = CONTEXT_CODE_32 | CONTEXT_CODE_64 | CONTEXT_STACK_32 | CONTEXT_SINGLE | CONTEXT_REAL;
-
 const PAGE_SIZE = 4096;
 const BLOCK_INSTRUCTIONS = 64;
+/** The most runs and instructions that become one function. */
+const REGION_RUNS = 24;
+const REGION_OPS = 256;
 /** Making a function of a run costs about as much as entering it so many times saves. */
 const HOT_AFTER = 4096;
 /** No tag of a translation equals this, as tags are page-aligned. */
@@ -112,12 +112,22 @@ interface CodePage {
   readonly functions: number[];
 }
 
-/** A run that may get a function: its page, where its code stands in WebAssembly memory, how it was decoded. */
+/** A run that may get a function: where its code stands in WebAssembly memory and in its page, how it was decoded. */
 interface Candidate {
   readonly page: CodePage;
   readonly host: number;
-  readonly bytes: number;
+  readonly offset: number;
   readonly decodeBits: number;
+}
+
+/** A run of a page. */
+interface RunAt {
+  /** Among the page's blocks. */
+  readonly key: number;
+  readonly offset: number;
+  readonly block: Block;
+  /** Its instructions. */
+  readonly count: number;
 }
 
 /** The dispatch loop's module, shared by every machine of the process. */
@@ -324,9 +334,8 @@ export class Interpreter {
     let status = this.dispatch(state, 0);
     while (status === MISS || status === SHORT || status === HOT) {
       if (status === HOT) {
-        const op = this.view.getUint32(state + offsetOf('slowOp'), true);
-        this.makeFunction(op);
-        status = this.dispatch(state, op);
+        this.makeFunction(this.view.getUint32(state + offsetOf('slowOp'), true));
+        status = this.dispatch(state, 0);
         continue;
       }
       // The fetch of an instruction beyond the budget may fault, and what is due before it comes first.
@@ -337,20 +346,85 @@ export class Interpreter {
     return status;
   }
 
-  /** Replaces the handler of a run's first op by a function of all of the run. */
+  /** Makes a function of the run whose first op is at `first`, and of those in its page that it leads to. */
   private makeFunction(first: number): void {
-    const count = this.view.getUint32(first + OP_AFTER, true) + 1;
-    const number = (first - this.layout.ops) / OP_SIZE;
-    const candidate = this.candidates[number];
+    const candidate = this.candidates[(first - this.layout.ops) / OP_SIZE];
     if (!candidate) return;
-    const { page, host, bytes, decodeBits } = candidate;
-    const key = `${decodeBits} ${this.bytes.subarray(host, host + bytes).join(' ')}`;
-    const instructions = Array.from({ length: count }, (_, i) => this.instructionAt(first + i * OP_SIZE));
-    const module = runModule(key, instructions, sizesOf(decodeBits).stackSize);
+    const { page, host, offset, decodeBits } = candidate;
+    const runs = this.regionOf(page, offset, decodeBits);
+    if (runs.length === 0) return;
+    const ops = runs.reduce((sum, { count }) => sum + count, 0);
+    if (this.nextOp + ops * OP_SIZE > this.layout.ops + OP_COUNT * OP_SIZE) {
+      this.flushAll();
+      return;
+    }
+    const lowest = runs[0].offset;
+    const code = runs.map(({ offset: at, block }) =>
+      [at - lowest, ...this.bytes.subarray(host - offset + at, host - offset + at + block.bytes)].join(' '),
+    );
+    const region = runs.map(({ offset: at, block, count }) => ({
+      start: at - lowest,
+      instructions: Array.from({ length: count }, (_, i) => this.instructionAt(block.op + i * OP_SIZE)),
+    }));
+    const module = regionModule(`${decodeBits}: ${code.join()}`, region, sizesOf(decodeBits).stackSize);
     const index = this.handlers.add(this.handlers.instantiate(module).exports.run);
     page.functions.push(index);
-    this.candidates[number] = undefined;
-    this.view.setUint32(first + OP_HANDLER, index, true);
+    const start = this.nextOp;
+    runs.forEach(({ key, offset: at, block, count }, number) => {
+      const op = this.nextOp;
+      this.nextOp += count * OP_SIZE;
+      this.copyOps(block.op, op, count, at - lowest);
+      this.view.setUint32(op + OP_HANDLER, index, true);
+      this.view.setUint32(op + OP_HEAT, 0, true);
+      this.view.setUint16(op + OP_RUN, number, true);
+      this.view.setUint16(op + OP_POSITION, (op - start) / OP_SIZE, true);
+      page.blocks.set(key, { op, bytes: block.bytes });
+    });
+    // What has been found is found anew, at the region's ops.
+    this.newGeneration();
+  }
+
+  /** Copies the ops of a run, telling their places in the code from the byte that is `start` before the run's first. */
+  private copyOps(from: number, to: number, count: number, start: number): void {
+    this.bytes.copyWithin(to, from, from + count * OP_SIZE);
+    const moved = start - this.view.getUint16(from + OP_START, true);
+    for (let i = 0; i < count; i++) {
+      const at = to + i * OP_SIZE;
+      const number = (at - this.layout.ops) / OP_SIZE;
+      for (const field of [OP_START, OP_NEXT])
+        this.view.setUint16(at + field, this.view.getUint16(at + field, true) + moved, true);
+      this.instructions[number] = this.instructionAt(from + i * OP_SIZE);
+      this.candidates[number] = undefined;
+    }
+  }
+
+  /** The runs of a page that the one at `offset` leads to, and itself, as far as they are decoded; by their offsets. */
+  private regionOf(page: CodePage, offset: number, decodeBits: number): RunAt[] {
+    const runs = new Map<number, RunAt>();
+    const waiting = [offset];
+    let ops = 0;
+    for (let at = waiting.shift(); at !== undefined && runs.size < REGION_RUNS; at = waiting.shift()) {
+      if (runs.has(at)) continue;
+      const key = blockKey(at, decodeBits);
+      const block = page.blocks.get(key);
+      if (!block) continue;
+      const count = this.view.getUint32(block.op + OP_AFTER, true) + 1;
+      // What stops the machine need not be fast.
+      if (this.instructionAt(block.op + (count - 1) * OP_SIZE).mnemonic === 'unimplemented') continue;
+      ops += count;
+      if (runs.size > 0 && ops > REGION_OPS) break;
+      runs.set(at, { key, offset: at, block, count });
+      if ((decodeBits & (CONTEXT_CODE_32 | CONTEXT_CODE_64)) === 0) break;
+      let next = at;
+      for (let i = 0; i < count; i++) {
+        const { mnemonic, length, operands } = this.instructionAt(block.op + i * OP_SIZE);
+        next += length;
+        const [operand] = operands;
+        if (operand?.kind === 'relative') waiting.push(next + Number(operand.displacement));
+        if (i === count - 1 && (mnemonic === 'call' || !ends.has(mnemonic))) waiting.push(next);
+      }
+    }
+    return [...runs.values()].sort((a, b) => a.offset - b.offset);
   }
 
   /** From now on, until its context is set anew, the processor's code is decoded in runs of one instruction. */
@@ -384,7 +458,7 @@ export class Interpreter {
   private block(cpu: number, linear: bigint, physical: number, context: number): Block {
     const offset = physical % PAGE_SIZE;
     const number = (physical - offset) / PAGE_SIZE;
-    const key = offset * (1 << CONTEXT_BITS) + (context & DECODE_BITS);
+    const key = blockKey(offset, context);
     const known = this.pages.get(number)?.blocks.get(key);
     if (known) return known;
     const host = this.callbacks.ramOffset(physical);
@@ -418,9 +492,7 @@ export class Interpreter {
     const block = { op: first, bytes: at - host };
     page.blocks.set(key, block);
     this.candidates[(first - this.layout.ops) / OP_SIZE] =
-      decoded.length === 1
-        ? undefined
-        : { page, host, bytes: block.bytes, decodeBits: context & DECODE_BITS };
+      decoded.length === 1 ? undefined : { page, host, offset, decodeBits: context & DECODE_BITS };
     this.view.setUint32(first + OP_HEAT, Interpreter.hotAfter, true);
     page.covered.fill(1, offset, offset + block.bytes);
     return block;
@@ -489,6 +561,11 @@ export class Interpreter {
     this.handlers.install();
     return at + OP_SIZE;
   }
+}
+
+/** The key among a page's blocks of code at `offset` in a context. */
+function blockKey(offset: number, context: number): number {
+  return offset * (1 << CONTEXT_BITS) + (context & DECODE_BITS);
 }
 
 /** The instruction as the context has it: #UD for VEX where there is none (SDM vol. 2A 2.3, "VEX prefix"). */

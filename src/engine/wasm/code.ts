@@ -229,6 +229,14 @@ export class Code {
     return this;
   }
 
+  /** Branches to the `n`-th of `depths` for the i32 `n` on the stack, to the last beyond them. */
+  branchTable(depths: readonly number[]): this {
+    this.bytes.push(0x0e);
+    unsigned(this.bytes, depths.length - 1);
+    for (const depth of depths) unsigned(this.bytes, depth);
+    return this;
+  }
+
   call(functionIndex: number): this {
     this.bytes.push(0x10);
     unsigned(this.bytes, functionIndex);

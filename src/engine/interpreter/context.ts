@@ -1,0 +1,15 @@
+/** Contexts: what decoded code and found places depend on, as a number in the state. A generation stands above these bits. */
+export const CONTEXT_CODE_32 = 1;
+export const CONTEXT_CODE_64 = 2;
+export const CONTEXT_STACK_32 = 4;
+export const CONTEXT_USER = 8;
+/** CS has a limit below 4 GiB outside 64-bit mode. */
+export const CONTEXT_LIMITED = 16;
+/** Runs of one instruction each, for stepping and for the end of a budget. */
+export const CONTEXT_SINGLE = 32;
+/** Real-address or virtual-8086 mode, where instructions that only VEX encodes do not exist. */
+export const CONTEXT_REAL = 64;
+export const CONTEXT_BITS = 7;
+/** The bits that the decoding of an instruction depends on. */
+export const DECODE_BITS =
+  CONTEXT_CODE_32 | CONTEXT_CODE_64 | CONTEXT_STACK_32 | CONTEXT_SINGLE | CONTEXT_REAL;
