@@ -198,7 +198,12 @@ class Explorer {
   /** Nothing to complain of, cheaply. */
   #clean(): boolean {
     const { observation } = this.#experiment;
-    if (observation.throughUserGs.length > 0 || observation.reused !== undefined) return false;
+    if (
+      observation.throughUserGs.length > 0 ||
+      observation.reused !== undefined ||
+      observation.unserved !== undefined
+    )
+      return false;
     if (this.#asserts) return false;
     for (const { frame } of observation.deliveries)
       if (frame !== 0n && !this.#experiment.stackOf(frame)) return false;
