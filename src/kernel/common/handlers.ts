@@ -9,6 +9,9 @@ import type { Texts } from '../texts.ts';
 import { copyWords, type Kernel } from './kernel.ts';
 import { apic } from './start.ts';
 
+/** Of a page fault. */
+const PAGE_FAULT = 14;
+
 /** RFLAGS.TF and RF. */
 const TF = 0x100;
 const RF = 0x1_0000;
@@ -175,7 +178,12 @@ function emitSignal(a: Assembler, k: Kernel, { emitStackTest, dataSegments }: Ha
   a.mov(ax, di);
   a.mov(ecx, regs.size / k.bytes);
   copyWords(a, k);
+  // Of any other exception CR2 is the kernel's own business: a refused IRET on a ministack leaves its address there.
+  a.xor(ecx, ecx);
+  a.cmp(word(dx, regs.vector), PAGE_FAULT);
+  a.jne('.no_address');
   a.mov(cx, mem(area, percpu.cr2));
+  a.label('.no_address');
   a.mov(mem(di), cx);
   a.mov(mem(dx, regs.sp), ax);
   a.mov(mem(dx, regs.di), ax);
