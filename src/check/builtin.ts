@@ -5,6 +5,7 @@ import { symbolAt } from './check-variant.ts';
 import type { FaultDetail } from './event.ts';
 import { eventKinds } from './event.ts';
 import type { Subject } from './subject.ts';
+import { declassificationOf } from './taint/index.ts';
 
 export interface BuiltinOptions {
   /** Default 1. */
@@ -83,6 +84,7 @@ export function builtinSubject(
     mayDiffer: kernel.counters,
     foreign: false,
     twin: () => builtinSubject(variant, { ...options, only: again, seed: otherSeed(variant, cpus, seed) }),
+    declassify: declassificationOf(kernel),
     work: new Map(
       Object.entries(facts?.work ?? {}).flatMap(([vector, label]) => {
         const address = kernel.symbols.get(label);

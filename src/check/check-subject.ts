@@ -12,13 +12,14 @@ import {
   type Finding,
   type Place,
   type PropertyName,
+  type Provenance,
   propertyNames,
   type SubjectReport,
   type Violation,
   type VisitReport,
   type VisitSummary,
 } from './finding.ts';
-import { betweenWorlds } from './properties/kernel-bits.ts';
+import { betweenWorlds, mustAgree, tainted } from './properties/kernel-bits.ts';
 import { endings } from './properties/progress.ts';
 import { runUntilReady } from './ready.ts';
 import { watchStacks } from './stacks.ts';
@@ -112,12 +113,32 @@ export class OpenSubject {
     }
   }
 
-  /** What user mode sees of where the kernel's secrets are. */
-  #otherWorld(experiment: Experiment, notes: string[]): readonly Violation[] {
+  /**
+   * The kernel's bits in user mode's hands after the visit without events, by taint and by two worlds. Throws Disagreement
+   * where the two contradict each other.
+   */
+  #kernelBits(
+    experiment: Experiment,
+    notes: string[],
+  ): { violation: Violation; provenance: readonly Provenance[] }[] {
+    const tracked = experiment.track([]);
+    const approximate = [
+      ...new Set(tracked.conservative.map(({ instruction, what }) => `${instruction} (${what})`)),
+    ];
+    if (approximate.length > 0) notes.push(`taint is approximate at ${approximate.join(', ')}`);
+    const leaks = tainted(experiment, tracked);
+    const worlds = this.#otherWorld(experiment, notes);
+    if (worlds) mustAgree(experiment, worlds.registers, tracked);
+    if (leaks.length > 0) return leaks;
+    return (worlds?.violations ?? []).map((violation) => ({ violation, provenance: [] }));
+  }
+
+  /** What user mode sees of where the kernel's secrets are; undefined where there is nothing to compare with. */
+  #otherWorld(experiment: Experiment, notes: string[]): ReturnType<typeof betweenWorlds> | undefined {
     const { twin } = this.subject;
     if (!twin) {
       notes.push('there is no second world to compare with');
-      return [];
+      return undefined;
     }
     this.#twin ??= openSubject(twin());
     const { visit } = experiment;
@@ -126,11 +147,11 @@ export class OpenSubject {
       notes.push(
         "it takes another way with the kernel's secrets elsewhere: not compared with a second world",
       );
-      return [];
+      return undefined;
     }
     const other = new Experiment(this.#twin.#machine, this.#twin.subject, same, this.#twin.#stacks);
     try {
-      return betweenWorlds(experiment, other).violations;
+      return betweenWorlds(experiment, other);
     } finally {
       other.close();
     }
@@ -140,15 +161,25 @@ export class OpenSubject {
     const { subject } = this;
     const { depth = 1, range, turns, most, stop, onProgress } = options;
     const findings = new Causes();
+    /** First findings of a cause, in which user mode sees something else: whose bits are they? */
+    const toTrack: Finding[] = [];
     const take = (schedule: Schedule, outcome: Outcome, violations: readonly Violation[]) => {
-      for (const violation of violations)
-        findings.add(describeFinding(experiment, schedule, outcome, violation));
+      for (const violation of violations) {
+        const finding = describeFinding(experiment, schedule, outcome, violation);
+        if (findings.add(finding)) toTrack.push(finding);
+      }
     };
     const notes: string[] = [];
     const outcome = experiment.baselineOutcome();
     const violations = judge(experiment, outcome, [], options.without);
-    if (!options.without?.includes('kernel-bits')) violations.push(...this.#otherWorld(experiment, notes));
     if (!range || range[0] === 0) take([], outcome, violations);
+    if (!options.without?.includes('kernel-bits')) {
+      const leaks = this.#kernelBits(experiment, notes);
+      violations.push(...leaks.map(({ violation }) => violation));
+      if (!range || range[0] === 0)
+        for (const { violation, provenance } of leaks)
+          findings.add({ ...describeFinding(experiment, [], outcome, violation), provenance });
+    }
     // What is wrong without events is not made clearer by some.
     const events = depth === 0 || violations.length > 0 ? [] : (options.events ?? subject.events);
     const { counts, coverage, complete } = explore(experiment, {
@@ -163,6 +194,12 @@ export class OpenSubject {
       ...(stop && { stop }),
       ...(onProgress && { onProgress }),
     });
+    if (!options.without?.includes('kernel-bits'))
+      for (const finding of toTrack) {
+        if (finding.property !== 'transparent' || finding.registers.length === 0) continue;
+        for (const { violation, provenance } of tainted(experiment, experiment.track(finding.schedule)))
+          findings.add({ ...finding, ...violation, provenance });
+      }
     experiment.restore(experiment.begin);
     return {
       report: {
@@ -238,7 +275,9 @@ export function checkSubject(subject: Subject, options: CheckSubjectOptions = {}
 /** What the results for a subject's visits say together. */
 export function mergeReports(
   subject: Pick<Subject, 'name' | 'events' | 'describe'>,
-  recording: Pick<Recording, 'visits' | 'failures' | 'seen' | 'leftOut' | 'unfinished' | 'reachedUser'>,
+  recording: Pick<Recording, 'failures' | 'seen' | 'leftOut' | 'unfinished' | 'reachedUser'> & {
+    readonly visits: readonly unknown[];
+  },
   results: readonly VisitResult[],
   options: CheckSubjectOptions = {},
 ): SubjectReport {
@@ -330,7 +369,8 @@ const MOST_PLACES = 16;
 class Causes {
   readonly #causes = new Map<string, Finding>();
 
-  add(finding: Finding): void {
+  /** @returns whether it is the first of its cause */
+  add(finding: Finding): boolean {
     const { property, what, schedule, struck } = finding;
     const last = struck.at(-1);
     const where = last ? last.place.name.replace(/\+0x[0-9a-f]+.*$/, '') : '';
@@ -339,11 +379,12 @@ class Causes {
     const known = this.#causes.get(key);
     if (!known) {
       this.#causes.set(key, finding);
-      return;
+      return true;
     }
     const better = shorter(finding, known) ? finding : known;
     const places = [...new Set([...known.alsoAt, ...finding.alsoAt])].slice(0, MOST_PLACES);
     this.#causes.set(key, { ...better, count: known.count + finding.count, alsoAt: places });
+    return false;
   }
 
   get list(): Finding[] {

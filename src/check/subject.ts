@@ -1,9 +1,11 @@
 /**
  * A subject: a kernel image, and what is known of it. All but the image may be missing: the rest is found by watching it run.
  */
+
 import type { EventKind, FaultDetail } from './event.ts';
 import type { Assertion } from './properties/assertion.ts';
 import type { Ready } from './ready.ts';
+import type { Declassification } from './taint/index.ts';
 
 /** A range of linear addresses, end excluded. */
 export interface AddressRange {
@@ -52,6 +54,8 @@ export interface Subject {
   /** Vectors of `irq`. */
   readonly vectors: readonly number[];
   readonly faultable: readonly FaultableInstruction[];
+  /** What the kernel means to return to user space, and what of its memory is no secret. */
+  readonly declassify: readonly Declassification[];
   /** Visits that execute one of these addresses are not explored: services that are not the subject of the check. */
   readonly leaveOut: readonly bigint[];
   /** By vector: the first instruction that does its work, for vectors whose work must not be lost. */

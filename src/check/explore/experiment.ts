@@ -12,6 +12,7 @@ import type { Snapshot } from '../../machine/snapshot.ts';
 import { disassemble } from '../disassemble.ts';
 import { inject, type Schedule, type ScheduledEvent, vectorOf } from '../event.ts';
 import type { KernelStack, Subject } from '../subject.ts';
+import { type TrackedVisit, trackVisit } from '../taint/index.ts';
 import { type UserPage, userPages } from '../user-pages.ts';
 import { ripOf, sameUserState, type UserState, userState } from '../user-state.ts';
 import { type Delivery, Observation, type RunEnding, type Seen, STORM } from './observation.ts';
@@ -262,6 +263,24 @@ export class Experiment {
       state: back.state,
       memory: [],
     };
+  }
+
+  /** Follows the kernel's secrets through a schedule of events to user mode. */
+  track(schedule: Schedule): TrackedVisit {
+    this.restore(this.begin);
+    const { machine, visit, subject } = this;
+    let next = 0;
+    const tracked = trackVisit(machine, visit.cpu, {
+      declassify: subject.declassify,
+      advance: (each, cpu) => each.runAlone(cpu, 1),
+      onBoundary: () => {
+        this.trigger();
+        for (; next < schedule.length && schedule[next].at <= this.at; next++)
+          inject(machine, visit.cpu, schedule[next]);
+      },
+    });
+    this.observation.reset();
+    return tracked;
   }
 
   /** Where the visit without events comes to what the subject calls giving up. */

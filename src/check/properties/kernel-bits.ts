@@ -6,10 +6,63 @@
  * differs here.
  */
 import type { Experiment } from '../explore/experiment.ts';
-import type { Violation } from '../finding.ts';
+import type { Provenance, Violation } from '../finding.ts';
+import type { TrackedVisit } from '../taint/index.ts';
 import { differences, type StateDifference } from '../user-state.ts';
 import { hex } from './property.ts';
 import { describeBits } from './transparent.ts';
+
+/** Taint and two worlds contradict each other: the check is not to be trusted. */
+export class Disagreement extends Error {}
+
+/** The secrets that taint finds in user mode's hands after a run: a violation a location, each with its bits' stories. */
+export function tainted(
+  experiment: Experiment,
+  { findings }: Pick<TrackedVisit, 'findings'>,
+): { violation: Violation; provenance: Provenance[] }[] {
+  return findings.map(({ location, register, value, leaks }) => {
+    const where = register === undefined ? 'user memory' : `user mode's ${register}`;
+    return {
+      violation: {
+        property: 'kernel-bits' as const,
+        what: `${where} holds bits of ${[...new Set(leaks.map(({ birth }) => birth.what))].slice(0, 2).join(' and ')}`,
+        details: [`${location} = ${hex(value)}`, ...leaks.map(({ text }) => text)],
+      },
+      provenance: leaks.map(({ high, low, birth, bornHigh, bornLow, hops }) => ({
+        location: `${location}[${high}:${low}]`,
+        birth: `bits ${bornHigh}:${bornLow} of ${birth.what}`,
+        hops: hops.map(({ index, rip, text }) => ({
+          at: index,
+          place: {
+            address: rip,
+            name: experiment.subject.describe(rip),
+            text: experiment.disassembleAt(rip).text,
+          },
+          text,
+        })),
+      })),
+    };
+  });
+}
+
+/**
+ * Throws Disagreement where user mode sees bits that differ between the worlds and that taint did not mark. (Bits that taint
+ * marks and that are equal in both worlds are no contradiction: a secret bit is the same in two worlds half of the time.)
+ */
+export function mustAgree(
+  { visit }: Experiment,
+  registers: readonly StateDifference[],
+  { findings }: Pick<TrackedVisit, 'findings'>,
+): void {
+  for (const { name, expected, found } of registers) {
+    const marked = findings.find(({ register }) => register === name)?.mask ?? 0n;
+    const missed = (expected ^ found) & ~marked;
+    if (missed !== 0n)
+      throw new Disagreement(
+        `visit ${visit.id} (${visit.entry}): ${name} differs between two worlds in bits ${hex(missed)} that taint calls clean`,
+      );
+  }
+}
 
 /** What user mode sees after the visit in one world and not in the other. */
 export function betweenWorlds(
