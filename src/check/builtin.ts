@@ -1,5 +1,6 @@
 /** The built-in kernels as subjects: everything about them is known. */
 import { buildImage, type CaseInfo, type KernelImage, type Slot } from '../kernel/image.ts';
+import { vector } from '../kernel/layout.ts';
 import type { ImageName } from '../kernel/variants/gallery/index.ts';
 import { symbolAt } from './check-variant.ts';
 import type { FaultDetail } from './event.ts';
@@ -18,8 +19,9 @@ export interface BuiltinOptions {
   readonly slot?: Slot;
 }
 
+const standIn = vector.machineCheckStandIn;
 /** Vectors of the kernel's interrupts: the local APIC's timer and IPIs. */
-const INTERRUPTS = [0x40, 0x41];
+const INTERRUPTS = [vector.timer, vector.ipi];
 /** What IRET may raise. */
 const IRET_FAULTS: readonly FaultDetail[] = [
   { vector: 13, error: 0 },
@@ -91,6 +93,8 @@ export function builtinSubject(
         return address === undefined ? [] : [[Number(vector), address]];
       }),
     ),
+    // INT 0x92 stands in for the machine check that its task asks for.
+    awaits: new Map([[`INT 0x${standIn.toString(16)}`, 'mc']]),
     gaveUp: ['oops'].flatMap((name) => kernel.symbols.get(name) ?? []),
     watch: WATCH,
   };

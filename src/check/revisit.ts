@@ -51,7 +51,13 @@ export class Revisits {
       throw new SubjectError(
         `no visit begins at instruction ${address.start}: not the kernel that was checked`,
       );
-    const visit: Visit = { ...address, begin: machine.snapshot(), trigger: address.trigger, returnsTo: '' };
+    const visit: Visit = {
+      ...address,
+      begin: machine.snapshot(),
+      trigger: address.trigger,
+      returnsTo: '',
+      path: '',
+    };
     const experiment = new Experiment(machine, this.#subject, visit, this.#stacks);
     try {
       return look(experiment);

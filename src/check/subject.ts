@@ -62,6 +62,10 @@ export interface Subject {
   readonly work: ReadonlyMap<number, bigint>;
   /** A visit without events that executes one of these addresses has failed: where the kernel panics. */
   readonly gaveUp: readonly bigint[];
+  /**
+   * Events that user mode waits for in visits of an entry (as `VisitSummary.entry`): one that comes earlier is that event.
+   */
+  readonly awaits: ReadonlyMap<string, EventKind>;
   /** Kernel stacks, where they are known. */
   readonly stacks?: readonly KernelStack[];
   readonly ministacks: readonly Ministack[];

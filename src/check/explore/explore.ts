@@ -88,6 +88,8 @@ class Explorer {
   readonly #counts: Counts = { experiments: 0, boundaries: 0, merged: 0, bounded: 0 };
   /** Depth to which the state of each number has been explored. */
   readonly #seen = new Map<number, number>();
+  /** The last user boundary before the kernel. */
+  readonly #first: number;
   /** The user boundary from which the kernel is entered by an instruction, if by one. */
   readonly #entry: number;
   /** The boundary from which the visit serves a debug exception; -1 if it does not. */
@@ -104,6 +106,7 @@ class Explorer {
     const first = boundaries.findIndex(({ cpl }) => cpl !== 3);
     const source = deliveries.find(({ cpl }) => cpl === 3)?.source;
     const byInstruction = source === undefined || ['software', 'int1', 'int3', 'into'].includes(source);
+    this.#first = first - 1;
     this.#entry = byInstruction ? first - 1 : -1;
     const debug = deliveries.find(({ vector }) => vector === DEBUG);
     this.#debugFrom = debug ? boundaries.findIndex(({ rip }) => rip === debug.rip) : -1;
@@ -157,8 +160,10 @@ class Explorer {
     const debugging =
       observation.deliveries.some(({ vector, returned }) => vector === DEBUG && !returned) ||
       (i >= 0 && this.#debugFrom >= 0 && i >= this.#debugFrom && cpu.cpl !== 3);
+    const awaited = i >= 0 && i <= this.#first ? subject.awaits.get(visit.entry) : undefined;
     for (const kind of this.#options.events) {
       if (!deliverable(cpu, kind)) continue;
+      if (kind === awaited) continue;
       if (debugging && kind.startsWith('db-')) continue;
       if (kind === 'irq') {
         // Before the interrupt that enters the visit, one of its vector would be that very interrupt.

@@ -2,7 +2,7 @@
 import { GS, RSP } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { disassemble } from '../disassemble.ts';
-import { describeEvent, inject, type Schedule } from '../event.ts';
+import { describeEvent, inject, type Schedule, vectorOf } from '../event.ts';
 import type { Place, Step, Story } from '../finding.ts';
 import { endings } from '../properties/progress.ts';
 import type { Subject } from '../subject.ts';
@@ -51,6 +51,10 @@ class Teller {
     // Without events the visit is over where it returns; user mode is where it begins, too.
     const end = this.#schedule.length === 0 ? baseline.back.at : Number.POSITIVE_INFINITY;
     let reason: RunEnding | undefined;
+    // As in exploration: whether the work of a single event is done.
+    const vector = this.#schedule.length === 1 ? vectorOf(this.#schedule[0]) : undefined;
+    const work = vector === undefined ? undefined : experiment.subject.work.get(vector);
+    let served = work === undefined;
     for (;;) {
       if (this.#next < this.#schedule.length || this.#schedule.length === 0) experiment.trigger();
       if (experiment.at >= this.#to) break;
@@ -68,9 +72,11 @@ class Teller {
       const before = this.#look();
       const ending = experiment.step();
       this.#keep(before);
+      if (cpu.rip === work) served = true;
       const all = this.#next > last && this.#schedule.length > 0;
       if (ending === 'user') {
         if (!all) continue;
+        if (!served) observation.unserved = vector;
         reason = 'user';
         break;
       }

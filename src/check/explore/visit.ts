@@ -24,6 +24,8 @@ export interface Visit extends VisitSummary {
    * It is entered by an interrupt or NMI from outside the processor, which comes after so many user instructions.
    */
   readonly trigger: { readonly at: number; readonly vector: number } | undefined;
+  /** Equal for visits that enter alike and take the same path, whatever segments they return to. */
+  readonly path: string;
   /** Names of the segments that it returns to: `cs32 ss16`, to tell visits apart. */
   readonly returnsTo: string;
 }
@@ -103,6 +105,7 @@ export function recordVisits(machine: Machine, options: RecordingOptions): Recor
 }
 
 interface Seen {
+  path: string;
   trigger: Visit['trigger'];
   summary: Omit<VisitSummary, 'occurrences'>;
   begin: Snapshot;
@@ -231,7 +234,8 @@ class Recorder {
       if (this.#leaveOut.has(cpu.rip)) track.skipped = true;
       const step = edge(track.last, rip);
       track.last = rip;
-      if (!track.edges.has(step)) {
+      // The last step leads to user mode, whose address says nothing of the path.
+      if (cpu.cpl !== 3 && !track.edges.has(step)) {
         track.edges.add(step);
         // A sum does not depend on the order.
         track.hash = (track.hash + Math.imul(step, 0x85eb_ca6b)) >>> 0;
@@ -256,8 +260,8 @@ class Recorder {
 
   #finish(cpu: Cpu, track: Track, steps: number, after: Snapshot): void {
     const returnsTo = segmentsOf(cpu);
-    // The last step leads to user mode, whose address says nothing of the path.
-    const key = `${track.entry}/${track.edges.size}/${track.hash}/${returnsTo}`;
+    const path = `${track.entry}/${track.edges.size}/${track.hash}`;
+    const key = `${path}/${returnsTo}`;
     const known = this.#visits.get(key);
     if (known) {
       known.occurrences++;
@@ -282,7 +286,7 @@ class Recorder {
       track.outside === undefined
         ? undefined
         : { at: Number(entered - cpu.instructions), vector: track.outside };
-    this.#visits.set(key, { summary, begin: machine.snapshot(), trigger, returnsTo, occurrences: 1 });
+    this.#visits.set(key, { summary, begin: machine.snapshot(), trigger, path, returnsTo, occurrences: 1 });
     machine.restore(after);
   }
 }
