@@ -12,6 +12,8 @@ const DEVICES = 0x3fff_ffff;
 /** Two bits a processor must fit in 30. */
 const MOST_CPUS = 15;
 const WRITES = 0x2aaa_aaaa;
+/** Accesses of a loop that waits. */
+const RECENT = 4;
 
 /** Which processors read and write each dword, over all runs that were seen. */
 export class Sharing {
@@ -68,6 +70,14 @@ export class AccessLog {
   /** Instructions before access number `index`. */
   at(index: number): number {
     return this.#at[index];
+  }
+
+  /** Whether the latest access is like one of the few before it: perhaps a processor waits here. */
+  get repeats(): boolean {
+    const last = this.length - 1;
+    for (let i = last - 1; i >= 0 && i >= last - RECENT; i--)
+      if (this.#what[i] === this.#what[last]) return true;
+    return false;
   }
 
   /** Whether access number `index` may not change places with what `future` holds. */

@@ -73,12 +73,13 @@ export function exploreInterleavings(
     throw new RangeError(`preemptions: ${preemptions}, expected a whole number from 0`);
   const { window } = subject;
   const judge = new Judge(subject);
+  const sharing = new Sharing(window.machine.cpus.length);
   const bounds: BoundReport[] = [];
   let found: readonly Found[] = [];
   for (let bound = 0; bound <= preemptions; bound++) {
     const { counts, complete } = search(
       window,
-      { preemptions: bound, ...(most !== undefined && { most }), ...(stop && { stop }) },
+      { preemptions: bound, sharing, ...(most !== undefined && { most }), ...(stop && { stop }) },
       judge,
     );
     bounds.push({ preemptions: bound, complete, ...counts });
@@ -126,11 +127,12 @@ function reported({ window, describe }: Interleaved, turns: Turns): ReportedTurn
 export function replayInterleaving(subject: Interleaved, turns: Turns): readonly Violation[] {
   const judge = new Judge(subject);
   const { window } = subject;
-  search(window, { preemptions: 0 }, judge);
+  const sharing = new Sharing(window.machine.cpus.length);
+  search(window, { preemptions: 0, sharing }, judge);
   judge.begin();
   const { machine, start } = window;
   machine.restore(start);
-  const runner = new Runner(window, new Sharing(machine.cpus.length));
+  const runner = new Runner(window, sharing);
   // Preempted, as far as the judge is concerned: nothing that is seen here is an order to compare with.
   const preemptions = 1;
   try {

@@ -7,7 +7,7 @@ import type { Exception, Window } from './window.ts';
 export type Halt =
   /** Its part is done. */
   | 'end'
-  /** It entered or left the kernel, or has made some more accesses to shared memory. */
+  /** It entered or left the kernel, has made some more accesses to shared memory, or perhaps waits. */
   | 'pause'
   /** It waits for something that does not come from itself. */
   | 'idle'
@@ -39,9 +39,12 @@ export class Runner {
   /** An event is being delivered that is not an instruction's own doing: none is in progress. */
   #delivering = false;
   #sincePause = 0;
+  readonly #pauseAfter: number;
 
-  constructor(window: Window, sharing: Sharing) {
+  /** @param pauseAfter accesses to shared memory between two pauses */
+  constructor(window: Window, sharing: Sharing, pauseAfter: number = PAUSE_AFTER) {
     this.window = window;
+    this.#pauseAfter = pauseAfter;
     this.sharing = sharing;
     const { machine } = window;
     const { ramBytes } = machine.configuration;
@@ -131,6 +134,6 @@ export class Runner {
     const log = this.#log;
     if (!log || !this.sharing.note(this.#cpu, dword, write)) return;
     log.add(this.at - (this.#delivering ? 0 : 1), dword, write);
-    if (++this.#sincePause >= PAUSE_AFTER) this.window.machine.stop();
+    if (++this.#sincePause >= this.#pauseAfter || log.repeats) this.window.machine.stop();
   }
 }

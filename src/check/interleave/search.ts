@@ -25,7 +25,7 @@ import { PageTree } from '../../machine/page-tree.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
 import { type ChangedPage, hashStates } from '../explore/state-hash.ts';
 import type { KernelStack } from '../subject.ts';
-import { Accesses, AccessLog, Sharing } from './accesses.ts';
+import { Accesses, AccessLog, type Sharing } from './accesses.ts';
 import { type Halt, Runner } from './runner.ts';
 import type { Exception, Turn, Turns, Window } from './window.ts';
 
@@ -51,6 +51,10 @@ export interface SearchOptions {
   readonly preemptions: number;
   /** At most so many turns; beyond that the search is bounded. */
   readonly most?: number;
+  /** What is known to be shared; it grows. */
+  readonly sharing: Sharing;
+  /** Accesses to shared memory after which states are compared; default 48. */
+  readonly compareAfter?: number;
   /** Looked at now and then: true ends the search. */
   readonly stop?: () => boolean;
 }
@@ -113,8 +117,8 @@ type Waiting = ReadonlyMap<number, number>;
 
 /** Searches with up to `options.preemptions`. */
 export function search(window: Window, options: SearchOptions, audience: Audience): SearchResult {
-  const sharing = new Sharing(window.machine.cpus.length);
-  const runner = new Runner(window, sharing);
+  const { sharing } = options;
+  const runner = new Runner(window, sharing, options.compareAfter);
   let restarts = 0;
   try {
     for (;;) {
