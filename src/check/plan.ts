@@ -8,6 +8,7 @@ import type { Visit } from './explore/visit.ts';
 import { type PropertyName, propertyNames } from './finding.ts';
 import type { Assertion } from './properties/assertion.ts';
 import type { Ready } from './ready.ts';
+import { describeIssue } from './schema-issue.ts';
 import type { AddressRange, Subject } from './subject.ts';
 import { registerParts } from './user-state.ts';
 import { describeVector } from './vectors.ts';
@@ -237,7 +238,7 @@ export type Plan = v.InferOutput<typeof planSchema>;
 export function parsePlan(value: unknown, file: string): Plan {
   if (Array.isArray(value)) throw new PlanError(`${file}: the plan: expected an object, found a list`);
   const result = v.safeParse(planSchema, value, { abortEarly: true, abortPipeEarly: true });
-  if (!result.success) throw new PlanError(`${file}: ${describeIssue(result.issues[0])}`);
+  if (!result.success) throw new PlanError(`${file}: ${describeIssue(result.issues[0], 'the plan')}`);
   const { ready, visits } = result.output;
   const fail = (field: string, expected: string) => {
     throw new PlanError(`${file}: ${field}: expected ${expected}`);
@@ -249,20 +250,6 @@ export function parsePlan(value: unknown, file: string): Plan {
         fail(`visits.${which}[${i}]`, 'at least one of entry, vector, through and to');
     });
   return result.output;
-}
-
-function describeIssue(issue: v.BaseIssue<unknown>): string {
-  const path = (issue.path ?? []).map(({ key }) =>
-    typeof key === 'number' ? `[${key}]` : `.${String(key)}`,
-  );
-  const field = path.join('').replace(/^\./, '') || 'the plan';
-  if (issue.type === 'strict_object' && issue.expected === 'never') return `${field}: no such field`;
-  if (issue.type === 'strict_object' && issue.received === 'undefined' && path.length > 0)
-    return `${field}: missing`;
-  // Messages of the schema above say what is expected; what is no plain value is named by its type.
-  const { input } = issue;
-  const plain = input === null || ['string', 'number', 'boolean'].includes(typeof input);
-  return `${field}: expected ${issue.message}, found ${plain ? JSON.stringify(input) : issue.received}`;
 }
 
 /** The address of a place in a plan. Throws PlanError if the image has no such symbol. */

@@ -13,9 +13,11 @@ import { startProgress } from './progress.ts';
 
 export interface CheckCommandOptions {
   readonly variant?: readonly string[];
-  readonly format: 'text' | 'json';
-  readonly cpus: number;
+  readonly format: 'text' | 'json' | 'junit' | 'sarif' | 'html';
+  readonly cpus?: number;
 }
+
+const DEFAULT_CPUS = 2;
 
 /** The variant of that name; a UserError names those that there are. */
 export function variantOf(name: string): VariantName {
@@ -27,7 +29,11 @@ export function variantOf(name: string): VariantName {
 /** Checks and prints; returns the exit status. */
 export async function check(options: CheckCommandOptions, io: Io): Promise<number> {
   const names = options.variant ? [...new Set(options.variant.map(variantOf))] : variantNames;
-  const variants = await checkAll(names, options.cpus, io);
+  if (options.format !== 'text' && options.format !== 'json')
+    throw new UserError(
+      `--format ${options.format}: only where a kernel is explored: with an image, --depth or --plan`,
+    );
+  const variants = await checkAll(names, options.cpus ?? DEFAULT_CPUS, io);
   const ok = options.variant
     ? variants.every((v) => v.verdict === 'safe')
     : variants.every((v) => v.verdict === v.documented);

@@ -1,9 +1,9 @@
-/** Plain data with big integers in it, as one line of JSON: a big integer is `{"$":"0x1f"}`. */
+/** Plain data with big integers in it, as JSON: a big integer is `{"$":"0x1f"}`. */
 
-export function encodeData(data: unknown): string {
-  return JSON.stringify(data, (_key, value: unknown) =>
-    typeof value === 'bigint' ? { $: signed(value) } : value,
-  );
+/** @param indent spaces, for people; without, it is one line */
+export function encodeData(data: unknown, indent?: number): string {
+  const encode = (_key: string, value: unknown) => (typeof value === 'bigint' ? { $: signed(value) } : value);
+  return JSON.stringify(data, encode, indent);
 }
 
 const signed = (value: bigint) => (value < 0n ? `-0x${(-value).toString(16)}` : `0x${value.toString(16)}`);

@@ -5,6 +5,7 @@
 export const CLEAN = 0;
 export const FINDINGS = 1;
 export const BAD_INPUT = 2;
+export const INCONCLUSIVE = 3;
 export const TRIPLE_FAULT = 4;
 export const UNIMPLEMENTED = 6;
 export const INSTRUCTION_LIMIT = 8;
@@ -21,6 +22,11 @@ export const EXIT_STATUS_HELP = `Exit status
   espfix check, espfix silicon
      0  everything is as documented; no finding; no difference
      1  a variant is not as documented, a named variant has findings, or a difference was found
+     3  nothing was found, but not all was tried: a bound was hit (explorations only)
+
+  espfix replay
+     0  the finding does not show
+     1  the finding shows again
 
   espfix run: the guest's own status is odd, the machine's are even
    odd  the guest wrote V to port 0xf4: (V << 1) | 1, modulo 256

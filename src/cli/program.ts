@@ -10,6 +10,13 @@ import type { Io } from './io.ts';
 /** Processors of `espfix check`: more make it slow and answer nothing new. */
 const MAX_CHECK_CPUS = 8;
 
+/** Events in a schedule, at most: more would not end. */
+const MAX_DEPTH = 8;
+
+const CHECK_HELP = `
+Explored kernels exit with 0 if they are clean, 1 with findings, 3 if nothing was found but not all was tried;
+\`espfix help exit-status\` lists the rest.`;
+
 const DESCRIPTION = 'An x86-64 machine, the espfix64 kernel on it, and a checker of its returns to user mode';
 
 /** A parser of whole numbers in decimal or 0x hexadecimal. */
@@ -29,9 +36,12 @@ function seconds(text: string): number {
   return value;
 }
 
-function format(text: string): 'text' | 'json' {
-  if (text !== 'text' && text !== 'json') throw new InvalidArgumentError('expected text or json');
-  return text;
+const FORMATS = ['text', 'json', 'junit', 'sarif', 'html'] as const;
+
+function format(text: string): (typeof FORMATS)[number] {
+  const found = FORMATS.find((one) => one === text);
+  if (!found) throw new InvalidArgumentError(`expected one of ${FORMATS.join(', ')}`);
+  return found;
 }
 
 /** Runs `espfix` with these arguments and returns its exit status. Never throws. */
@@ -55,19 +65,77 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
   const add = (name: string) => configure(program.command(name));
 
   add('check')
-    .description('check return paths to user mode: every built-in one against what it is documented to do')
+    .description(
+      'check return paths to user mode: every built-in one against what it is documented to do; ' +
+        'an image, or variants with --depth, --events or --plan, by interrupting each instruction of the kernel',
+    )
+    .argument('[image]', 'a kernel image, as `espfix run` boots them')
     .option('--variant <name...>', `only these of ${variantNames.join(', ')}; exit 1 if any has findings`)
-    .option('--format <format>', 'text or json', format, 'text' as const)
+    .option('--depth <n>', `events in a schedule, 0 to ${MAX_DEPTH}; default 1`, wholeNumber(0, MAX_DEPTH))
+    .option(
+      '--events <list>',
+      'events to try, separated by commas; default: all that the kernel has handlers for',
+    )
+    .option('--plan <file>', 'what to check, in JSON or TypeScript (docs/plan.md)')
+    .option('--format <format>', FORMATS.join(', '), format, 'text' as const)
+    .option('-o, --output <file>', 'write the report to this file')
+    .option('--coverage', 'list each boundary and what interrupted it')
+    .option('--save <folder>', 'write each finding to a file for `espfix replay`')
+    .option('--jobs <n>', 'worker threads; default: one a processor', wholeNumber(1, 1024))
+    .option('--journal <file>', 'keep what is done in this file')
+    .option('--resume <file>', 'go on with a journal')
     .option(
       '--cpus <n>',
-      `processors of the machine, 1 to ${MAX_CHECK_CPUS}`,
+      `processors of the machine, 1 to ${MAX_CHECK_CPUS}; default 2, explored: 1`,
       wholeNumber(1, MAX_CHECK_CPUS),
-      2,
     )
-    .action(async (options) => {
-      const { check } = await import('./check.ts');
-      status = await check(options, io);
+    .option('--memory <mib>', 'memory for an image in MiB; default 64', wholeNumber(1, MAX_MEMORY_MIB))
+    .option('--append <cmdline>', "an image's command line")
+    .option('--initrd <file>', "an image's initial RAM disk, or Multiboot module")
+    .option('--symbols <file>', "an image's symbols: an ELF file or a System.map; default: the image's own")
+    .addHelpText('after', CHECK_HELP)
+    .action(async (image: string | undefined, options) => {
+      const { output, coverage, save, jobs, journal, resume, events, plan, depth } = options;
+      const explores = [image, output, coverage, save, jobs, journal, resume, events, plan, depth];
+      if (explores.every((given) => given === undefined)) {
+        const { check } = await import('./check.ts');
+        status = await check(options, io);
+      } else {
+        const { explore } = await import('./explore.ts');
+        status = await explore(image, options, io);
+      }
     });
+
+  add('replay')
+    .description('replay a finding of `espfix check --save` instruction by instruction')
+    .argument('<finding>', 'the file')
+    .option('--to <n>', 'show all up to this boundary, and the registers there', wholeNumber(0, 1e9))
+    .option('--trace <file>', 'write a line an instruction to this file')
+    .option('--image <file>', 'the image, where it is elsewhere now')
+    .action(async (finding: string, options) => {
+      const { replay } = await import('./replay.ts');
+      status = await replay(finding, options, io);
+    });
+
+  const plan = add('plan').description('plan files of `espfix check` (docs/plan.md)');
+  configure(plan.command('init'))
+    .description('watch an image and write a first plan for it')
+    .argument('<image>', 'a kernel image, as `espfix run` boots them')
+    .option('-o, --output <file>', 'the file, .json or .ts; default: JSON on standard output')
+    .option(
+      '--cpus <n>',
+      `processors of the machine, 1 to ${MAX_CHECK_CPUS}; default 1`,
+      wholeNumber(1, MAX_CHECK_CPUS),
+    )
+    .option('--memory <mib>', 'memory in MiB; default 64', wholeNumber(1, MAX_MEMORY_MIB))
+    .option('--append <cmdline>', "the kernel's command line")
+    .action(async (image: string, options) => {
+      const { planInit } = await import('./plan-init.ts');
+      status = await planInit(image, options, io);
+    });
+  plan.action(() => {
+    throw new UserError('plan: no command: expected init');
+  });
 
   add('run')
     .description('boot a Multiboot 1 or PVH ELF image; COM1 is standard input and output')
@@ -130,9 +198,10 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
     .option('-V, --version', 'show the version')
     .allowExcessArguments(true)
     .action(async ({ version }: { version?: true }, { args: [name] }: Command) => {
-      const commands = 'expected check, run, image, silicon or help';
+      const commands = 'expected check, replay, plan, run, image, silicon or help';
       if (name !== undefined) throw new UserError(`unknown command "${name}": ${commands}`);
       if (!version) throw new UserError(`no command: ${commands}`);
+      const { packageVersion } = await import('./version.ts');
       io.stdout.write(`${await packageVersion()}\n`);
     });
 
@@ -157,10 +226,4 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
     }
     return failure.status;
   }
-}
-
-async function packageVersion(): Promise<string> {
-  const { readFile } = await import('node:fs/promises');
-  const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }

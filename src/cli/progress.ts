@@ -4,6 +4,8 @@ import type { Io } from './io.ts';
 
 export interface Progress {
   update(text: string): void;
+  /** A line that stays. */
+  note(text: string): void;
   end(): void;
 }
 
@@ -21,6 +23,11 @@ export async function startProgress(io: Io, text: string): Promise<Progress> {
       update(next) {
         spinner.text = next;
       },
+      note(line) {
+        spinner.clear();
+        io.stderr.write(`${line}\n`);
+        spinner.render();
+      },
       end() {
         spinner.stop();
       },
@@ -34,6 +41,9 @@ export async function startProgress(io: Io, text: string): Promise<Progress> {
       if (now - last < PLAIN_INTERVAL) return;
       last = now;
       io.stderr.write(`${next}\n`);
+    },
+    note(line) {
+      io.stderr.write(`${line}\n`);
     },
     end() {},
   };

@@ -105,6 +105,7 @@ function visitJson(report: VisitReport) {
     bounded: report.bounded,
     complete: report.complete,
     skipped: report.skipped ?? null,
+    notes: report.notes,
     coverage: report.coverage.map(({ at, place, cpl, events }) => ({
       at,
       place: placeJson(place),

@@ -81,6 +81,7 @@ export const sampleSubject: SubjectReport = {
       merged: 10,
       bounded: 0,
       complete: true,
+      notes: [],
       coverage: [
         { at: 0, place: USER, cpl: 3, events: { nmi: 1, irq: 2 } },
         { at: 1, place: USER, cpl: 3, events: {} },
@@ -96,6 +97,7 @@ export const sampleSubject: SubjectReport = {
       merged: 0,
       bounded: 3,
       complete: false,
+      notes: ['an approximation'],
       coverage: [],
     },
     {
@@ -106,6 +108,7 @@ export const sampleSubject: SubjectReport = {
       merged: 0,
       bounded: 0,
       complete: true,
+      notes: [],
       coverage: [],
       skipped: 'alone, processor 0 does not come back from it',
     },

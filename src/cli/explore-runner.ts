@@ -1,0 +1,76 @@
+/** Where the pieces of work of an exploration are done: in worker threads; from the sources themselves, in this thread. */
+import { availableParallelism } from 'node:os';
+import { MessageChannel } from 'node:worker_threads';
+import { Tinypool } from 'tinypool';
+import type { Refusal, Survey, SurveyTask, VisitTask, VisitWork } from './explore-work.ts';
+import { UserError } from './failure.ts';
+import type { SubjectSpec } from './subject-spec.ts';
+
+export interface Runner {
+  /** Opens the subject wherever work will be done; resolves when the first has it. */
+  survey(spec: SubjectSpec): Promise<Survey>;
+  visit(task: VisitTask, onProgress: (experiments: number) => void): Promise<VisitWork>;
+  end(): Promise<void>;
+}
+
+/** @param jobs threads; default as many as the processors can run */
+export function startRunner(jobs: number | undefined): Runner {
+  return import.meta.url.endsWith('.ts') ? inThisThread() : inWorkers(jobs ?? availableParallelism());
+}
+
+function accept<T extends object>(result: T | Refusal): T {
+  if ('refused' in result) throw new UserError(result.refused);
+  return result;
+}
+
+function inWorkers(jobs: number): Runner {
+  const pool = new Tinypool({
+    filename: new URL('./explore-worker.js', import.meta.url).href,
+    minThreads: jobs,
+    maxThreads: jobs,
+    // A thread keeps the subject that it opened.
+    idleTimeout: 2 ** 31 - 1,
+  });
+  return {
+    async survey(spec) {
+      const task: SurveyTask = { kind: 'survey', spec };
+      const surveys = Array.from({ length: jobs }, () => pool.run(task) as Promise<Survey | Refusal>);
+      // The others come to the same, or fail at their work.
+      for (const one of surveys) one.catch(() => {});
+      return accept(await Promise.race(surveys));
+    },
+    async visit(task, onProgress) {
+      const { port1, port2 } = new MessageChannel();
+      port1.on('message', onProgress);
+      try {
+        const result: VisitWork | Refusal = await pool.run(
+          { ...task, progress: port2 },
+          { transferList: [port2] },
+        );
+        return accept(result);
+      } finally {
+        port1.close();
+      }
+    },
+    end: () => pool.destroy(),
+  };
+}
+
+function inThisThread(): Runner {
+  const load = () => import('./explore-work.ts');
+  // What came meanwhile is heard between two pieces of work.
+  const breathe = () => new Promise((resolve) => setImmediate(resolve));
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    survey: async (spec) => (await load()).survey({ kind: 'survey', spec }),
+    visit(task, onProgress) {
+      const next = last.then(async () => {
+        await breathe();
+        return (await load()).exploreVisit(task, onProgress);
+      });
+      last = next.catch(() => {});
+      return next;
+    },
+    end: async () => {},
+  };
+}

@@ -1,0 +1,504 @@
+/**
+ * `espfix check` with an image, a plan or a depth: explores kernels in worker threads, keeps a journal, and reports.
+ */
+import { rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { mergeReports, type VisitResult } from '../check/check-subject.ts';
+import { type EventKind, eventKinds } from '../check/event.ts';
+import type { Finding, SubjectReport } from '../check/finding.ts';
+import type { CheckReport, ReportedSubject, Told } from '../check/report/check-report.ts';
+import { printable, titleOf, verdictOf } from '../check/report/check-report.ts';
+import { colorsFor } from './colors.ts';
+import { CLEAN, FINDINGS, INCONCLUSIVE, INTERRUPTED } from './exit-status.ts';
+import { type Runner, startRunner } from './explore-runner.ts';
+import type { ExploreSettings, Survey, SurveyedVisit, VisitWork } from './explore-work.ts';
+import { UserError } from './failure.ts';
+import { writeOutput } from './files.ts';
+import { findingFile, type SavedFinding, saveFinding } from './finding-file.ts';
+import type { Io } from './io.ts';
+import { Journal, type JournalKey } from './journal.ts';
+import { type Progress, startProgress } from './progress.ts';
+import { imageNameOf, type Prepared, prepare, type SubjectSpec, specName } from './subject-spec.ts';
+import { packageVersion } from './version.ts';
+
+export const formats = ['text', 'json', 'junit', 'sarif', 'html'] as const;
+export type Format = (typeof formats)[number];
+
+export interface ExploreCommandOptions {
+  readonly variant?: readonly string[];
+  readonly plan?: string;
+  readonly depth?: number;
+  readonly events?: string;
+  readonly format: Format;
+  readonly output?: string;
+  readonly coverage?: boolean;
+  readonly jobs?: number;
+  readonly journal?: string;
+  readonly resume?: string;
+  readonly save?: string;
+  readonly cpus?: number;
+  readonly memory?: number;
+  readonly append?: string;
+  readonly initrd?: string;
+  readonly symbols?: string;
+}
+
+/** Boundaries of a visit that are one piece of work: long visits are several. */
+const PIECE = 256;
+/** Findings whose story is told. */
+const MOST_STORIES = 40;
+
+/** Explores and prints; returns the exit status. */
+export async function explore(
+  image: string | undefined,
+  options: ExploreCommandOptions,
+  io: Io,
+): Promise<number> {
+  const specs = specsOf(image, options);
+  const events = options.events === undefined ? undefined : eventsOf(options.events);
+  const prepared: Prepared[] = [];
+  for (const spec of specs) prepared.push(await prepare(spec));
+  if (events) for (const one of prepared) refuseWithoutHandler(one, events);
+  const check = new Check(prepared, events, options, io, await packageVersion());
+  return check.run();
+}
+
+function specsOf(image: string | undefined, options: ExploreCommandOptions): SubjectSpec[] {
+  const plan = options.plan === undefined ? {} : { plan: options.plan };
+  const given = (name: 'memory' | 'append' | 'initrd' | 'symbols') => options[name] !== undefined;
+  if (image !== undefined) {
+    if (options.variant) throw new UserError('expected an image or --variant, not both');
+    return [
+      {
+        kind: 'image',
+        file: image,
+        ...plan,
+        ...(options.cpus !== undefined && { cpus: options.cpus }),
+        ...(options.memory !== undefined && { memory: options.memory }),
+        ...(options.append !== undefined && { commandLine: options.append }),
+        ...(options.initrd !== undefined && { initrd: options.initrd }),
+        ...(options.symbols !== undefined && { symbols: options.symbols }),
+      },
+    ];
+  }
+  for (const name of ['memory', 'append', 'initrd', 'symbols'] as const)
+    if (given(name)) throw new UserError(`--${name}: only with an image`);
+  if (!options.variant) throw new UserError('expected an image or --variant: what is to be explored');
+  const names = [...new Set(options.variant.map(imageNameOf))];
+  if (options.plan !== undefined && names.length > 1)
+    throw new UserError('--plan: expected one variant with it');
+  return names.map((variant) => ({ kind: 'builtin', variant, cpus: options.cpus ?? 1, ...plan }));
+}
+
+function eventsOf(list: string): EventKind[] {
+  return list.split(',').map((name) => {
+    const found = eventKinds.find((kind) => kind === name.trim());
+    if (!found) throw new UserError(`--events: "${name.trim()}" is none of ${eventKinds.join(', ')}`);
+    return found;
+  });
+}
+
+/** Vectors by which the processor takes events of a kind. */
+const VECTORS: Partial<Record<EventKind, string>> = {
+  nmi: 'vector 2',
+  mc: 'vector 18, with CR4.MCE',
+  irq: 'no vector from 32 up',
+  spurious: "the local APIC's spurious vector",
+  'db-code': 'vector 1',
+  'db-data': 'vector 1',
+  'db-step': 'vector 1',
+  'mov-ss': 'vector 1',
+};
+
+/** A kernel that has no handler for an event was not meant to survive it. */
+function refuseWithoutHandler({ spec, inferred }: Prepared, events: readonly EventKind[]): void {
+  if (spec.kind !== 'image') return;
+  for (const kind of events)
+    if (kind !== 'fault' && !inferred.events.includes(kind))
+      throw new UserError(
+        `${spec.file}: no handler for the event ${kind} (${VECTORS[kind] ?? 'its vector'})`,
+      );
+}
+
+/** One subject of the check. */
+interface Part {
+  readonly prepared: Prepared;
+  readonly settings: ExploreSettings;
+  readonly results: Map<string, VisitResult>;
+  survey: Survey | undefined;
+}
+
+/** A piece of work, and how its result is named in the journal. */
+interface Piece {
+  readonly name: string;
+  readonly id: number;
+  readonly range: readonly [number, number];
+  readonly weight: number;
+}
+
+class Check {
+  readonly #parts: readonly Part[];
+  readonly #options: ExploreCommandOptions;
+  readonly #io: Io;
+  readonly #version: string;
+  readonly #stop = new SharedArrayBuffer(4);
+  #interrupted = false;
+  #journal: Journal | undefined;
+  /** A journal that nobody asked for, kept only where the work is not ended. */
+  #temporary = false;
+  readonly #known = new Set<string>();
+
+  constructor(
+    prepared: readonly Prepared[],
+    events: readonly EventKind[] | undefined,
+    options: ExploreCommandOptions,
+    io: Io,
+    version: string,
+  ) {
+    this.#options = options;
+    this.#io = io;
+    this.#version = version;
+    this.#parts = prepared.map((one) => {
+      const { subject, depth, without, most, turns } = one.planned;
+      return {
+        prepared: one,
+        results: new Map(),
+        survey: undefined,
+        settings: {
+          depth: options.depth ?? depth ?? 1,
+          events: events ?? subject.events,
+          without,
+          ...(most !== undefined && { most }),
+          ...(turns !== undefined && { turns }),
+        },
+      };
+    });
+  }
+
+  async run(): Promise<number> {
+    const io = this.#io;
+    this.#openJournal();
+    const progress = await startProgress(
+      io,
+      `exploring ${this.#parts.map((part) => part.prepared.planned.subject.name).join(', ')}`,
+    );
+    const runner = startRunner(this.#options.jobs);
+    const forget = io.onInterrupt(() => {
+      // At the second wish nothing more is waited for.
+      if (this.#interrupted) process.exit(INTERRUPTED);
+      this.#interrupted = true;
+      Atomics.store(new Int32Array(this.#stop), 0, 1);
+    });
+    let report: CheckReport;
+    try {
+      for (const [i, part] of this.#parts.entries()) {
+        if (this.#interrupted) break;
+        await this.#explore(part, i, runner, progress);
+      }
+      progress.update('telling the stories of what was found');
+      report = await this.#report();
+    } finally {
+      forget();
+      progress.end();
+      await runner.end();
+      this.#journal?.close();
+    }
+    await this.#print(report);
+    return this.#finish(report);
+  }
+
+  #openJournal(): void {
+    const { journal, resume } = this.#options;
+    if (resume !== undefined && journal !== undefined)
+      throw new UserError('expected --journal or --resume, not both');
+    if (resume !== undefined) this.#journal = Journal.resume(resume, this.#key());
+    else {
+      this.#temporary = journal === undefined;
+      const random = Math.random().toString(36).slice(2, 10);
+      this.#journal = Journal.create(
+        journal ?? join(tmpdir(), `espfix-${process.pid}-${random}.journal`),
+        this.#key(),
+      );
+    }
+  }
+
+  #key(): JournalKey {
+    const list = (texts: readonly (string | number | undefined)[]) =>
+      texts.map((text) => text ?? '-').join(' ');
+    const each = (of: (part: Part) => string | number | undefined) => list(this.#parts.map(of));
+    return {
+      'version of espfix': this.#version,
+      kernel: each((part) => specName(part.prepared.spec)),
+      image: each((part) => part.prepared.digests.image),
+      plan: each((part) => part.prepared.digests.plan),
+      'initial RAM disk': each((part) => part.prepared.digests.initrd),
+      machine: each(
+        ({ prepared: { planned } }) => `${planned.subject.cpus} processors, ${planned.subject.memory} MiB`,
+      ),
+      'command line': each((part) => JSON.stringify(part.prepared.planned.subject.commandLine ?? '')),
+      depth: each((part) => part.settings.depth),
+      events: each((part) => part.settings.events.join(',')),
+      vectors: each((part) => part.prepared.planned.subject.vectors.join(',')),
+    };
+  }
+
+  async #explore(part: Part, index: number, runner: Runner, progress: Progress): Promise<void> {
+    const { prepared, settings } = part;
+    const { spec } = prepared;
+    const { name } = prepared.planned.subject;
+    const journal = this.#journal;
+    const kept = journal?.results.get(`${index}`);
+    let opened = kept === undefined;
+    progress.update(`${name}: booting and watching`);
+    part.survey = (kept as Survey | undefined) ?? (await runner.survey(spec));
+    if (opened) journal?.add(`${index}`, part.survey);
+    const { survey } = part;
+    refuseUnreached(name, survey);
+    const pieces = piecesOf(survey, index, settings.depth);
+    const left = pieces.filter((piece) => {
+      const known = journal?.results.get(piece.name) as VisitResult | undefined;
+      if (known) part.results.set(piece.name, known);
+      return !known;
+    });
+    if (left.length > 0 && !opened) {
+      await runner.survey(spec);
+      opened = true;
+    }
+    const total = left.reduce((sum, piece) => sum + piece.weight, 0);
+    const running = new Map<string, number>();
+    let done = 0;
+    let experiments = 0;
+    const from = performance.now();
+    const tell = () => {
+      const now = experiments + [...running.values()].reduce((sum, n) => sum + n, 0);
+      progress.update(
+        `${name}: ${Math.floor((100 * done) / Math.max(1, total))}%, ${now} experiments, ` +
+          `${this.#known.size} findings${estimate(performance.now() - from, done, total)}`,
+      );
+    };
+    await Promise.all(
+      left.map(async ({ name: piece, id, range, weight }) => {
+        if (this.#interrupted) return;
+        const { result, stopped }: VisitWork = await runner.visit(
+          { kind: 'visit', spec, id, range, settings, stop: this.#stop },
+          (n) => {
+            running.set(piece, n);
+            tell();
+          },
+        );
+        running.delete(piece);
+        done += weight;
+        experiments += result.report.experiments;
+        // What had not begun when the end was wished for has nothing to say.
+        if (stopped && result.report.experiments === 0) return;
+        part.results.set(piece, result);
+        if (!stopped) journal?.add(piece, result);
+        for (const finding of result.findings) this.#announce(finding, progress);
+        tell();
+      }),
+    );
+  }
+
+  /** A line as soon as something is found. */
+  #announce(finding: Finding, progress: Progress): void {
+    const cause = `${finding.subject}: ${titleOf(finding)}`;
+    if (this.#known.has(cause)) return;
+    this.#known.add(cause);
+    const [first] = finding.struck;
+    progress.note(printable(`found in ${cause}${first ? ` (${first.event} at ${first.place.name})` : ''}`));
+  }
+
+  async #report(): Promise<CheckReport> {
+    const subjects: ReportedSubject[] = [];
+    for (const part of this.#parts) {
+      const { survey, prepared, settings } = part;
+      if (!survey) continue;
+      const { subject } = prepared.planned;
+      const selected = new Set(survey.selected);
+      const names = piecesOf(survey, 0, settings.depth).map(({ id, range }) => `${id}:${range[0]}`);
+      const order = new Map(names.map((name, i) => [name, i]));
+      // In the order of visits, whichever came first.
+      const results = [...part.results]
+        .sort(
+          ([a], [b]) => (order.get(a.replace(/^\d+\//, '')) ?? 0) - (order.get(b.replace(/^\d+\//, '')) ?? 0),
+        )
+        .map(([, result]) => result);
+      const merged = mergeReports(
+        subject,
+        { ...survey, visits: survey.visits.filter(({ id }) => selected.has(id)) },
+        results,
+        settings,
+      );
+      const report: SubjectReport = { ...merged, notes: [...merged.notes, ...this.#notes(part, survey)] };
+      subjects.push({
+        report,
+        ...(prepared.spec.kind === 'image' && { file: prepared.spec.file }),
+        told: await this.#tell(part, survey, report),
+      });
+    }
+    return { version: this.#version, subjects };
+  }
+
+  #notes({ settings, results, prepared }: Part, survey: Survey): string[] {
+    const notes: string[] = [];
+    const left = survey.visits.length - survey.selected.length;
+    if (left > 0) notes.push(`${left} of ${survey.visits.length} visits are not selected by the plan`);
+    if (survey.ended === 'limit')
+      notes.push(
+        `the kernel was watched for ${prepared.planned.subject.watch} instructions and had not ended`,
+      );
+    const pieces = piecesOf(survey, 0, settings.depth);
+    if (results.size < pieces.length)
+      notes.push(`${pieces.length - results.size} of ${pieces.length} pieces of work were not done`);
+    return notes;
+  }
+
+  /** Stories, and files with `--save`. */
+  async #tell({ prepared, results }: Part, survey: Survey, report: SubjectReport): Promise<Told[]> {
+    const { save } = this.#options;
+    const { findings } = report;
+    if (findings.length === 0) return [];
+    const [{ Revisits }, { tellSaved }] = await Promise.all([
+      import('../check/revisit.ts'),
+      import('./tell.ts'),
+    ]);
+    const revisits = new Revisits(prepared.planned.subject, survey.stacks);
+    const saved = findings.map((finding): SavedFinding => {
+      const visit = survey.visits.find(
+        ({ id, start }) => id === finding.visit.id && start === finding.visit.start,
+      );
+      return {
+        spec: prepared.spec,
+        digests: prepared.digests,
+        visit: addressOf(finding, visit),
+        fails: visit === undefined,
+        schedule: finding.schedule,
+        property: finding.property,
+        what: finding.what,
+        details: finding.details,
+        stacks: survey.stacks,
+      };
+    });
+    const told: Told[] = findings.map(() => ({}));
+    // In the order of their visits: the machine goes forward only.
+    const order = findings.map((_, i) => i).slice(0, MOST_STORIES);
+    order.sort((a, b) => findings[a].visit.start - findings[b].visit.start);
+    for (const i of order) {
+      if (this.#interrupted && results.size === 0) break;
+      const story = tellSaved(revisits, prepared.planned.subject, saved[i], { most: 600 }).story;
+      told[i] = { ...told[i], ...(story && { story }) };
+    }
+    if (save === undefined) return told;
+    for (const [i, finding] of saved.entries()) {
+      const file = findingFile(save, report.subject, i + 1);
+      await saveFinding(file, finding, this.#version);
+      told[i] = { ...told[i], replay: `espfix replay ${quoted(file)}` };
+    }
+    return told;
+  }
+
+  async #print(report: CheckReport): Promise<void> {
+    const io = this.#io;
+    const { output } = this.#options;
+    const text = await formatted(report, this.#options, output === undefined ? io : undefined);
+    if (output === undefined) io.stdout.write(text);
+    else await writeOutput(output, new TextEncoder().encode(text));
+  }
+
+  #finish({ subjects }: CheckReport): number {
+    const journal = this.#journal;
+    const complete = subjects.length === this.#parts.length && !this.#interrupted;
+    if (journal && this.#temporary && complete) rmSync(journal.file, { force: true });
+    if (this.#interrupted) {
+      this.#io.stderr.write(
+        `espfix: interrupted; the same command with --resume ${quoted(journal?.file ?? '')} in place of any --journal goes on\n`,
+      );
+      return INTERRUPTED;
+    }
+    return { clean: CLEAN, findings: FINDINGS, inconclusive: INCONCLUSIVE }[
+      verdictOf(subjects.map(({ report }) => report))
+    ];
+  }
+}
+
+/** A word of a shell's command line. */
+const quoted = (text: string) =>
+  /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+
+function addressOf(finding: Finding, visit: SurveyedVisit | undefined) {
+  const { id, cpu, entry, start, boundaries, occurrences } = finding.visit;
+  return {
+    id,
+    cpu,
+    entry,
+    start,
+    boundaries,
+    occurrences,
+    ...(visit?.trigger && { trigger: visit.trigger }),
+  };
+}
+
+function refuseUnreached(name: string, { reachedUser, ended, visits, failures }: Survey): void {
+  if (visits.length > 0 || failures.length > 0) return;
+  const how = ended === 'limit' ? 'the watching ended' : `it ended by ${ended}`;
+  throw new UserError(
+    reachedUser
+      ? `${name}: never enters the kernel from user mode and comes back before ${how}: nothing to check`
+      : `${name}: never reaches user mode before ${how}`,
+  );
+}
+
+/** The work that a survey asks for, the longest pieces first. */
+function piecesOf({ visits, selected }: Survey, index: number, depth: number): Piece[] {
+  const wanted = new Set(selected);
+  return visits
+    .filter(({ id }) => wanted.has(id))
+    .flatMap(({ id, boundaries }) => {
+      const parts = Math.max(1, Math.round(boundaries / PIECE));
+      const size = Math.ceil(boundaries / parts);
+      return Array.from({ length: parts }, (_, k): Piece => {
+        const from = k * size;
+        // The last one takes what user mode adds after the return.
+        const to = k === parts - 1 ? Number.MAX_SAFE_INTEGER : from + size;
+        return {
+          name: `${index}/${id}:${from}`,
+          id,
+          range: [from, to],
+          weight: size * (depth > 1 ? boundaries : 1),
+        };
+      });
+    })
+    .sort((a, b) => b.weight - a.weight || a.id - b.id || a.range[0] - b.range[0]);
+}
+
+/** `, about 2 min left`; empty as long as little is known. */
+function estimate(milliseconds: number, done: number, total: number): string {
+  if (milliseconds < 3000 || done === 0 || done >= total) return '';
+  const seconds = Math.ceil(((milliseconds / 1000) * (total - done)) / done);
+  return seconds < 90 ? `, about ${seconds} s left` : `, about ${Math.round(seconds / 60)} min left`;
+}
+
+async function formatted(
+  report: CheckReport,
+  options: ExploreCommandOptions,
+  terminal: Io | undefined,
+): Promise<string> {
+  switch (options.format) {
+    case 'text': {
+      const { textReport } = await import('../check/report/text.ts');
+      return textReport(report, {
+        coverage: options.coverage ?? false,
+        ...(terminal && { style: colorsFor(terminal) }),
+      });
+    }
+    case 'json':
+      return `${JSON.stringify((await import('../check/report/json.ts')).reportJson(report), null, 2)}\n`;
+    case 'junit':
+      return (await import('../check/report/junit.ts')).junitReport(report);
+    case 'sarif':
+      return `${JSON.stringify((await import('../check/report/sarif.ts')).sarifReport(report), null, 2)}\n`;
+    case 'html':
+      return (await import('../check/report/html.ts')).htmlReport(report);
+  }
+}

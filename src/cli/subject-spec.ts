@@ -1,0 +1,121 @@
+/** Which kernel is meant: plain data, from which any thread, and any later run, makes the same subject. */
+import { createHash } from 'node:crypto';
+import { dirname, resolve } from 'node:path';
+import { applyPlan, type Plan, PlanError, type PlannedCheck } from '../check/plan.ts';
+import type { Subject } from '../check/subject.ts';
+import { SubjectError } from '../check/subject-error.ts';
+import { galleryNames, type ImageName } from '../kernel/variants/gallery/names.ts';
+import { variantNames } from '../kernel/variants/index.ts';
+import { ImageError } from '../machine/boot/image-error.ts';
+import { fileError, UserError } from './failure.ts';
+import { readInput } from './files.ts';
+import { loadPlan } from './plan-file.ts';
+
+export interface BuiltinSpec {
+  readonly kind: 'builtin';
+  readonly variant: ImageName;
+  readonly cpus: number;
+  /** A plan's file. */
+  readonly plan?: string;
+}
+
+export interface ImageSpec {
+  readonly kind: 'image';
+  readonly file: string;
+  /** These three over what the plan says. */
+  readonly cpus?: number;
+  readonly memory?: number;
+  readonly commandLine?: string;
+  readonly initrd?: string;
+  readonly symbols?: string;
+  readonly plan?: string;
+}
+
+export type SubjectSpec = BuiltinSpec | ImageSpec;
+
+/** What a spec stands for. */
+export interface Prepared {
+  readonly spec: SubjectSpec;
+  readonly planned: PlannedCheck;
+  /** What the image and the plan give by themselves. */
+  readonly inferred: Subject;
+  /** SHA-256 in hexadecimal digits, of what there is. */
+  readonly digests: { readonly image: string; readonly plan?: string; readonly initrd?: string };
+}
+
+export const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+
+/** The variant, or the kernel of the gallery, of that name; a UserError names those that there are. */
+export function imageNameOf(name: string): ImageName {
+  const names: readonly ImageName[] = [...variantNames, ...galleryNames];
+  const found = names.find((one) => one === name);
+  if (!found) throw new UserError(`--variant ${name}: unknown, expected one of ${names.join(', ')}`);
+  return found;
+}
+
+/** How messages name what a spec stands for. */
+export const specName = (spec: SubjectSpec) => (spec.kind === 'builtin' ? spec.variant : spec.file);
+
+/** Reads the files and makes the subject. Throws a UserError for what is wrong with them. */
+export async function prepare(spec: SubjectSpec): Promise<Prepared> {
+  const planBytes = spec.plan === undefined ? undefined : await readInput(spec.plan);
+  const plan: Plan = spec.plan === undefined ? {} : await loadPlan(spec.plan);
+  const { subject, initrd } =
+    spec.kind === 'builtin' ? { subject: await builtin(spec), initrd: undefined } : await image(spec, plan);
+  try {
+    return {
+      spec,
+      planned: applyPlan(subject, plan, spec.plan ?? ''),
+      inferred: subject,
+      digests: {
+        image: sha256(subject.image),
+        ...(planBytes && { plan: sha256(planBytes) }),
+        ...(initrd && { initrd: sha256(initrd) }),
+      },
+    };
+  } catch (error) {
+    if (error instanceof PlanError) throw new UserError(error.message);
+    throw error;
+  }
+}
+
+async function builtin({ variant, cpus }: BuiltinSpec): Promise<Subject> {
+  const { builtinSubject } = await import('../check/builtin.ts');
+  return builtinSubject(variant, { cpus });
+}
+
+async function image(
+  spec: ImageSpec,
+  plan: Plan,
+): Promise<{ subject: Subject; initrd: Uint8Array | undefined }> {
+  const { file } = spec;
+  // Files that the plan names lie where it lies.
+  const beside = (name: string) => resolve(dirname(spec.plan ?? '.'), name);
+  const { machine } = plan;
+  const initrdFile = spec.initrd ?? (machine?.initrd === undefined ? undefined : beside(machine.initrd));
+  const symbolFile = spec.symbols ?? (plan.symbols === undefined ? undefined : beside(plan.symbols));
+  const bytes = await readInput(file);
+  const initrd = initrdFile === undefined ? undefined : await readInput(initrdFile);
+  const symbols = symbolFile === undefined ? undefined : await readInput(symbolFile);
+  const commandLine = spec.commandLine ?? machine?.commandLine;
+  const { imageSubject } = await import('./image-subject.ts');
+  try {
+    const subject = imageSubject(bytes, {
+      name: file,
+      cpus: spec.cpus ?? machine?.cpus ?? 1,
+      memory: spec.memory ?? machine?.memory ?? 64,
+      ...(commandLine !== undefined && { commandLine }),
+      ...(initrd && { initrd }),
+      ...(symbols && { symbols }),
+    });
+    return { subject, initrd };
+  } catch (error) {
+    throw subjectFailure(file, error);
+  }
+}
+
+/** What is wrong with a kernel, as an error of the user's; anything else as it is. */
+export function subjectFailure(name: string, error: unknown): unknown {
+  if (error instanceof SubjectError) return new UserError(`${name}: ${error.message}`);
+  return error instanceof ImageError ? fileError(name, error) : error;
+}
