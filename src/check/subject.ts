@@ -53,6 +53,8 @@ export interface Subject {
   readonly events: readonly EventKind[];
   /** Vectors of `irq`. */
   readonly vectors: readonly number[];
+  /** Vectors that have handlers, where that is known. */
+  readonly handlers?: ReadonlySet<number>;
   readonly faultable: readonly FaultableInstruction[];
   /** What the kernel means to return to user space, and what of its memory is no secret. */
   readonly declassify: readonly Declassification[];

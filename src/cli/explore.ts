@@ -59,7 +59,7 @@ export async function explore(
   const events = options.events === undefined ? undefined : eventsOf(options.events);
   const prepared: Prepared[] = [];
   for (const spec of specs) prepared.push(await prepare(spec));
-  if (events) for (const one of prepared) refuseWithoutHandler(one, events);
+  for (const one of prepared) refuseWithoutHandler(one, events ?? one.planned.subject.events);
   const check = new Check(prepared, events, options, io, await packageVersion());
   return check.run();
 }
@@ -99,26 +99,31 @@ function eventsOf(list: string): EventKind[] {
   });
 }
 
-/** Vectors by which the processor takes events of a kind. */
-const VECTORS: Partial<Record<EventKind, string>> = {
-  nmi: 'vector 2',
-  mc: 'vector 18, with CR4.MCE',
-  irq: 'no vector from 32 up',
-  spurious: "the local APIC's spurious vector",
-  'db-code': 'vector 1',
-  'db-data': 'vector 1',
-  'db-step': 'vector 1',
-  'mov-ss': 'vector 1',
+/** Vectors by which the processor takes events. */
+const VECTORS: Partial<Record<EventKind, number>> = {
+  nmi: 2,
+  mc: 18,
+  'db-code': 1,
+  'db-data': 1,
+  'db-step': 1,
+  'mov-ss': 1,
 };
 
-/** A kernel that has no handler for an event was not meant to survive it. */
-function refuseWithoutHandler({ spec, inferred }: Prepared, events: readonly EventKind[]): void {
-  if (spec.kind !== 'image') return;
-  for (const kind of events)
-    if (kind !== 'fault' && !inferred.events.includes(kind))
-      throw new UserError(
-        `${spec.file}: no handler for the event ${kind} (${VECTORS[kind] ?? 'its vector'})`,
-      );
+/** An event without a handler is no test of the path that it interrupts: a name in a plan or an option is mistaken. */
+function refuseWithoutHandler({ spec, planned: { subject } }: Prepared, events: readonly EventKind[]): void {
+  const { handlers, vectors } = subject;
+  if (!handlers) return;
+  const refuse = (kind: EventKind, why: string) => {
+    throw new UserError(`${specName(spec)}: no handler for the event ${kind}: ${why}`);
+  };
+  for (const kind of events) {
+    const vector = VECTORS[kind];
+    if (vector !== undefined && !handlers.has(vector))
+      refuse(kind, `the IDT has no gate at vector ${vector}`);
+    if (kind !== 'irq') continue;
+    if (vectors.length === 0) refuse(kind, 'no interrupt came while watching; a plan may name vectors');
+    for (const one of vectors) if (!handlers.has(one)) refuse(kind, `the IDT has no gate at vector ${one}`);
+  }
 }
 
 /** One subject of the check. */

@@ -4,6 +4,7 @@ import { dirname, resolve } from 'node:path';
 import { applyPlan, type Plan, PlanError, type PlannedCheck } from '../check/plan.ts';
 import type { Subject } from '../check/subject.ts';
 import { SubjectError } from '../check/subject-error.ts';
+import { SymbolError } from '../check/symbols/symbol-error.ts';
 import { galleryNames, type ImageName } from '../kernel/variants/gallery/names.ts';
 import { variantNames } from '../kernel/variants/index.ts';
 import { ImageError } from '../machine/boot/image-error.ts';
@@ -98,7 +99,7 @@ async function image(
   const initrd = initrdFile === undefined ? undefined : await readInput(initrdFile);
   const symbols = symbolFile === undefined ? undefined : await readInput(symbolFile);
   const commandLine = spec.commandLine ?? machine?.commandLine;
-  const { imageSubject } = await import('./image-subject.ts');
+  const { imageSubject } = await import('../check/foreign.ts');
   try {
     const subject = imageSubject(bytes, {
       name: file,
@@ -107,9 +108,11 @@ async function image(
       ...(commandLine !== undefined && { commandLine }),
       ...(initrd && { initrd }),
       ...(symbols && { symbols }),
+      ...(plan.watch !== undefined && { watch: plan.watch }),
     });
     return { subject, initrd };
   } catch (error) {
+    if (error instanceof SymbolError) throw fileError(symbolFile ?? file, error);
     throw subjectFailure(file, error);
   }
 }
