@@ -6,6 +6,7 @@
  * ```
  */
 export type { EventSource } from './arch/cpu.ts';
+export { type AssertedRun, type Assertion, definePlan, type Plan } from './check/define-plan.ts';
 export { ImageError } from './machine/boot/image-error.ts';
 export type { BootOptions } from './machine/boot/plan.ts';
 export { MAX_CPUS, MAX_MEMORY_MIB } from './machine/limits.ts';
