@@ -200,6 +200,8 @@ export class OpenSubject {
         for (const { violation, provenance } of tainted(experiment, experiment.track(finding.schedule)))
           findings.add({ ...finding, ...violation, provenance });
       }
+    if (counts.elsewhere > 0)
+      notes.push('after some interrupts the kernel went on with another task: those runs were not judged');
     experiment.restore(experiment.begin);
     return {
       report: {

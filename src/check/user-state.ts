@@ -3,7 +3,7 @@
  * with what it would be without events.
  */
 import type { Cpu } from '../arch/cpu.ts';
-import { readFlagsDword } from '../isa/flags.ts';
+import { RF, readFlagsDword } from '../isa/flags.ts';
 import { CS, DS, ES, FS, GS, offsetOf, SS } from '../isa/state.ts';
 
 const GENERAL = ['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi'];
@@ -48,6 +48,9 @@ const IN_SERVICE = Array.from({ length: 8 }, (_, i) =>
   part(`interrupts in service [${32 * i + 31}:${32 * i}]`, 32, false),
 )[0];
 
+/** RF is nobody's to see: PUSHF shows it clear (SDM vol. 2B PUSHF). */
+const RF_BIT = Number(RF);
+
 /** A user state: dwords, as `parts` says. */
 export type UserState = Uint32Array;
 
@@ -69,7 +72,7 @@ export function userState(
   for (let i = 0; i < 32; i++) into[i] = u32[AT.gpr + i];
   into[RIP] = u32[AT.rip];
   into[RIP + 1] = u32[AT.rip + 1];
-  into[FLAGS] = readFlagsDword(cpu);
+  into[FLAGS] = readFlagsDword(cpu) & ~RF_BIT;
   for (let i = 0; i < SELECTORS.length; i++) into[SELECTOR + i] = cpu.segSelector[SELECTORS[i][1]];
   into[FS_BASE] = u32[AT.base + 2 * FS];
   into[FS_BASE + 1] = u32[AT.base + 2 * FS + 1];
@@ -91,6 +94,13 @@ export function sameUserState(a: UserState, b: UserState): boolean {
 }
 
 export const ripOf = (state: UserState): bigint => (BigInt(state[RIP + 1]) << 32n) | BigInt(state[RIP]);
+
+export const cr3Of = (state: UserState): bigint => (BigInt(state[CR3 + 1]) << 32n) | BigInt(state[CR3]);
+
+export function setGsBase(state: UserState, base: bigint): void {
+  state[GS_BASE] = Number(base & 0xffff_ffffn);
+  state[GS_BASE + 1] = Number(base >> 32n);
+}
 
 /** A part that differs. */
 export interface StateDifference {

@@ -14,7 +14,7 @@ import { inject, type Schedule, type ScheduledEvent, vectorOf } from '../event.t
 import type { KernelStack, Subject } from '../subject.ts';
 import { type TrackedVisit, trackVisit } from '../taint/index.ts';
 import { type UserPage, userPages } from '../user-pages.ts';
-import { ripOf, sameUserState, type UserState, userState } from '../user-state.ts';
+import { cr3Of, ripOf, sameUserState, setGsBase, type UserState, userState } from '../user-state.ts';
 import { type Delivery, Observation, type RunEnding, type Seen, STORM } from './observation.ts';
 import { type ChangedPage, hashState, type StackPages } from './state-hash.ts';
 import { LONGEST_VISIT, USER_MARGIN, type Visit } from './visit.ts';
@@ -27,6 +27,8 @@ const PATIENCE = 20_000;
 const PATIENCE_TOGETHER = 5_000_000;
 /** From an event's delivery to its work, in instructions. */
 const LONGEST_WAY_TO_WORK = 2_000;
+/** How long another task may have its turn. */
+const PATIENCE_WITH_TASKS = 200_000;
 /** Where user mode's GS base is put: canonical, below the kernel's half, in pages of nobody. */
 const POISON = 0x5a5a_5a5a_0000n;
 
@@ -101,6 +103,8 @@ export class Experiment {
   /** The machine at the visit's beginning, with a GS base in user mode that no kernel may use. */
   readonly begin: Snapshot;
   readonly stacks: readonly KernelStack[];
+  /** Other tasks of user mode may run before this one goes on, and change memory as they will. */
+  othersMayRun = false;
   readonly #userPages: ReadonlyMap<number, UserPage>;
   readonly #stackPages: StackPages;
   /** User pages that change in the visit without events. */
@@ -108,6 +112,8 @@ export class Experiment {
   readonly #ministackPages: readonly number[];
   readonly #scratch: UserState;
   readonly #firstInstruction: bigint;
+  /** GS base that user mode had of itself. */
+  readonly #ownGs: bigint;
 
   /** Throws NoReturn if the visit does not come back to user mode by itself. */
   constructor(machine: Machine, subject: Subject, visit: Visit, stacks: readonly KernelStack[]) {
@@ -120,6 +126,7 @@ export class Experiment {
     machine.serial.onOutput = () => {};
     this.observation = new Observation(machine, visit.cpu);
     const { cpu } = this;
+    this.#ownGs = cpu.segBase[GS];
     if (cpu.longMode && inspectPage(cpu, POISON) === null) {
       cpu.segBase[GS] = POISON;
       this.observation.poison = POISON;
@@ -150,6 +157,7 @@ export class Experiment {
 
   /** Goes back to a state of this visit. */
   restore(snapshot: Snapshot): void {
+    this.othersMayRun = false;
     this.machine.restore(snapshot);
     this.observation.reset();
   }
@@ -187,6 +195,25 @@ export class Experiment {
       if (together.reason === 'limit') break;
     }
     return ending ?? 'hang';
+  }
+
+  /**
+   * A kernel that has gone on with another task of user mode may come back to this one: runs on until it does.
+   * @returns whether it did
+   */
+  awaitTask(): boolean {
+    const { machine, cpu, observation, baseline } = this;
+    // The task is known by its page tables.
+    const here = () =>
+      baseline.user.some(({ rip, state }) => rip === cpu.rip && state && cr3Of(state) === cpu.cr3);
+    for (let left = PATIENCE_WITH_TASKS; !here(); ) {
+      observation.atUser = false;
+      const before = machine.instructions;
+      const { reason } = machine.run({ maxInstructions: left });
+      left -= machine.instructions - before;
+      if (left <= 0 || (reason !== 'hook' && reason !== 'limit')) return false;
+    }
+    return true;
   }
 
   /**
@@ -347,11 +374,7 @@ export class Experiment {
 
   /** Whether user mode is where it would be without events and cannot tell that there were any. */
   undisturbed(): boolean {
-    const state = userState(
-      this.cpu,
-      this.machine.interruptRequests(this.visit.cpu).inService,
-      this.#scratch,
-    );
+    const state = this.#state(this.#scratch);
     for (const boundary of this.baseline.user)
       if (boundary.state && sameUserState(boundary.state, state))
         return (
@@ -393,8 +416,13 @@ export class Experiment {
     return lowest;
   }
 
-  #state(): UserState {
-    return userState(this.cpu, this.machine.interruptRequests(this.visit.cpu).inService);
+  #state(into?: UserState): UserState {
+    const { cpu, machine, visit, subject, observation } = this;
+    const state = userState(cpu, machine.interruptRequests(visit.cpu).inService, into);
+    // A kernel that switches tasks may know of itself which GS base each has, and undo what was put in its place.
+    if (subject.foreign && observation.poison !== undefined && cpu.segBase[GS] === this.#ownGs)
+      setGsBase(state, observation.poison);
+    return state;
   }
 
   /** Where user mode should be: the boundary of the same RIP whose state is nearest, else the first after the return. */
@@ -403,11 +431,14 @@ export class Experiment {
     const same = user.find((boundary) => boundary.state && sameUserState(boundary.state, state));
     if (same) return same;
     const rip = ripOf(state);
-    const there = user.filter((boundary) => boundary.rip === rip);
-    return there.find((boundary) => boundary === back) ?? there[0] ?? back;
+    const there = user
+      .filter((boundary) => boundary.rip === rip)
+      .sort((a, b) => Number(sameTask(b, state)) - Number(sameTask(a, state)));
+    return there.find((boundary) => boundary === back && sameTask(back, state)) ?? there[0] ?? back;
   }
 
   #memoryDifferences(boundary: Boundary): MemoryDifference[] {
+    if (this.othersMayRun) return [];
     const pages = new Set(this.#changing);
     for (const page of this.machine.changedPages()) if (this.#userPages.has(page)) pages.add(page);
     const found: MemoryDifference[] = [];
@@ -514,6 +545,11 @@ export class Experiment {
       throughUserGs: observation.throughUserGs,
     };
   }
+}
+
+/** Tasks are told by their page tables. */
+function sameTask({ state }: Boundary, other: UserState): boolean {
+  return state !== undefined && cr3Of(state) === cr3Of(other);
 }
 
 /** @param found, expected a page each; undefined stands for zeros */

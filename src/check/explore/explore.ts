@@ -43,6 +43,8 @@ export interface Counts {
   merged: number;
   /** Boundaries left out by a bound. */
   bounded: number;
+  /** Runs after which the kernel went on with another task, and did not come back to this one in time: not judged. */
+  elsewhere: number;
 }
 
 /** Which boundaries of the visit were interrupted by what. */
@@ -85,7 +87,7 @@ export function judge(
 class Explorer {
   readonly #experiment: Experiment;
   readonly #options: ExploreOptions;
-  readonly #counts: Counts = { experiments: 0, boundaries: 0, merged: 0, bounded: 0 };
+  readonly #counts: Counts = { experiments: 0, boundaries: 0, merged: 0, bounded: 0, elsewhere: 0 };
   /** Depth to which the state of each number has been explored. */
   readonly #seen = new Map<number, number>();
   /** The last user boundary before the kernel. */
@@ -216,10 +218,26 @@ class Explorer {
   }
 
   #judge(schedule: Schedule, ending: RunEnding): boolean {
+    if (ending === 'user' && this.#elsewhere(schedule)) {
+      this.#counts.elsewhere++;
+      return false;
+    }
     const outcome = this.#experiment.outcome(ending);
     const violations = judge(this.#experiment, outcome, schedule, this.#options.without);
     if (violations.length > 0) this.#options.onViolation(schedule, outcome, violations);
     return violations.length > 0;
+  }
+
+  /** A kernel of its own mind may let another task go on after an interrupt. @returns whether it never came back */
+  #elsewhere(schedule: Schedule): boolean {
+    const experiment = this.#experiment;
+    if (!experiment.subject.foreign || !schedule.some(({ kind }) => kind === 'irq' || kind === 'spurious'))
+      return false;
+    const { deliveries, throughUserGs, reused } = experiment.observation;
+    if (throughUserGs.length > 0 || reused !== undefined) return false;
+    for (const { frame } of deliveries) if (frame !== 0n && !experiment.stackOf(frame)) return false;
+    experiment.othersMayRun = true;
+    return !experiment.awaitTask();
   }
 
   /**

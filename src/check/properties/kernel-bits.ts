@@ -5,9 +5,11 @@
  * Taint follows the bits themselves (`check/taint`) and says where each was born; it must have marked every bit that
  * differs here.
  */
+
+import type { Snapshot } from '../../machine/snapshot.ts';
 import type { Experiment } from '../explore/experiment.ts';
 import type { Provenance, Violation } from '../finding.ts';
-import type { TrackedVisit } from '../taint/index.ts';
+import type { TaintFinding, TrackedVisit } from '../taint/index.ts';
 import { differences, type StateDifference } from '../user-state.ts';
 import { hex } from './property.ts';
 import { describeBits } from './transparent.ts';
@@ -15,34 +17,57 @@ import { describeBits } from './transparent.ts';
 /** Taint and two worlds contradict each other: the check is not to be trusted. */
 export class Disagreement extends Error {}
 
+const FIRST_KERNEL_ADDRESS = 0xffff_8000_0000_0000n;
+
+/**
+ * Whether a finding counts. Of a kernel whose memory nobody has declared, memory counts where it holds a kernel address: it
+ * also keeps what user mode gave, as the registers of a task that waits.
+ */
+function reveals({ subject, begin }: Experiment, { leaks }: TaintFinding): boolean {
+  if (!subject.foreign) return true;
+  return leaks.some(({ birth }) => {
+    if (birth.kind === 'conservative') return false;
+    if (birth.kind !== 'kernel-memory') return true;
+    return birth.physical !== undefined && wordAt(begin, birth.physical & ~7) >= FIRST_KERNEL_ADDRESS;
+  });
+}
+
+/** The quadword at a physical address of a snapshot. */
+function wordAt({ pages }: Snapshot, physical: number): bigint {
+  const page = pages.get(Math.floor(physical / 4096));
+  return page ? new DataView(page.buffer, page.byteOffset).getBigUint64(physical % 4096, true) : 0n;
+}
+
 /** The secrets that taint finds in user mode's hands after a run: a violation a location, each with its bits' stories. */
 export function tainted(
   experiment: Experiment,
   { findings }: Pick<TrackedVisit, 'findings'>,
 ): { violation: Violation; provenance: Provenance[] }[] {
-  return findings.map(({ location, register, value, leaks }) => {
-    const where = register === undefined ? 'user memory' : `user mode's ${register}`;
-    return {
-      violation: {
-        property: 'kernel-bits' as const,
-        what: `${where} holds bits of ${[...new Set(leaks.map(({ birth }) => birth.what))].slice(0, 2).join(' and ')}`,
-        details: [`${location} = ${hex(value)}`, ...leaks.map(({ text }) => text)],
-      },
-      provenance: leaks.map(({ high, low, birth, bornHigh, bornLow, hops }) => ({
-        location: `${location}[${high}:${low}]`,
-        birth: `bits ${bornHigh}:${bornLow} of ${birth.what}`,
-        hops: hops.map(({ index, rip, text }) => ({
-          at: index,
-          place: {
-            address: rip,
-            name: experiment.subject.describe(rip),
-            text: experiment.disassembleAt(rip).text,
-          },
-          text,
+  return findings
+    .filter((finding) => reveals(experiment, finding))
+    .map(({ location, register, value, leaks }) => {
+      const where = register === undefined ? 'user memory' : `user mode's ${register}`;
+      return {
+        violation: {
+          property: 'kernel-bits' as const,
+          what: `${where} holds bits of ${[...new Set(leaks.map(({ birth }) => birth.what))].slice(0, 2).join(' and ')}`,
+          details: [`${location} = ${hex(value)}`, ...leaks.map(({ text }) => text)],
+        },
+        provenance: leaks.map(({ high, low, birth, bornHigh, bornLow, hops }) => ({
+          location: `${location}[${high}:${low}]`,
+          birth: `bits ${bornHigh}:${bornLow} of ${birth.what}`,
+          hops: hops.map(({ index, rip, text }) => ({
+            at: index,
+            place: {
+              address: rip,
+              name: experiment.subject.describe(rip),
+              text: experiment.disassembleAt(rip).text,
+            },
+            text,
+          })),
         })),
-      })),
-    };
-  });
+      };
+    });
 }
 
 /**

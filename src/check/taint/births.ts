@@ -26,6 +26,8 @@ export interface Birth {
   readonly rip: bigint;
   /** Linear address of the first byte, of kernel memory. */
   readonly linear?: bigint;
+  /** Its physical address. */
+  readonly physical?: number;
 }
 
 /** A bit's origin. */

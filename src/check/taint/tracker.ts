@@ -633,7 +633,7 @@ export class TaintTracker {
     }
     const what = `kernel memory 0x${linear.toString(16)}`;
     const birth = this.births.add(
-      { kind: 'kernel-memory', what, index: this.index, rip: this.#rip, linear },
+      { kind: 'kernel-memory', what, index: this.index, rip: this.#rip, linear, physical },
       8 * bytes,
     );
     for (let i = fresh; i < bytes; i++) {
