@@ -288,6 +288,7 @@ export function applyPlan(subject: Subject, plan: Plan, file: string): PlannedCh
     return { start: from, end: from + BigInt(size) };
   };
   const { visits, properties, mayDiffer, bounds } = plan;
+  const { twin } = subject;
   const events: readonly EventKind[] | undefined = plan.events;
   const ready = plan.ready && readyOf(plan.ready, (place) => at(place, 'ready.reached'));
   const selectors = (which: 'only' | 'leaveOut') =>
@@ -339,6 +340,8 @@ export function applyPlan(subject: Subject, plan: Plan, file: string): PlannedCh
     }),
     ...(mayDiffer?.registers && { mayDifferIn: mayDiffer.registers }),
     ...(plan.assertions && { assertions: plan.assertions }),
+    // The second world is watched like the first.
+    ...(twin && { twin: () => applyPlan(twin(), plan, file).subject }),
   };
   return {
     subject: planned,

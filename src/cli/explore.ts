@@ -16,6 +16,7 @@ import type { ExploreSettings, Survey, SurveyedVisit, VisitWork } from './explor
 import { UserError } from './failure.ts';
 import { writeOutput } from './files.ts';
 import { findingFile, type SavedFinding, saveFinding } from './finding-file.ts';
+import { refuseWithoutHandler } from './handlers.ts';
 import type { Io } from './io.ts';
 import { Journal, type JournalKey } from './journal.ts';
 import { type Progress, startProgress } from './progress.ts';
@@ -59,7 +60,8 @@ export async function explore(
   const events = options.events === undefined ? undefined : eventsOf(options.events);
   const prepared: Prepared[] = [];
   for (const spec of specs) prepared.push(await prepare(spec));
-  for (const one of prepared) refuseWithoutHandler(one, events ?? one.planned.subject.events);
+  for (const { spec, planned } of prepared)
+    refuseWithoutHandler(specName(spec), planned.subject, events ?? planned.subject.events);
   const check = new Check(prepared, events, options, io, await packageVersion());
   return check.run();
 }
@@ -97,33 +99,6 @@ function eventsOf(list: string): EventKind[] {
     if (!found) throw new UserError(`--events: "${name.trim()}" is none of ${eventKinds.join(', ')}`);
     return found;
   });
-}
-
-/** Vectors by which the processor takes events. */
-const VECTORS: Partial<Record<EventKind, number>> = {
-  nmi: 2,
-  mc: 18,
-  'db-code': 1,
-  'db-data': 1,
-  'db-step': 1,
-  'mov-ss': 1,
-};
-
-/** An event without a handler is no test of the path that it interrupts: a name in a plan or an option is mistaken. */
-function refuseWithoutHandler({ spec, planned: { subject } }: Prepared, events: readonly EventKind[]): void {
-  const { handlers, vectors } = subject;
-  if (!handlers) return;
-  const refuse = (kind: EventKind, why: string) => {
-    throw new UserError(`${specName(spec)}: no handler for the event ${kind}: ${why}`);
-  };
-  for (const kind of events) {
-    const vector = VECTORS[kind];
-    if (vector !== undefined && !handlers.has(vector))
-      refuse(kind, `the IDT has no gate at vector ${vector}`);
-    if (kind !== 'irq') continue;
-    if (vectors.length === 0) refuse(kind, 'no interrupt came while watching; a plan may name vectors');
-    for (const one of vectors) if (!handlers.has(one)) refuse(kind, `the IDT has no gate at vector ${one}`);
-  }
 }
 
 /** One subject of the check. */

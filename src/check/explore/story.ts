@@ -84,7 +84,10 @@ class Teller {
         ending === 'stuck' ||
         (all && this.#steps.length >= this.#most && this.#to === Number.POSITIVE_INFINITY)
       ) {
-        reason = experiment.runToUser();
+        // Not told any more; judged all the same.
+        reason =
+          (served || vector === undefined || !all ? undefined : experiment.stepToWork(vector)) ??
+          experiment.runToUser();
         break;
       }
       if (ending !== undefined) {
