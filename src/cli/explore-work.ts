@@ -1,5 +1,6 @@
 /** The pieces of work of an exploration, as worker threads do them. */
 import type { MessagePort } from 'node:worker_threads';
+import { selectVisits } from '../check/check-planned.ts';
 import { type OpenSubject, openSubject, type VisitResult } from '../check/check-subject.ts';
 import type { EventKind } from '../check/event.ts';
 import type { Failure, Visit } from '../check/explore/visit.ts';
@@ -82,14 +83,9 @@ export async function survey({ spec }: SurveyTask): Promise<Survey> {
   const { open, planned } = await openOnce(spec);
   const { recording, stacks } = open;
   const { visits, failures, seen, unfinished, leftOut, reachedUser, stop } = recording;
-  const selected: number[] = [];
-  for (const { id, entry, returnsTo } of visits) {
-    if (selected.length >= (planned.mostVisits ?? Number.POSITIVE_INFINITY)) break;
-    if (planned.selects({ id, entry, returnsTo }, (address) => open.path(id).has(address))) selected.push(id);
-  }
   return {
     visits: visits.map(({ begin, ...visit }) => visit),
-    selected,
+    selected: selectVisits(open, planned),
     failures,
     seen,
     unfinished,
