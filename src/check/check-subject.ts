@@ -19,6 +19,7 @@ import {
   type VisitReport,
   type VisitSummary,
 } from './finding.ts';
+import { THROUGH_USER_GS } from './properties/gs.ts';
 import { betweenWorlds, mustAgree, tainted } from './properties/kernel-bits.ts';
 import { endings } from './properties/progress.ts';
 import { runUntilReady } from './ready.ts';
@@ -46,6 +47,8 @@ export interface CheckSubjectOptions {
 export interface ExploreVisitOptions extends Omit<CheckSubjectOptions, 'visits'> {
   /** Boundaries of the visit that get a first event: [from, to). */
   readonly range?: readonly [number, number];
+  /** Ends with the first violation. */
+  readonly first?: boolean;
   readonly onProgress?: (counts: Counts) => void;
 }
 
@@ -65,10 +68,12 @@ export class OpenSubject {
   /** The second world, once it is wanted. */
   #twin: OpenSubject | undefined;
 
-  constructor(subject: Subject, machine: Machine, recording: Recording) {
+  /** @param twin the second world, if it is open already; default: the subject's, opened when it is wanted */
+  constructor(subject: Subject, machine: Machine, recording: Recording, twin?: OpenSubject) {
     this.subject = subject;
     this.recording = recording;
     this.#machine = machine;
+    this.#twin = twin;
     this.#stacks = subject.stacks ?? watchStacks(machine, recording.visits);
   }
 
@@ -98,13 +103,7 @@ export class OpenSubject {
       experiment = new Experiment(this.#machine, this.subject, visit, this.#stacks);
     } catch (error) {
       if (!(error instanceof NoReturn)) throw error;
-      return {
-        report: {
-          ...emptyReport(visit),
-          skipped: `alone, processor ${visit.cpu} does not come back from it (${error.message})`,
-        },
-        findings: [],
-      };
+      return this.#lost(visit, error);
     }
     try {
       return this.#explore(experiment, options);
@@ -136,11 +135,11 @@ export class OpenSubject {
   /** What user mode sees of where the kernel's secrets are; undefined where there is nothing to compare with. */
   #otherWorld(experiment: Experiment, notes: string[]): ReturnType<typeof betweenWorlds> | undefined {
     const { twin } = this.subject;
-    if (!twin) {
+    if (!this.#twin && !twin) {
       notes.push('there is no second world to compare with');
       return undefined;
     }
-    this.#twin ??= openSubject(twin());
+    this.#twin ??= openSubject((twin as () => Subject)());
     const { visit } = experiment;
     const same = this.#twin.recording.visits[visit.id];
     if (same?.entry !== visit.entry || same.boundaries !== visit.boundaries) {
@@ -157,9 +156,35 @@ export class OpenSubject {
     }
   }
 
+  /** A visit that does not come back by itself, though it did when the kernel was watched. */
+  #lost(visit: Visit, { ending, rip, observation }: NoReturn): VisitResult {
+    const { subject } = this;
+    const { deliveries, throughUserGs } = observation;
+    const report = emptyReport(visit);
+    if (ending === 'user' || ((ending === 'stuck' || ending === 'hang') && throughUserGs.length === 0))
+      return {
+        report: {
+          ...report,
+          skipped: `alone, processor ${visit.cpu} does not come back from it (${ending})`,
+        },
+        findings: [],
+      };
+    const failure = { visit: summaryOf(visit), rip, deliveries };
+    const findings = [failureFinding(subject, failure, endings[ending])];
+    // User mode's GS base is what differs from when it was watched.
+    if (throughUserGs.length > 0)
+      findings.unshift({
+        ...failureFinding(subject, failure, THROUGH_USER_GS),
+        property: 'gs',
+        details: throughUserGs.slice(0, 4).map((at) => `at ${subject.describe(at)}`),
+        rip: throughUserGs[0],
+      });
+    return { report, findings };
+  }
+
   #explore(experiment: Experiment, options: ExploreVisitOptions): VisitResult {
     const { subject } = this;
-    const { depth = 1, range, turns, most, stop, onProgress } = options;
+    const { depth = 1, range, turns, most, first, stop, onProgress } = options;
     const findings = new Causes();
     /** First findings of a cause, in which user mode sees something else: whose bits are they? */
     const toTrack: Finding[] = [];
@@ -191,6 +216,7 @@ export class OpenSubject {
       ...(range && { range }),
       ...(turns !== undefined && { turns }),
       ...(most !== undefined && { most }),
+      ...(first !== undefined && { first }),
       ...(stop && { stop }),
       ...(onProgress && { onProgress }),
     });
@@ -242,12 +268,12 @@ function emptyReport(visit: Visit): VisitReport {
   };
 }
 
-/** Boots the subject and watches it. */
+/** Boots the subject and watches it. @param machine of as many processors and as much memory; default: a new one */
 export function openSubject(
   subject: Subject,
   onProgress?: (visits: number, instructions: number) => void,
+  machine = Machine.create({ cpus: subject.cpus, memory: subject.memory }),
 ): OpenSubject {
-  const machine = Machine.create({ cpus: subject.cpus, memory: subject.memory });
   machine.boot(subject.image, {
     ...(subject.commandLine !== undefined && { commandLine: subject.commandLine }),
     ...(subject.initrd && { initrd: subject.initrd }),
@@ -286,7 +312,8 @@ export function mergeReports(
   const causes = new Causes();
   for (const { findings } of results) for (const finding of findings) causes.add(finding);
   if (!options.without?.includes('progress'))
-    for (const failure of recording.failures) causes.add(failureFinding(subject, failure));
+    for (const failure of recording.failures)
+      causes.add(failureFinding(subject, failure, endings[failure.ending]));
   const visits = joinRanges(results.map(({ report }) => report));
   const explored = visits.filter(({ skipped }) => skipped === undefined);
   const findings = causes.list;
@@ -318,11 +345,15 @@ export function mergeReports(
   };
 }
 
-/** A triple fault that needs no event. */
-function failureFinding(subject: Pick<Subject, 'name' | 'describe'>, failure: Failure): Finding {
+/** A visit that fails without any event. */
+function failureFinding(
+  subject: Pick<Subject, 'name' | 'describe'>,
+  failure: Omit<Failure, 'ending'>,
+  what: string,
+): Finding {
   return {
     property: 'progress',
-    what: endings['triple-fault'],
+    what,
     details: [
       `at ${subject.describe(failure.rip)}`,
       ...failure.deliveries

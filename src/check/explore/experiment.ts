@@ -90,7 +90,22 @@ function equal(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 /** A visit that did not come back by itself. */
-export class NoReturn extends Error {}
+export class NoReturn extends Error {
+  readonly ending: RunEnding;
+  readonly rip: bigint;
+  readonly observation: Pick<Observation, 'deliveries' | 'throughUserGs'>;
+
+  constructor(
+    ending: RunEnding,
+    rip: bigint,
+    observation: Pick<Observation, 'deliveries' | 'throughUserGs'>,
+  ) {
+    super(ending);
+    this.ending = ending;
+    this.rip = rip;
+    this.observation = observation;
+  }
+}
 
 /** One machine with one visit of a subject. */
 export class Experiment {
@@ -511,6 +526,12 @@ export class Experiment {
       machine.injectInterrupt(trigger.vector, visit.cpu);
   }
 
+  #noReturn(ending: RunEnding): NoReturn {
+    const { deliveries, throughUserGs } = this.observation;
+    this.close();
+    return new NoReturn(ending, this.cpu.rip, { deliveries, throughUserGs });
+  }
+
   #runBaseline(): Baseline {
     const { cpu, observation } = this;
     observation.reset();
@@ -523,7 +544,7 @@ export class Experiment {
       const ending = this.step();
       if (ending !== undefined && ending !== 'user') {
         if (back) break;
-        throw new NoReturn(ending);
+        throw this.#noReturn(ending);
       }
       if (cpu.cpl !== 3 && before === 3) {
         if (back || (entered && back)) break;
@@ -535,7 +556,7 @@ export class Experiment {
       const boundary = this.#boundary();
       boundaries.push(boundary);
       if (entered && back === undefined && cpu.cpl === 3) back = boundary;
-      if (boundaries.length > LONGEST_VISIT) throw new NoReturn('hang');
+      if (boundaries.length > LONGEST_VISIT) throw this.#noReturn('hang');
     }
     return {
       boundaries,

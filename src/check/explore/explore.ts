@@ -25,8 +25,12 @@ export interface ExploreOptions {
   readonly range?: readonly [number, number];
   /** At most so many experiments; what is left is counted as bounded. */
   readonly most?: number;
+  /** Runs that violate a property after which the exploration ends; default 300. */
+  readonly enough?: number;
   /** In a loop, boundaries of one instruction beyond this many turns get no event and are counted as bounded. */
   readonly turns?: number;
+  /** The first violation ends the exploration. */
+  readonly first?: boolean;
   readonly onViolation: (schedule: Schedule, outcome: Outcome, violations: readonly Violation[]) => void;
   readonly onProgress?: (counts: Counts) => void;
   /** Looked at now and then: true ends the exploration. */
@@ -64,6 +68,8 @@ export interface Exploration {
 }
 
 const DEBUG = 1;
+/** Runs that violate a property, after which a visit is left: more say nothing new, and kernels that hang take long. */
+const ENOUGH = 300;
 
 type Event = Omit<ScheduledEvent, 'at'>;
 
@@ -96,6 +102,7 @@ class Explorer {
   readonly #entry: number;
   /** The boundary from which the visit serves a debug exception; -1 if it does not. */
   readonly #debugFrom: number;
+  #violating = 0;
   #stopped = false;
   /** The subject demands more than can be seen cheaply. */
   readonly #asserts: boolean;
@@ -224,7 +231,10 @@ class Explorer {
     }
     const outcome = this.#experiment.outcome(ending);
     const violations = judge(this.#experiment, outcome, schedule, this.#options.without);
-    if (violations.length > 0) this.#options.onViolation(schedule, outcome, violations);
+    if (violations.length > 0) {
+      this.#options.onViolation(schedule, outcome, violations);
+      if (this.#options.first) this.#stopped = true;
+    }
     return violations.length > 0;
   }
 

@@ -30,8 +30,9 @@ export interface Visit extends VisitSummary {
   readonly returnsTo: string;
 }
 
-/** A visit in which the processor shut down, without any event. */
+/** A visit in which the processor shut down or stopped for ever, without any event. */
 export interface Failure {
+  readonly ending: 'triple-fault' | 'stuck';
   readonly visit: VisitSummary;
   readonly rip: bigint;
   /** Exceptions and interrupts delivered in it: vector, source and RIP. */
@@ -182,13 +183,15 @@ class Recorder {
       if (!track.inKernel) continue;
       if (track.skipped) this.#leftOut++;
       else this.#unfinished++;
-      if (stop.reason !== 'triple-fault' || stop.cpu !== index) continue;
+      const dead = stop.reason === 'triple-fault' && stop.cpu === index;
+      if ((!dead && stop.reason !== 'deadlock') || track.skipped) continue;
       const steps = Number(machine.cpus[index].instructions - track.enteredAt);
       const { entry } = track;
       const start = machine.instructions - steps;
       failures.push({
         visit: { id: this.#visits.size, cpu: index, entry, start, boundaries: steps, occurrences: 1 },
-        rip: stop.rip,
+        ending: dead ? 'triple-fault' : 'stuck',
+        rip: stop.reason === 'triple-fault' ? stop.rip : machine.cpus[index].rip,
         deliveries: track.deliveries,
       });
     }

@@ -8,6 +8,8 @@ import type { Violation } from '../finding.ts';
 import { differences } from '../user-state.ts';
 import { hex, type Property } from './property.ts';
 
+export const THROUGH_USER_GS = "the kernel accesses memory through user mode's GS base";
+
 export const gs: Property = {
   name: 'gs',
   title: 'the kernel uses its own GS base, user mode its own',
@@ -16,7 +18,7 @@ export const gs: Property = {
     if (throughUserGs.length > 0)
       violations.push({
         property: 'gs',
-        what: "the kernel accesses memory through user mode's GS base",
+        what: THROUGH_USER_GS,
         details: throughUserGs.slice(0, 4).map((rip) => `at ${experiment.subject.describe(rip)}`),
         rip: throughUserGs[0],
       });
