@@ -25,8 +25,6 @@ export interface ExploreOptions {
   readonly range?: readonly [number, number];
   /** At most so many experiments; what is left is counted as bounded. */
   readonly most?: number;
-  /** Runs that violate a property after which the exploration ends; default 300. */
-  readonly enough?: number;
   /** In a loop, boundaries of one instruction beyond this many turns get no event and are counted as bounded. */
   readonly turns?: number;
   /** The first violation ends the exploration. */
@@ -233,7 +231,7 @@ class Explorer {
     const violations = judge(this.#experiment, outcome, schedule, this.#options.without);
     if (violations.length > 0) {
       this.#options.onViolation(schedule, outcome, violations);
-      if (this.#options.first) this.#stopped = true;
+      if (this.#options.first || ++this.#violating >= ENOUGH) this.#stopped = true;
     }
     return violations.length > 0;
   }
