@@ -84,7 +84,7 @@ describe('conflicts', () => {
           log.addTo(future, from);
           const one = new AccessLog();
           one.add(0, dword, write);
-          expect(one.conflicts(0, future)).toBe(
+          expect(one.conflicts(0, 1, future)).toBe(
             accesses.slice(from).some(([d, w]) => d === dword && (w || write)),
           );
         },

@@ -80,9 +80,10 @@ export class AccessLog {
     return false;
   }
 
-  /** Whether access number `index` may not change places with what `future` holds. */
-  conflicts(index: number, future: Accesses): boolean {
-    return future.conflicts(this.#what[index]);
+  /** Whether one of the accesses with numbers [from, to) may not change places with what `future` holds. */
+  conflicts(from: number, to: number, future: Accesses): boolean {
+    for (let i = from; i < to; i++) if (future.conflicts(this.#what[i])) return true;
+    return false;
   }
 
   /** Adds the accesses from boundary `from` on. */

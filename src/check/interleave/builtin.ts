@@ -22,7 +22,8 @@ export const windowNames = ['set-up', 'set-up-and-return', 'returns', 'threads']
  */
 export type WindowName = (typeof windowNames)[number];
 
-const titles: Readonly<Record<WindowName, string>> = {
+/** What processors do in each window, in a few words. */
+export const windowTitles: Readonly<Record<WindowName, string>> = {
   'set-up': 'all call modify_ldt for the first time, and return to a 16-bit stack',
   'set-up-and-return': 'CPU 0 returns to a 16-bit stack while the others call modify_ldt for the first time',
   returns: 'all return to a 16-bit stack',
@@ -80,7 +81,7 @@ export function builtinWindow(
     name,
     image,
     window: {
-      title: titles[kind],
+      title: windowTitles[kind],
       machine,
       start,
       cpus: machine.cpus.map(({ index }) => index),

@@ -5,7 +5,7 @@ import { HALTED, RAX, RUNNING } from '../../isa/state.ts';
 import { Machine } from '../../machine/machine.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
 import { Sharing } from './accesses.ts';
-import { search, type Trouble } from './search.ts';
+import { type SearchOptions, search, type Trouble } from './search.ts';
 import type { Turns, Window } from './window.ts';
 
 const DATA = 0x3000;
@@ -101,6 +101,7 @@ function reduced(
   window: Window,
   preemptions: number,
   compareAfter = 48,
+  preempt: SearchOptions['preempt'] = 'where-it-matters',
 ): Results & { readonly turns: Turns[]; readonly tried: number } {
   const { machine } = window;
   const results = new Set<string>();
@@ -108,7 +109,7 @@ function reduced(
   let deadlock = false;
   const { complete, counts } = search(
     window,
-    { preemptions, sharing: new Sharing(2), compareAfter },
+    { preemptions, sharing: new Sharing(2), compareAfter, preempt },
     {
       begin: () => {
         results.clear();
@@ -202,7 +203,7 @@ describe('the search reaches every end that some interleaving reaches', () => {
           if (found.tried < all.states) fewer++;
         },
       ),
-      { numRuns: Number(process.env.RUNS ?? 200) },
+      { numRuns: 120 },
     );
     // Programs whose ends depend on the schedule were among them, and not all schedules were tried.
     expect(different).toBeGreaterThan(10);
@@ -220,7 +221,7 @@ describe('the search reaches every end that some interleaving reaches', () => {
         expect(found.deadlock).toBe(false);
         if (all.results.size > 1) different++;
       }),
-      { numRuns: Number(process.env.RUNS ?? 40) },
+      { numRuns: 40 },
     );
     expect(different).toBeGreaterThan(2);
   });

@@ -51,6 +51,11 @@ export interface SearchOptions {
   readonly preemptions: number;
   /** At most so many turns; beyond that the search is bounded. */
   readonly most?: number;
+  /**
+   * Where a processor is preempted: `where-it-matters` (the default) leaves out what is equal to other schedules;
+   * `at-shared` tries every boundary before an access to shared memory, `everywhere` every boundary.
+   */
+  readonly preempt?: 'where-it-matters' | 'at-shared' | 'everywhere';
   /** What is known to be shared; it grows. */
   readonly sharing: Sharing;
   /** Accesses to shared memory after which states are compared; default 48. */
@@ -94,10 +99,8 @@ interface Run {
   length: number;
   /** Where another run has been through what would follow. */
   tail: { readonly run: Run; readonly from: number } | undefined;
-  /** By processor that preempted this one or took over at its end: where last, and what it accessed in its turn. */
-  readonly branches: Map<number, { at: number; future: Accesses }>;
-  /** The processors whose preemptions have all been tried. */
-  readonly done: Set<number>;
+  /** By processor that took over at its end: what it accessed in its turn. */
+  readonly successors: Map<number, Accesses>;
 }
 
 interface Checkpoint {
@@ -191,8 +194,7 @@ class Search {
       log: new AccessLog(),
       length: 0,
       tail: undefined,
-      branches: new Map(),
-      done: new Set(),
+      successors: new Map(),
     };
     if (this.#enough()) return run;
     this.#counts.turns++;
@@ -296,7 +298,7 @@ class Search {
     waiting: Waiting,
   ): void {
     const next = this.#turn(snapshot, other, used, turns, open, waiting);
-    run.branches.set(other, { at: run.length, future: futureOf(next) });
+    run.successors.set(other, futureOf(next));
   }
 
   /** Lets `other` preempt a run wherever that makes a difference, from its end back to its beginning. */
@@ -309,47 +311,32 @@ class Search {
     open: ReadonlySet<number>,
     waiting: Waiting,
   ): void {
-    const { log, cpu } = run;
-    const exact = open.size <= 2;
-    let later = exact ? (run.branches.get(other) ?? inherited(run, other))?.future : undefined;
-    for (let i = log.length - 1; i >= 0; ) {
-      const at = log.at(i);
-      // Before its first instruction there is nothing to preempt.
-      if (at <= 0) break;
+    const { cpu } = run;
+    const { preempt = 'where-it-matters' } = this.#options;
+    const exact = preempt === 'where-it-matters' && open.size <= 2;
+    // Where the run was merged, what `other` does after it is not at hand: the last boundary is tried.
+    let later = exact ? run.successors.get(other) : undefined;
+    for (const { at, from, to } of preempt === 'everywhere' ? everyBoundary(run) : sharedBoundaries(run)) {
       this.#counts.points++;
-      let conflict = later === undefined;
-      for (; i >= 0 && log.at(i) === at; i--)
-        if (later !== undefined && log.conflicts(i, later)) conflict = true;
-      if (!conflict) continue;
+      if (later !== undefined && !run.log.conflicts(from, to, later)) continue;
       if (this.#stopped) return;
       this.#counts.preempted++;
       const snapshot = this.#at(cpu, checkpoints, at);
-      if (!snapshot) continue;
-      const next = this.#turn(
-        snapshot,
-        other,
-        used + 1,
-        this.#with(before, { cpu, instructions: at }),
-        open,
-        waiting,
-      );
-      const future = futureOf(next);
-      run.branches.set(other, { at, future });
-      later = exact ? future : undefined;
+      const turns = this.#with(before, { cpu, instructions: at });
+      const next = this.#turn(snapshot, other, used + 1, turns, open, waiting);
+      later = exact ? futureOf(next) : undefined;
     }
-    run.done.add(other);
   }
 
   /** The state `at` instructions into a run. */
-  #at(cpu: number, checkpoints: readonly Checkpoint[], at: number): Snapshot | undefined {
+  #at(cpu: number, checkpoints: readonly Checkpoint[], at: number): Snapshot {
     const { machine } = this.#window;
-    let nearest: Checkpoint | undefined;
+    let nearest = checkpoints[0];
     for (const checkpoint of checkpoints) if (checkpoint.at <= at) nearest = checkpoint;
-    if (!nearest) return undefined;
     if (nearest.at === at) return nearest.snapshot;
     machine.restore(nearest.snapshot);
     this.#runner.begin(cpu, undefined);
-    if (!this.#runner.advance(at - nearest.at)) return undefined;
+    if (!this.#runner.advance(at - nearest.at)) throw new Error('a run cannot be repeated');
     return machine.snapshot();
   }
 
@@ -362,21 +349,34 @@ class Search {
   }
 }
 
+/** A boundary of a run, and the accesses to shared memory that follow it: numbers [from, to) of the run's. */
+interface Boundary {
+  readonly at: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** The boundaries before accesses to shared memory, last first; before its first instruction nothing is preempted. */
+function* sharedBoundaries({ log }: Run): Generator<Boundary> {
+  for (let to = log.length; to > 0; ) {
+    const at = log.at(to - 1);
+    let from = to - 1;
+    while (from > 0 && log.at(from - 1) === at) from--;
+    if (at > 0) yield { at, from, to };
+    to = from;
+  }
+}
+
+function* everyBoundary({ length }: Run): Generator<Boundary> {
+  for (let at = length - 1; at > 0; at--) yield { at, from: 0, to: 0 };
+}
+
 /** All that a turn accesses if nobody preempts it. */
 function futureOf(run: Run): Accesses {
   const accesses = new Accesses();
   for (let part: { run: Run; from: number } | undefined = { run, from: 0 }; part; part = part.run.tail)
     part.run.log.addTo(accesses, part.from);
   return accesses;
-}
-
-/** The first time, in what follows a merged run, that `other` came into it. */
-function inherited(run: Run, other: number): { future: Accesses } | undefined {
-  for (let part = run.tail; part?.run.done.has(other); part = part.run.tail) {
-    const branch = part.run.branches.get(other);
-    if (branch) return branch.at >= part.from ? branch : undefined;
-  }
-  return undefined;
 }
 
 /** Numbers of a window's states (`explore/state-hash.ts`), of all its processors together. */
