@@ -68,6 +68,14 @@ describe('the published schema', () => {
   });
 });
 
+describe('the guide', () => {
+  it('shows a plan that is one', () => {
+    const guide = readFileSync(new URL('../../docs/plan.md', import.meta.url), 'utf8');
+    const [, example] = /```json\n(.*?)```/s.exec(guide) ?? [];
+    expect(Object.keys(parsePlan(JSON.parse(example), 'plan.md'))).toContain('faultable');
+  });
+});
+
 describe('plans that are refused, in one line', () => {
   it.each<[plan: unknown, line: string]>([
     [[], 'the plan: expected an object, found a list'],

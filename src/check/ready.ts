@@ -8,11 +8,14 @@ export type Ready =
   | { readonly address: bigint }
   | { readonly instructions: number };
 
+/** Instructions within which a guest must be ready. */
+const PATIENCE = 1_000_000_000;
+
 /**
  * Runs a booted machine until its guest is ready. Throws SubjectError if it is not within so many instructions or ends
  * before.
  */
-export function runUntilReady(machine: Machine, ready: Ready, limit: number): void {
+export function runUntilReady(machine: Machine, ready: Ready, limit = PATIENCE): void {
   let reached = false;
   const found = () => {
     reached = true;

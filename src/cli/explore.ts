@@ -45,8 +45,12 @@ export interface ExploreCommandOptions {
   readonly symbols?: string;
 }
 
-/** Boundaries of a visit that are one piece of work: long visits are several. */
-const PIECE = 256;
+/**
+ * Boundaries of a visit that are one piece of work, at least, and pieces of a visit, at most: each piece costs a run of
+ * the whole visit before its first experiment.
+ */
+const PIECE = 512;
+const MOST_PIECES = 8;
 /** Findings whose story is told. */
 const MOST_STORIES = 40;
 
@@ -435,7 +439,7 @@ function piecesOf({ visits, selected }: Survey, index: number, depth: number): P
   return visits
     .filter(({ id }) => wanted.has(id))
     .flatMap(({ id, boundaries }) => {
-      const parts = Math.max(1, Math.round(boundaries / PIECE));
+      const parts = depth === 0 ? 1 : Math.min(MOST_PIECES, Math.max(1, Math.round(boundaries / PIECE)));
       const size = Math.ceil(boundaries / parts);
       return Array.from({ length: parts }, (_, k): Piece => {
         const from = k * size;
