@@ -168,7 +168,8 @@ class Recorder {
     let reported = 0;
     while (machine.instructions < end) {
       if (this.#visits.size >= (this.#options.most ?? Number.POSITIVE_INFINITY)) break;
-      const following = this.#tracks.some((track) => track.inKernel);
+      // Of visits that are left out only the end is of interest.
+      const following = this.#tracks.some(({ inKernel, skipped }) => inKernel && !skipped);
       this.#vector = undefined;
       stop = machine.run({ maxInstructions: following ? 1 : end - machine.instructions });
       for (const cpu of machine.cpus) this.#look(cpu);
