@@ -1,7 +1,8 @@
 /** The built-in kernels as subjects: everything about them is known. */
 import { buildImage, type CaseInfo, type KernelImage, type Slot } from '../kernel/image.ts';
 import { vector } from '../kernel/layout.ts';
-import type { ImageName } from '../kernel/variants/gallery/index.ts';
+import type { GalleryName, ImageName } from '../kernel/variants/gallery/index.ts';
+import type { Tasks } from '../kernel/variants/variant.ts';
 import { symbolAt } from './check-variant.ts';
 import type { FaultDetail } from './event.ts';
 import { eventKinds } from './event.ts';
@@ -17,6 +18,10 @@ export interface BuiltinOptions {
   readonly only?: (c: CaseInfo) => boolean;
   /** Where CPU 0's ministack lies in its page; default: where the variant puts it. */
   readonly slot?: Slot;
+  /** Adds the cases that this gallery kernel brings along. */
+  readonly casesOf?: GalleryName;
+  /** What tasks do before their cases; default: what the variant says. */
+  readonly tasks?: Tasks;
 }
 
 const standIn = vector.machineCheckStandIn;
@@ -56,8 +61,8 @@ export function builtinSubject(
   variant: ImageName,
   options: BuiltinOptions = {},
 ): Subject & { readonly kernel: KernelImage } {
-  const { cpus = 1, seed = 1, only = oneOfEach(), slot } = options;
-  const kernel = buildImage(variant, { cpus, seed, only, ...(slot !== undefined && { slot }) });
+  const { cpus = 1, seed = 1, only = oneOfEach(), ...rest } = options;
+  const kernel = buildImage(variant, { cpus, seed, only, ...rest });
   const { facts } = kernel;
   const kept = new Set(kernel.cases.map(keyOf));
   const again = (c: CaseInfo) => kept.has(keyOf(c));
