@@ -21,7 +21,7 @@ import {
 } from './finding.ts';
 import { THROUGH_USER_GS } from './properties/gs.ts';
 import { betweenWorlds, mustAgree, tainted } from './properties/kernel-bits.ts';
-import { endings } from './properties/progress.ts';
+import { endings, GIVES_UP } from './properties/progress.ts';
 import { runUntilReady } from './ready.ts';
 import { watchStacks } from './stacks.ts';
 import type { KernelStack, Subject } from './subject.ts';
@@ -279,10 +279,11 @@ export function openSubject(
     ...(subject.initrd && { initrd: subject.initrd }),
   });
   machine.serial.onOutput = () => {};
-  if (subject.ready) runUntilReady(machine, subject.ready, subject.watch);
+  if (subject.ready) runUntilReady(machine, subject.ready);
   const recording = recordVisits(machine, {
     instructions: subject.watch,
     leaveOut: subject.leaveOut,
+    ...(subject.foreign && { gaveUp: subject.gaveUp }),
     ...(onProgress && { onProgress }),
   });
   return new OpenSubject(subject, machine, recording);
@@ -313,7 +314,9 @@ export function mergeReports(
   for (const { findings } of results) for (const finding of findings) causes.add(finding);
   if (!options.without?.includes('progress'))
     for (const failure of recording.failures)
-      causes.add(failureFinding(subject, failure, endings[failure.ending]));
+      causes.add(
+        failureFinding(subject, failure, failure.ending === 'gave-up' ? GIVES_UP : endings[failure.ending]),
+      );
   const visits = joinRanges(results.map(({ report }) => report));
   const explored = visits.filter(({ skipped }) => skipped === undefined);
   const findings = causes.list;

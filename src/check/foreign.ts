@@ -36,6 +36,9 @@ const CR4_MCE = 1n << 6n;
 const APIC_SVR = 0xf0;
 const SVR_ENABLED = 0x100;
 
+/** What kernels call the function that ends everything. */
+const PANICS = ['panic', 'kernel_panic', 'kpanic'];
+
 /** What was seen of a kernel in use. */
 interface Watched {
   /** Instructions from power-on to the first user mode. */
@@ -93,7 +96,7 @@ export function imageSubject(image: Uint8Array, options: ImageSubjectOptions = {
     leaveOut: [],
     work: new Map(),
     awaits: new Map(),
-    gaveUp: [],
+    gaveUp: PANICS.flatMap((panic) => symbols?.address(panic) ?? []),
     ministacks: [],
     mayDiffer: [],
     foreign: true,

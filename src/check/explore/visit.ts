@@ -32,7 +32,7 @@ export interface Visit extends VisitSummary {
 
 /** A visit in which the processor shut down or stopped for ever, without any event. */
 export interface Failure {
-  readonly ending: 'triple-fault' | 'stuck';
+  readonly ending: 'triple-fault' | 'stuck' | 'gave-up';
   readonly visit: VisitSummary;
   readonly rip: bigint;
   /** Exceptions and interrupts delivered in it: vector, source and RIP. */
@@ -59,6 +59,8 @@ export interface RecordingOptions {
   readonly most?: number;
   /** Processors whose visits are recorded; default all. */
   readonly onProgress?: (visits: number, instructions: number) => void;
+  /** A visit that executes one of these addresses has failed. */
+  readonly gaveUp?: readonly bigint[];
   /** Visits that execute one of these addresses are left out. */
   readonly leaveOut?: readonly bigint[];
 }
@@ -126,12 +128,15 @@ class Recorder {
   #unfinished = 0;
   #leftOut = 0;
   readonly #leaveOut: ReadonlySet<bigint>;
+  readonly #gaveUp: ReadonlySet<bigint>;
+  readonly #failures: Failure[] = [];
   #reachedUser = false;
 
   constructor(machine: Machine, options: RecordingOptions) {
     this.#machine = machine;
     this.#options = options;
     this.#leaveOut = new Set(options.leaveOut);
+    this.#gaveUp = new Set(options.gaveUp);
     this.#tracks = machine.cpus.map(() => ({
       userSince: undefined,
       userAt: undefined,
@@ -179,22 +184,14 @@ class Recorder {
         this.#options.onProgress?.(reported, machine.instructions);
       }
     }
-    const failures: Failure[] = [];
     for (const [index, track] of this.#tracks.entries()) {
       if (!track.inKernel) continue;
       if (track.skipped) this.#leftOut++;
       else this.#unfinished++;
       const dead = stop.reason === 'triple-fault' && stop.cpu === index;
       if ((!dead && stop.reason !== 'deadlock') || track.skipped) continue;
-      const steps = Number(machine.cpus[index].instructions - track.enteredAt);
-      const { entry } = track;
-      const start = machine.instructions - steps;
-      failures.push({
-        visit: { id: this.#visits.size, cpu: index, entry, start, boundaries: steps, occurrences: 1 },
-        ending: dead ? 'triple-fault' : 'stuck',
-        rip: stop.reason === 'triple-fault' ? stop.rip : machine.cpus[index].rip,
-        deliveries: track.deliveries,
-      });
+      const { rip } = stop.reason === 'triple-fault' ? stop : machine.cpus[index];
+      this.#fail(machine.cpus[index], track, dead ? 'triple-fault' : 'stuck', rip);
     }
     const visits = [...this.#visits.values()].map(({ summary, ...rest }): Visit => ({ ...summary, ...rest }));
     if (stop.reason === 'hook') stop = { reason: 'limit' };
@@ -202,11 +199,28 @@ class Recorder {
       visits,
       seen: this.#seen,
       unfinished: this.#unfinished,
-      failures,
+      failures: this.#failures,
       leftOut: this.#leftOut,
       stop,
       reachedUser: this.#reachedUser,
     };
+  }
+
+  #fail(cpu: Cpu, track: Track, ending: Failure['ending'], rip: bigint): void {
+    const steps = Number(cpu.instructions - track.enteredAt);
+    this.#failures.push({
+      visit: {
+        id: this.#visits.size,
+        cpu: cpu.index,
+        entry: track.entry,
+        start: this.#machine.instructions - steps,
+        boundaries: steps,
+        occurrences: 1,
+      },
+      ending,
+      rip,
+      deliveries: track.deliveries,
+    });
   }
 
   #look(cpu: Cpu): void {
@@ -235,6 +249,7 @@ class Recorder {
   #follow(cpu: Cpu, track: Track): void {
     const rip = Number(BigInt.asUintN(32, cpu.rip));
     if (rip !== track.last) {
+      if (this.#gaveUp.has(cpu.rip)) this.#fail(cpu, track, 'gave-up', cpu.rip);
       if (this.#leaveOut.has(cpu.rip)) track.skipped = true;
       const step = edge(track.last, rip);
       track.last = rip;

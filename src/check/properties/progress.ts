@@ -9,6 +9,8 @@ import { differences } from '../user-state.ts';
 import { describeVector } from '../vectors.ts';
 import type { Property } from './property.ts';
 
+export const GIVES_UP = 'the kernel gives up';
+
 /** How runs end that do not come back. */
 export const endings: Record<Exclude<RunEnding, 'user'>, string> = {
   'triple-fault': 'triple fault',
@@ -53,7 +55,7 @@ export const progress: Property = {
     if (last !== undefined)
       violations.push({
         property: 'progress',
-        what: 'the kernel gives up',
+        what: GIVES_UP,
         details: [
           `at ${experiment.subject.describe(last)}`,
           ...deliveries.map(
