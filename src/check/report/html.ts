@@ -162,13 +162,15 @@ function timeline({ steps, ending }: Story): string {
   const until = steps[steps.length - 1].at + 1;
   const scale = Math.min(STEP, WIDEST / (until - from));
   const x = (at: number) => LEFT + (at - from) * scale;
-  const laneOf = ({ cpl, nesting }: Step) => (cpl === 3 ? 0 : Math.max(1, Math.min(nesting, 8)));
+  // A visit that an interrupt begins is in its handler; one that SYSCALL begins is in none.
+  const least = steps.find(({ cpl }) => cpl !== 3)?.nesting ?? 0;
+  const laneOf = ({ cpl, nesting }: Step) => (cpl === 3 ? 0 : 1 + Math.max(0, Math.min(nesting - least, 8)));
   const lanes = Math.max(1, ...steps.map(laneOf)) + 1;
   const bottom = TOP + lanes * LANE;
   const width = x(until) + 10;
   const parts: string[] = [];
   for (let lane = 0; lane < lanes; lane++) {
-    const name = lane === 0 ? 'user mode' : lane === 1 ? 'kernel' : `handler ${lane}`;
+    const name = lane === 0 ? 'user mode' : lane === 1 ? 'kernel' : `handler ${lane - 1}`;
     parts.push(`<text x="0" y="${TOP + lane * LANE + 14}">${name}</text>`);
   }
   for (let i = 0; i < steps.length; ) {

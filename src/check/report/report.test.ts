@@ -170,8 +170,11 @@ describe('HTML', () => {
     expect(document.all('li').some(({ text }) => text === nasty)).toBe(true);
     const [drawing] = document.all('svg');
     const classes = (name: string) => drawing.all(name).map(({ attributes }) => attributes.class);
-    // User mode, the kernel, the handler's first instruction on the same lane, the nested one.
-    expect(classes('rect')).toEqual(['user', 'kernel', 'kernel']);
+    // User mode, the kernel, a handler and one nested in it, each below the one before.
+    expect(classes('rect')).toEqual(['user', 'kernel', 'kernel', 'kernel']);
+    const rows = drawing.all('rect').map(({ attributes }) => Number(attributes.y));
+    expect(rows).toEqual([...rows].sort((a, b) => a - b));
+    expect(new Set(rows).size).toBe(4);
     expect(classes('line').filter((kind) => kind === 'event').length).toBe(1);
     expect(drawing.all('text').map(({ text }) => text)).toContain('NMI');
     expect(html).toContain('prefers-color-scheme: dark');
