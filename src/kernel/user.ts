@@ -12,7 +12,13 @@ import {
   esp,
   mem,
   qword,
+  r8q,
   r9,
+  r10,
+  r12,
+  r13,
+  r14,
+  r15,
   rax,
   rbp,
   rbx,
@@ -37,6 +43,16 @@ const EARLY_STACK_POINTER = 0x5aad_c0de;
 /** The stack pointer of the forged frame. */
 const FORGED_STACK_POINTER = 0x0f0f_0f0f;
 
+/** Values of the registers that 64-bit code alone has, no two alike; R9 and R11 are of use in system calls. */
+const highRegisters = [
+  [r8q, 0x0800_0808_f8f8_0008n],
+  [r10, 0x0a00_0a0a_fafa_000an],
+  [r12, 0x0c00_0c0c_fcfc_000cn],
+  [r13, 0x0d00_0d0d_fdfd_000dn],
+  [r14, 0x0e00_0e0e_fefe_000en],
+  [r15, 0x0f00_0f0f_ffff_000fn],
+] as const;
+
 export interface UserOptions extends Tasks {
   /** Whether the GDT has slots for thread-local segments, in which the task puts a 16-bit one. */
   readonly tls?: boolean;
@@ -60,7 +76,11 @@ export function emitUser(a: Assembler, cases: readonly Case[], options: UserOpti
     frame: { ip: frame.rip, cs: frame.cs, flags: frame.rflags, sp: frame.rsp, ss: frame.ss },
     poke: [record.frameCs, record.frameSs, record.frameRip, record.set],
     emitBefore: () => emitFill(a, options),
-    emitBeforeCase: emitForgedFrame,
+    emitBeforeCase() {
+      emitForgedFrame(a);
+      // Compatibility-mode code cannot see these, and the kernel has to keep them all the same.
+      for (const [register, value] of highRegisters) a.mov(register, value);
+    },
     emitTargetCall() {
       a.mov(eax, call.touch);
     },
