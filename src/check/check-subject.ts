@@ -7,6 +7,7 @@ import { disassemble } from './disassemble.ts';
 import { describeEvent, type EventKind, type Schedule } from './event.ts';
 import { Experiment, NoReturn, type Outcome } from './explore/experiment.ts';
 import { type Counts, explore, judge } from './explore/explore.ts';
+import { tryStackPointers } from './explore/stack-pointers.ts';
 import { type Failure, type Recording, recordVisits, type Visit } from './explore/visit.ts';
 import {
   type Finding,
@@ -195,6 +196,7 @@ export class OpenSubject {
       }
     };
     const notes: string[] = [];
+    let pointers = 0;
     const outcome = experiment.baselineOutcome();
     const violations = judge(experiment, outcome, [], options.without);
     if (!range || range[0] === 0) take([], outcome, violations);
@@ -204,6 +206,12 @@ export class OpenSubject {
       if (!range || range[0] === 0)
         for (const { violation, provenance } of leaks)
           findings.add({ ...describeFinding(experiment, [], outcome, violation), provenance });
+    }
+    if (violations.length === 0 && (!range || range[0] === 0)) {
+      const tried = tryStackPointers(experiment);
+      pointers = tried.runs;
+      violations.push(...tried.violations);
+      take([], outcome, tried.violations);
     }
     // What is wrong without events is not made clearer by some.
     const events = depth === 0 || violations.length > 0 ? [] : (options.events ?? subject.events);
@@ -232,7 +240,7 @@ export class OpenSubject {
     return {
       report: {
         ...emptyReport(experiment.visit),
-        experiments: counts.experiments,
+        experiments: counts.experiments + pointers,
         boundaries: counts.boundaries,
         merged: counts.merged,
         bounded: counts.bounded,

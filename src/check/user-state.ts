@@ -102,6 +102,10 @@ export function setGsBase(state: UserState, base: bigint): void {
   state[GS_BASE + 1] = Number(base >> 32n);
 }
 
+/** A general-purpose register, by its number. */
+export const generalRegister = (state: UserState, index: number): bigint =>
+  (BigInt(state[2 * index + 1]) << 32n) | BigInt(state[2 * index]);
+
 /** A part that differs. */
 export interface StateDifference {
   readonly name: string;

@@ -5,7 +5,7 @@
  */
 import type { Cpu } from '../../arch/cpu.ts';
 import { inspectPage } from '../../arch/paging.ts';
-import { GS } from '../../isa/state.ts';
+import { GS, RSP } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { PageTree } from '../../machine/page-tree.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
@@ -48,6 +48,8 @@ export interface Baseline {
   readonly boundaries: readonly Boundary[];
   /** Those in user mode. */
   readonly user: readonly Boundary[];
+  /** The last boundary before the kernel is entered. */
+  readonly entry: Boundary;
   /** The first boundary after the return. */
   readonly back: Boundary;
   readonly deliveries: readonly Delivery[];
@@ -357,6 +359,20 @@ export class Experiment {
     return places;
   }
 
+  /** Goes through the visit without events, with another stack pointer in user mode as the kernel is entered. */
+  withStackPointer(pointer: bigint): Outcome {
+    this.restore(this.baseline.entry.snapshot);
+    this.cpu.gpr[RSP] = pointer;
+    let entered = false;
+    for (let steps = 0; steps < this.baseline.back.at + PATIENCE; steps++) {
+      this.observation.atUser = false;
+      const ending = this.step();
+      if (ending !== undefined && (ending !== 'user' || entered)) return this.outcome(ending);
+      if (this.cpu.cpl !== 3) entered = true;
+    }
+    return this.outcome('hang');
+  }
+
   /** Replays a schedule to user mode. */
   replay(schedule: Schedule): Outcome {
     this.restore(this.begin);
@@ -561,6 +577,7 @@ export class Experiment {
     return {
       boundaries,
       user: boundaries.filter(({ cpl }) => cpl === 3),
+      entry: boundaries[Math.max(0, boundaries.findIndex(({ cpl }) => cpl !== 3) - 1)],
       back,
       deliveries: observation.deliveries,
       throughUserGs: observation.throughUserGs,
