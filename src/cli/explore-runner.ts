@@ -2,14 +2,14 @@
 import { availableParallelism } from 'node:os';
 import { MessageChannel } from 'node:worker_threads';
 import { Tinypool } from 'tinypool';
-import type { Refusal, Survey, SurveyTask, VisitTask, VisitWork } from './explore-work.ts';
+import type { PieceProgress, Refusal, Survey, SurveyTask, VisitTask, VisitWork } from './explore-work.ts';
 import { UserError } from './failure.ts';
 import type { SubjectSpec } from './subject-spec.ts';
 
 export interface Runner {
   /** Opens the subject wherever work will be done; resolves when the first has it. */
   survey(spec: SubjectSpec): Promise<Survey>;
-  visit(task: VisitTask, onProgress: (experiments: number) => void): Promise<VisitWork>;
+  visit(task: VisitTask, onProgress: (done: PieceProgress) => void): Promise<VisitWork>;
   end(): Promise<void>;
 }
 

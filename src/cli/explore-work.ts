@@ -99,6 +99,13 @@ export async function survey({ spec }: SurveyTask): Promise<Survey> {
 /** Milliseconds between two messages of progress. */
 const INTERVAL = 200;
 
+/** How far a piece of work has come. */
+export interface PieceProgress {
+  readonly experiments: number;
+  /** Of its own boundaries; 0 where that cannot be told. */
+  readonly boundaries: number;
+}
+
 /** A result that was cut short by `stop` says so: it is worth nothing to a later run. */
 export interface VisitWork {
   readonly result: VisitResult;
@@ -107,7 +114,7 @@ export interface VisitWork {
 
 export async function exploreVisit(
   { spec, id, range, settings, stop }: VisitTask,
-  onProgress?: (experiments: number) => void,
+  onProgress?: (done: PieceProgress) => void,
 ): Promise<VisitWork> {
   const { open } = await openOnce(spec);
   const flag = new Int32Array(stop);
@@ -120,11 +127,12 @@ export async function exploreVisit(
       stopped ||= Atomics.load(flag, 0) !== 0;
       return stopped;
     },
-    onProgress({ experiments }) {
+    onProgress({ experiments, boundaries }) {
       const now = performance.now();
       if (now - last < INTERVAL) return;
       last = now;
-      onProgress?.(experiments);
+      // Deeper, boundaries are counted in what follows events, too.
+      onProgress?.({ experiments, boundaries: settings.depth === 1 ? boundaries : 0 });
     },
   });
   return { result, stopped };

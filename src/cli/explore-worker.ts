@@ -3,5 +3,5 @@ import { exploreVisit, refusing, type SurveyTask, survey, type VisitTask } from 
 
 export default function work(task: SurveyTask | VisitTask) {
   if (task.kind === 'survey') return refusing(survey(task));
-  return refusing(exploreVisit(task, (experiments) => task.progress?.postMessage(experiments)));
+  return refusing(exploreVisit(task, (done) => task.progress?.postMessage(done)));
 }

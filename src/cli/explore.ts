@@ -12,7 +12,7 @@ import { printable, titleOf, verdictOf } from '../check/report/check-report.ts';
 import { colorsFor } from './colors.ts';
 import { CLEAN, FINDINGS, INCONCLUSIVE, INTERRUPTED } from './exit-status.ts';
 import { type Runner, startRunner } from './explore-runner.ts';
-import type { ExploreSettings, Survey, SurveyedVisit, VisitWork } from './explore-work.ts';
+import type { ExploreSettings, PieceProgress, Survey, SurveyedVisit, VisitWork } from './explore-work.ts';
 import { UserError } from './failure.ts';
 import { writeOutput } from './files.ts';
 import { findingFile, type SavedFinding, saveFinding } from './finding-file.ts';
@@ -174,7 +174,7 @@ class Check {
       this.#interrupted = true;
       Atomics.store(new Int32Array(this.#stop), 0, 1);
     });
-    let report: CheckReport;
+    let report: CheckReport | undefined;
     try {
       for (const [i, part] of this.#parts.entries()) {
         if (this.#interrupted) break;
@@ -187,6 +187,7 @@ class Check {
       progress.end();
       await runner.end();
       this.#journal?.close();
+      if (!report) this.#forgetJournal();
     }
     await this.#print(report);
     return this.#finish(report);
@@ -250,15 +251,17 @@ class Check {
       opened = true;
     }
     const total = left.reduce((sum, piece) => sum + piece.weight, 0);
-    const running = new Map<string, number>();
+    const running = new Map<string, PieceProgress>();
     let done = 0;
     let experiments = 0;
     const from = performance.now();
     const tell = () => {
-      const now = experiments + [...running.values()].reduce((sum, n) => sum + n, 0);
+      const now = [...running.values()];
+      const tried = now.reduce((sum, one) => sum + one.experiments, experiments);
+      const share = now.reduce((sum, { boundaries }) => sum + boundaries, done);
       progress.update(
-        `${name}: ${Math.floor((100 * done) / Math.max(1, total))}%, ${now} experiments, ` +
-          `${this.#known.size} findings${estimate(performance.now() - from, done, total)}`,
+        `${name}: ${Math.floor((100 * share) / Math.max(1, total))}%, ${tried} experiments, ` +
+          `${this.#known.size} findings${estimate(performance.now() - from, share, total)}`,
       );
     };
     await Promise.all(
@@ -266,8 +269,8 @@ class Check {
         if (this.#interrupted) return;
         const { result, stopped }: VisitWork = await runner.visit(
           { kind: 'visit', spec, id, range, settings, stop: this.#stop },
-          (n) => {
-            running.set(piece, n);
+          (one) => {
+            running.set(piece, one);
             tell();
           },
         );
@@ -390,10 +393,15 @@ class Check {
     else await writeOutput(output, new TextEncoder().encode(text));
   }
 
+  /** Removes a journal that nobody asked for. */
+  #forgetJournal(): void {
+    if (this.#journal && this.#temporary) rmSync(this.#journal.file, { force: true });
+  }
+
   #finish({ subjects }: CheckReport): number {
     const journal = this.#journal;
     const complete = subjects.length === this.#parts.length && !this.#interrupted;
-    if (journal && this.#temporary && complete) rmSync(journal.file, { force: true });
+    if (complete) this.#forgetJournal();
     if (this.#interrupted) {
       this.#io.stderr.write(
         `espfix: interrupted; the same command with --resume ${quoted(journal?.file ?? '')} in place of any --journal goes on\n`,
