@@ -64,9 +64,11 @@ export function describeExtent(report: SubjectReport): string[] {
   return [
     `${plural(report.experiments, 'experiment')} at ${plural(boundaries, 'boundary').replace('boundarys', 'boundaries')} of ` +
       `${plural(explored.length, 'visit')}${merged > 0 ? `; ${count(merged)} states were equal to earlier ones` : ''}`,
-    complete === explored.length
-      ? `every visit was explored completely: each schedule of up to ${plural(depth, 'event')} was tried or equals one that was`
-      : `${complete} of ${plural(explored.length, 'visit')} explored completely to depth ${depth}; the rest was bounded`,
+    explored.length === 0
+      ? 'no visit was explored'
+      : complete === explored.length
+        ? `each of these was explored completely: every schedule of up to ${plural(depth, 'event')} was tried or equals one that was`
+        : `${complete} of ${plural(explored.length, 'visit')} explored completely to depth ${depth}; the rest was bounded`,
   ];
 }
 

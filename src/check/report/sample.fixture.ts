@@ -80,6 +80,7 @@ export const sampleSubject: SubjectReport = {
       boundaries: 5,
       merged: 10,
       bounded: 0,
+      depth: 2,
       complete: true,
       notes: [],
       coverage: [
@@ -96,6 +97,7 @@ export const sampleSubject: SubjectReport = {
       boundaries: 2,
       merged: 0,
       bounded: 3,
+      depth: 2,
       complete: false,
       notes: ['an approximation'],
       coverage: [],
@@ -107,6 +109,7 @@ export const sampleSubject: SubjectReport = {
       boundaries: 0,
       merged: 0,
       bounded: 0,
+      depth: 2,
       complete: true,
       notes: [],
       coverage: [],
