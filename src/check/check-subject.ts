@@ -107,10 +107,20 @@ export class OpenSubject {
       return this.#lost(visit, error);
     }
     try {
-      return this.#explore(experiment, options);
+      return this.#explore(experiment, { ...options, depth: this.depthOf(visit, options.depth ?? 1) });
     } finally {
       experiment.close();
     }
+  }
+
+  /**
+   * The depth to which a visit is explored. What the kernel does under several events depends on its path: of visits that
+   * differ only in the segments they return to, the first is explored further than to depth 1.
+   */
+  depthOf({ id, path }: Visit, depth: number): number {
+    return this.recording.visits.some((other) => other.path === path && other.id < id)
+      ? Math.min(depth, 1)
+      : depth;
   }
 
   /**
@@ -244,6 +254,7 @@ export class OpenSubject {
         boundaries: counts.boundaries,
         merged: counts.merged,
         bounded: counts.bounded,
+        depth,
         complete,
         notes,
         coverage: coverage.map(({ at, rip, cpl, events }) => ({
@@ -270,6 +281,7 @@ function emptyReport(visit: Visit): VisitReport {
     boundaries: 0,
     merged: 0,
     bounded: 0,
+    depth: 0,
     complete: true,
     notes: [],
     coverage: [],

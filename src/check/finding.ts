@@ -114,6 +114,8 @@ export interface VisitReport {
   readonly boundaries: number;
   readonly merged: number;
   readonly bounded: number;
+  /** Events in a schedule, at most: fewer than the check's where another visit takes the same path. */
+  readonly depth: number;
   /** Every schedule up to the depth was tried or equals one that was. */
   readonly complete: boolean;
   readonly coverage: readonly {
