@@ -35,7 +35,18 @@ import { caseFlag, record } from './case-table.ts';
 import { type Case, forgedFrameAt } from './cases.ts';
 import { kernel64 } from './common/kernel.ts';
 import { emitTask, ldtDescriptors, systemCall } from './common/user.ts';
-import { call, frame, LDT_ENTRIES, ldtSelector, selector, USER_AREA, user, vector } from './layout.ts';
+import {
+  call,
+  frame,
+  LDT_ENTRIES,
+  ldtSelector,
+  regs,
+  selector,
+  signalFrame,
+  USER_AREA,
+  user,
+  vector,
+} from './layout.ts';
 import type { Tasks } from './variants/variant.ts';
 
 /** The stack pointer of the return before all cases. */
@@ -130,7 +141,30 @@ function emitFill(a: Assembler, { sharedLdt, returnEarly, tls }: UserOptions): v
     install();
   }
   a.label('.filled');
+  emitSigreturnBySyscall(a);
   if (returnEarly) emitEarlyReturn(a);
+}
+
+/**
+ * Emits, in line, a return from a signal to the instruction behind the SYSCALL that asks for it, with other flags than R11:
+ * SYSRET would not do. Without its flags the task goes no further.
+ */
+function emitSigreturnBySyscall(a: Assembler): void {
+  a.lea(rdi, mem(rbx, user.signalStack - signalFrame.size));
+  a.lea(rax, mem('sigreturn_done'));
+  for (const field of [regs.rip, regs.rcx]) a.mov(mem(rdi, field), rax);
+  a.mov(mem(rdi, regs.rbx), rbx);
+  a.mov(mem(rdi, regs.rsp), rsp);
+  for (const [field, value] of [
+    [regs.cs, selector.userCode64],
+    [regs.ss, selector.userData],
+    [regs.rflags, 0x203],
+    [regs.r11, 0x202],
+  ])
+    a.mov(qword(rdi, field), value);
+  systemCall(a, calls, 'sigreturn');
+  a.label('sigreturn_done');
+  a.jnc('user_broken');
 }
 
 /** Emits, in line, a system call of 32-bit code on a 16-bit stack. Without its stack pointer the task goes no further. */
