@@ -444,7 +444,7 @@ class Causes {
   }
 
   get list(): Finding[] {
-    return [...this.#causes.values()].sort((a, b) => (shorter(a, b) ? -1 : 1));
+    return [...this.#causes.values()].sort((a, b) => (shorter(a, b) ? -1 : shorter(b, a) ? 1 : 0));
   }
 }
 

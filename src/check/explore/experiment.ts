@@ -27,6 +27,8 @@ const PATIENCE = 20_000;
 const PATIENCE_TOGETHER = 5_000_000;
 /** From an event's delivery to its work, in instructions. */
 const LONGEST_WAY_TO_WORK = 2_000;
+/** Lengths of that way to remember. */
+const MOST_WAYS_TO_WORK = 8;
 /** How long another task may have its turn. */
 const PATIENCE_WITH_TASKS = 200_000;
 /** Where user mode's GS base is put: canonical, below the kernel's half, in pages of nobody. */
@@ -120,6 +122,8 @@ export class Experiment {
   /** The machine at the visit's beginning, with a GS base in user mode that no kernel may use. */
   readonly begin: Snapshot;
   readonly stacks: readonly KernelStack[];
+  /** By vector, ascending: instructions from an event's injection to its work. */
+  readonly #waysToWork = new Map<number, readonly number[]>();
   /** Other tasks of user mode may run before this one goes on, and change memory as they will. */
   othersMayRun = false;
   readonly #userPages: ReadonlyMap<number, UserPage>;
@@ -234,18 +238,43 @@ export class Experiment {
   }
 
   /**
-   * Steps until the work of an injected event begins.
+   * Runs until the work of an injected event begins. The way there has few lengths, which are learnt: most runs need not be
+   * stepped through.
+   * @param again goes back to where the event has just been injected
    * @returns how the run ended, if it did before
    */
+  runToWork(vector: number, again: () => void): RunEnding | undefined {
+    const address = this.subject.work.get(vector);
+    if (address === undefined) return undefined;
+    const known = this.#waysToWork.get(vector) ?? [];
+    this.observation.atUser = false;
+    let done = 0;
+    for (const length of known) {
+      if (this.machine.runAlone(this.visit.cpu, length - done).reason !== 'limit') break;
+      if (this.cpu.rip === address) return undefined;
+      done = length;
+    }
+    if (known.length > 0) again();
+    return this.stepToWork(vector);
+  }
+
+  /** As {@link runToWork}, step by step. */
   stepToWork(vector: number): RunEnding | undefined {
     const address = this.subject.work.get(vector);
     if (address === undefined) return undefined;
+    const known = this.#waysToWork.get(vector) ?? [];
     this.observation.atUser = false;
-    for (let steps = 0; steps < LONGEST_WAY_TO_WORK; steps++) {
+    for (let steps = 1; steps <= LONGEST_WAY_TO_WORK; steps++) {
       const ending = this.step();
       if (ending === 'user') this.observation.unserved = vector;
       if (ending !== undefined) return ending;
-      if (this.cpu.rip === address) return undefined;
+      if (this.cpu.rip !== address) continue;
+      if (known.length < MOST_WAYS_TO_WORK && !known.includes(steps))
+        this.#waysToWork.set(
+          vector,
+          [...known, steps].sort((x, y) => x - y),
+        );
+      return undefined;
     }
     return undefined;
   }
@@ -380,8 +409,11 @@ export class Experiment {
       this.#goTo(event.at);
       inject(this.machine, this.visit.cpu, event);
     }
-    const vector = vectorOf(schedule.at(-1));
-    const ending = vector === undefined || schedule.length > 1 ? undefined : this.stepToWork(vector);
+    const [event] = schedule;
+    const vector = vectorOf(event);
+    const from = vector === undefined || schedule.length > 1 ? undefined : this.machine.snapshot();
+    const ending =
+      from && vector !== undefined ? this.runToWork(vector, () => this.restore(from)) : undefined;
     return this.outcome(ending ?? this.runToUser());
   }
 

@@ -200,8 +200,9 @@ class Explorer {
     if (depth > 1) this.#follow(schedule, depth - 1);
     else {
       const vector = vectorOf(event);
-      const ending =
-        (vector !== undefined ? experiment.stepToWork(vector) : undefined) ?? experiment.runToUser();
+      const lost =
+        vector !== undefined ? experiment.runToWork(vector, () => experiment.strike(from, event)) : undefined;
+      const ending = lost ?? experiment.runToUser();
       if (ending !== 'user' || !this.#clean()) this.#judge(schedule, ending);
     }
     return true;
