@@ -32,7 +32,7 @@ export interface CpuHooks {
   delivered?(cpu: Cpu, vector: number): void;
   /** SYSCALL, SYSENTER, SYSRET, SYSEXIT, IRET to CPL 3, and deliveries, after CPL changed. */
   privilegeChange?(cpu: Cpu, from: number, to: number): void;
-  /** IRET has completed; `pointer` is the RSP that it took its frame from, 64 bits. */
+  /** IRET has completed; `pointer` is the linear address that it took its frame from. */
   interruptReturn?(cpu: Cpu, pointer: bigint): void;
   /**
    * Bytes at a physical address are read or written: by an instruction, a delivery, or a walk of the paging structures

@@ -45,7 +45,7 @@ import { gp, ts } from './fault.ts';
 import { readLinear, SYSTEM } from './linear.ts';
 import { returnOrdinary } from './ordinary-frames.ts';
 import { setNull, setReal, setSegment } from './segmentation.ts';
-import { peek, peekSelector, type SlotSize, setStackPointer, slotSize } from './stack.ts';
+import { peek, peekSelector, type SlotSize, setStackPointer, slotSize, stackAddress } from './stack.ts';
 import { newTaskSegment, switchTask } from './task-switch.ts';
 
 const ANY_LEVEL = CF | PF | AF | ZF | SF | TF | DF | OF | NT;
@@ -72,7 +72,7 @@ export const iret: SystemInstruction = (cpu, instruction) => {
     returnFromInterrupt(cpu, instruction);
     return;
   }
-  const pointer = cpu.gpr[RSP];
+  const pointer = stackAddress(cpu);
   returnFromInterrupt(cpu, instruction);
   interruptReturn(cpu, pointer);
 };

@@ -20,6 +20,12 @@ export function slotSize(width: OperandWidth): SlotSize {
   return (width >> 3) as SlotSize;
 }
 
+/** The linear address of the stack's top. */
+export function stackAddress(cpu: Cpu): bigint {
+  if (cpu.mode64) return cpu.gpr[RSP];
+  return (cpu.segBase[SS] + BigInt.asUintN(cpu.stackSize, cpu.gpr[RSP])) & 0xffff_ffffn;
+}
+
 /**
  * What a pop of `size` bytes would read `above` bytes above the stack's top, at the current CPL; the stack pointer
  * stays. Raises #SS(0), #PF, #AC.

@@ -4,7 +4,7 @@ import { vector } from '../kernel/layout.ts';
 import type { GalleryName, ImageName } from '../kernel/variants/gallery/index.ts';
 import type { Tasks } from '../kernel/variants/variant.ts';
 import { symbolAt } from './check-variant.ts';
-import type { FaultDetail } from './event.ts';
+import type { EventKind, FaultDetail } from './event.ts';
 import { eventKinds } from './event.ts';
 import type { Subject } from './subject.ts';
 import { declassificationOf } from './taint/index.ts';
@@ -80,10 +80,16 @@ export function builtinSubject(
       const address = kernel.symbols.get(label);
       return address === undefined ? [] : [{ address, faults: IRET_FAULTS }];
     }),
-    // The image's report of its cases over the serial line, and what comes before a task has a signal handler.
-    leaveOut: ['call.report', 'call.finish', 'call.waitTurn', 'call.setSignal', 'call.setRecovery'].flatMap(
-      (name) => kernel.symbols.get(name) ?? [],
-    ),
+    // The image's report of its cases over the serial line, what comes before a task has a signal handler,
+    // and the double fault that a case asks for.
+    leaveOut: [
+      'call.report',
+      'call.finish',
+      'call.waitTurn',
+      'call.setSignal',
+      'call.setRecovery',
+      'double_fault_asked_for',
+    ].flatMap((name) => kernel.symbols.get(name) ?? []),
     stacks: kernel.stacks,
     ministacks: (facts?.cpus ?? []).flatMap(({ ministack }, cpu) =>
       ministack ? [{ cpu, ...ministack }] : [],
@@ -98,8 +104,11 @@ export function builtinSubject(
         return address === undefined ? [] : [[Number(vector), address]];
       }),
     ),
-    // INT 0x92 stands in for the machine check that its task asks for.
-    awaits: new Map([[`INT 0x${standIn.toString(16)}`, 'mc']]),
+    // INT 0x92 stands in for the machine check that its task asks for; NMIs it sends itself.
+    awaits: new Map<string, EventKind>([
+      [`INT 0x${standIn.toString(16)}`, 'mc'],
+      ['NMI', 'nmi'],
+    ]),
     gaveUp: ['oops'].flatMap((name) => kernel.symbols.get(name) ?? []),
     watch: WATCH,
   };

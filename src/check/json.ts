@@ -1,5 +1,6 @@
 /** The result of a check as `espfix check --format json` prints it. Its schema is docs/check.schema.json. */
-import type { CheckedVariant, Verdict } from './check-variant.ts';
+import type { Verdict } from './check-variant.ts';
+import type { SummarizedVariant } from './summary.ts';
 
 export interface CheckJson {
   readonly variants: readonly {
@@ -48,6 +49,18 @@ export interface CheckJson {
       readonly rsp: string;
       readonly cr2: string;
     }[];
+    readonly interrupted: {
+      readonly events: readonly string[];
+      readonly experiments: number;
+      readonly visits: number;
+      readonly findings: readonly {
+        readonly property: string;
+        readonly what: string;
+        readonly entry: string;
+        readonly struck: readonly { readonly event: string; readonly at: string }[];
+        readonly count: number;
+      }[];
+    };
   }[];
   readonly ok: boolean;
 }
@@ -55,7 +68,7 @@ export interface CheckJson {
 const hex = (value: number | bigint, digits: number) => `0x${value.toString(16).padStart(digits, '0')}`;
 
 /** @param ok the command's judgement of all of it: that it exits with 0 */
-export function toJson(variants: readonly CheckedVariant[], ok: boolean): CheckJson {
+export function toJson(variants: readonly SummarizedVariant[], ok: boolean): CheckJson {
   return {
     variants: variants.map((v) => ({
       name: v.name,
@@ -92,6 +105,18 @@ export function toJson(variants: readonly CheckedVariant[], ok: boolean): CheckJ
         rsp: hex(o.rsp, 16),
         cr2: hex(o.cr2, 16),
       })),
+      interrupted: {
+        events: v.interrupted.events,
+        experiments: v.interrupted.experiments,
+        visits: v.interrupted.visits,
+        findings: [...v.interrupted.withoutEvents, ...v.interrupted.findings].map((f) => ({
+          property: f.property,
+          what: f.what,
+          entry: f.visit.entry,
+          struck: f.struck.map(({ event, place }) => ({ event, at: place.name })),
+          count: f.count,
+        })),
+      },
     })),
     ok,
   };

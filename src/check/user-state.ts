@@ -6,6 +6,8 @@ import type { Cpu } from '../arch/cpu.ts';
 import { RF, readFlagsDword } from '../isa/flags.ts';
 import { CS, DS, ES, FS, GS, offsetOf, SS } from '../isa/state.ts';
 
+/** IA32_MCG_STATUS.MCIP. */
+const MCG_MCIP = 4;
 const GENERAL = ['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi'];
 const SELECTORS = [
   ['es', ES],
@@ -44,6 +46,7 @@ const CPL = part('cpl', 32);
 const KERNEL_GS = part('kernel GS base', 64, false);
 const CR3 = part('cr3', 64, false);
 const NMI_BLOCKED = part('NMI blocking', 32, false);
+const MCIP = part('machine check in progress', 32, false);
 const IN_SERVICE = Array.from({ length: 8 }, (_, i) =>
   part(`interrupts in service [${32 * i + 31}:${32 * i}]`, 32, false),
 )[0];
@@ -60,6 +63,7 @@ const AT = {
   base: offsetOf('segBase') / 4,
   kernelGs: offsetOf('kernelGsBase') / 4,
   cr3: offsetOf('cr3') / 4,
+  mcgStatus: offsetOf('mcgStatus') / 4,
 };
 
 /** Takes the state of a processor. @param inService ISR of its local APIC */
@@ -84,6 +88,7 @@ export function userState(
   into[CR3] = u32[AT.cr3];
   into[CR3 + 1] = u32[AT.cr3 + 1];
   into[NMI_BLOCKED] = cpu.nmiBlocked;
+  into[MCIP] = u32[AT.mcgStatus] & MCG_MCIP;
   into.set(inService, IN_SERVICE);
   return into;
 }

@@ -1,6 +1,7 @@
 /** The table of `espfix check`: a column a variant, a row a combination of code and stack segment. */
 import Table from 'cli-table3';
 import type { CheckedVariant, JudgedCase, Verdict } from '../check/check-variant.ts';
+import type { SummarizedVariant } from '../check/summary.ts';
 import { vectorNames } from '../kernel/report.ts';
 import { colorsFor } from './colors.ts';
 import type { Io } from './io.ts';
@@ -40,7 +41,7 @@ const added = (count: number | undefined) =>
   count === undefined ? '-' : count >= 0 ? `+${count}` : `${count}`;
 
 /** The table and what must be said below it, with a line end. */
-export function checkTable(variants: readonly CheckedVariant[], io: Io): string {
+export function checkTable(variants: readonly SummarizedVariant[], io: Io): string {
   const colors = colorsFor(io);
   const table = new Table({
     head: ['CS', 'SS', ...variants.map((v) => colors.bold(v.name))],
@@ -73,6 +74,16 @@ export function checkTable(variants: readonly CheckedVariant[], io: Io): string 
   spanning(
     'cases not reached',
     variants.map((v) => (v.missing === 0 ? '0' : colors.red(String(v.missing)))),
+  );
+  spanning(
+    'NMI, #MC, #DB at each instruction',
+    variants.map(({ interrupted: { findings } }) =>
+      findings.length === 0 ? colors.green('clean') : colors.red(`${findings.length} findings`),
+    ),
+  );
+  spanning(
+    'runs interrupted',
+    variants.map(({ interrupted }) => String(interrupted.experiments)),
   );
   spanning(
     'verdict',
@@ -109,6 +120,11 @@ export function checkTable(variants: readonly CheckedVariant[], io: Io): string 
   for (const v of variants) {
     if (v.ended !== 'completed') lines.push(`${v.name}: ${v.ended}`);
     lines.push(...oopsLines(v));
+    const [finding] = v.interrupted.findings;
+    if (finding)
+      lines.push(
+        `${v.name}, interrupted: ${finding.what} (${finding.struck.map(({ event, place }) => `${event} at ${place.name}`).join(', ')}); espfix check --variant ${v.name} --depth 1 tells all`,
+      );
     if (v.verdict !== v.documented)
       lines.push(colors.red(`${v.name}: documented ${v.documented}, found ${v.verdict}`));
   }

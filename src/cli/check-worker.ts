@@ -1,6 +1,7 @@
 /** The part of `espfix check` that runs in worker threads: one variant. */
 import type { MessagePort } from 'node:worker_threads';
-import { type CheckedVariant, checkVariant } from '../check/check-variant.ts';
+import { checkVariant } from '../check/check-variant.ts';
+import { interrupt, type SummarizedVariant } from '../check/summary.ts';
 import type { VariantName } from '../kernel/variants/index.ts';
 
 export interface CheckTask {
@@ -13,9 +14,9 @@ export interface CheckTask {
 /** Milliseconds between two messages of progress. */
 const INTERVAL = 100;
 
-export default function work({ variant, cpus, progress }: CheckTask): CheckedVariant {
+export default function work({ variant, cpus, progress }: CheckTask): SummarizedVariant {
   let last = 0;
-  return checkVariant(variant, {
+  const checked = checkVariant(variant, {
     cpus,
     onProgress(done, total) {
       const now = performance.now();
@@ -24,4 +25,5 @@ export default function work({ variant, cpus, progress }: CheckTask): CheckedVar
       progress.postMessage({ done, total });
     },
   });
+  return { ...checked, interrupted: interrupt(variant) };
 }

@@ -2,8 +2,8 @@
 import { availableParallelism } from 'node:os';
 import { MessageChannel } from 'node:worker_threads';
 import { Tinypool } from 'tinypool';
-import type { CheckedVariant } from '../check/check-variant.ts';
 import { toJson } from '../check/json.ts';
+import type { SummarizedVariant } from '../check/summary.ts';
 import { type VariantName, variantNames } from '../kernel/variants/index.ts';
 import { checkTable } from './check-table.ts';
 import { CLEAN, FINDINGS, INTERRUPTED } from './exit-status.ts';
@@ -34,9 +34,11 @@ export async function check(options: CheckCommandOptions, io: Io): Promise<numbe
       `--format ${options.format}: only where a kernel is explored: with an image, --depth or --plan`,
     );
   const variants = await checkAll(names, options.cpus ?? DEFAULT_CPUS, io);
+  const sound = (v: SummarizedVariant) =>
+    v.verdict === 'safe' && v.interrupted.findings.length === 0 && v.interrupted.withoutEvents.length === 0;
   const ok = options.variant
-    ? variants.every((v) => v.verdict === 'safe')
-    : variants.every((v) => v.verdict === v.documented);
+    ? variants.every(sound)
+    : variants.every((v) => v.verdict === v.documented && (v.documented !== 'safe' || sound(v)));
   if (options.format === 'json') io.stdout.write(`${JSON.stringify(toJson(variants, ok), null, 2)}\n`);
   else io.stdout.write(checkTable(variants, io));
   return ok ? CLEAN : FINDINGS;
@@ -44,11 +46,11 @@ export async function check(options: CheckCommandOptions, io: Io): Promise<numbe
 
 /** Runs one variant somewhere. */
 interface Runner {
-  run(variant: VariantName, onProgress: (done: number, total: number) => void): Promise<CheckedVariant>;
+  run(variant: VariantName, onProgress: (done: number, total: number) => void): Promise<SummarizedVariant>;
   end(): Promise<void>;
 }
 
-async function checkAll(names: readonly VariantName[], cpus: number, io: Io): Promise<CheckedVariant[]> {
+async function checkAll(names: readonly VariantName[], cpus: number, io: Io): Promise<SummarizedVariant[]> {
   const state = new Map(names.map((name) => [name, 'waiting']));
   const line = () => `checking: ${names.map((name) => `${name} ${state.get(name)}`).join(', ')}`;
   const progress = await startProgress(io, `checking ${names.join(', ')}`);
@@ -98,7 +100,8 @@ function inThisThread(cpus: number): Runner {
   return {
     async run(variant, onProgress) {
       const { checkVariant } = await import('../check/check-variant.ts');
-      return checkVariant(variant, { cpus, onProgress });
+      const { interrupt } = await import('../check/summary.ts');
+      return { ...checkVariant(variant, { cpus, onProgress }), interrupted: interrupt(variant) };
     },
     end: async () => {},
   };

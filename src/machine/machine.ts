@@ -83,7 +83,7 @@ export interface MachineEvents {
   delivered: (cpu: number, vector: number) => void;
   /** CPL changed. */
   'privilege-change': (cpu: number, from: number, to: number) => void;
-  /** IRET has completed; `pointer` is the RSP that its frame was taken from. */
+  /** IRET has completed; `pointer` is the linear address that its frame was taken from. */
   'interrupt-return': (cpu: number, pointer: bigint) => void;
   /**
    * `size` bytes at a physical address are read or written: by an instruction, a delivery, or a walk of the paging

@@ -5,6 +5,7 @@
  */
 import type { Cpu } from '../../arch/cpu.ts';
 import { inspectPage } from '../../arch/paging.ts';
+import { stackAddress } from '../../arch/stack.ts';
 import { GS, RSP } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { PageTree } from '../../machine/page-tree.ts';
@@ -68,6 +69,8 @@ export interface Outcome {
   readonly reused: bigint | undefined;
   /** The vector of an event whose work was not begun before user mode went on. */
   readonly unserved: number | undefined;
+  /** Where the kernel gave up after a fault that it has to expect. */
+  readonly gaveUp: bigint | undefined;
   /** In user mode: the boundary that it should be at, what it sees, and the user pages that differ. */
   readonly expected: Boundary | undefined;
   readonly state: UserState | undefined;
@@ -258,6 +261,24 @@ export class Experiment {
     return this.stepToWork(vector);
   }
 
+  /**
+   * Steps from a fault to user mode, or to where the kernel gives up.
+   * @returns how the run ended, if it did
+   */
+  stepFromFault(): RunEnding | undefined {
+    const { cpu, observation } = this;
+    const { gaveUp } = this.subject;
+    observation.atUser = false;
+    for (let left = this.baseline.back.at + PATIENCE; left > 0; left--) {
+      const ending = this.step();
+      if (ending !== undefined) return ending;
+      if (!gaveUp.includes(cpu.rip)) continue;
+      observation.gaveUp = cpu.rip;
+      break;
+    }
+    return undefined;
+  }
+
   /** As {@link runToWork}, step by step. */
   stepToWork(vector: number): RunEnding | undefined {
     const address = this.subject.work.get(vector);
@@ -315,6 +336,7 @@ export class Experiment {
       throughUserGs: observation.throughUserGs,
       reused: observation.reused,
       unserved: observation.unserved,
+      gaveUp: observation.gaveUp,
       expected,
       state,
       memory: expected ? this.#memoryDifferences(expected) : [],
@@ -413,7 +435,11 @@ export class Experiment {
     const vector = vectorOf(event);
     const from = vector === undefined || schedule.length > 1 ? undefined : this.machine.snapshot();
     const ending =
-      from && vector !== undefined ? this.runToWork(vector, () => this.restore(from)) : undefined;
+      from && vector !== undefined
+        ? this.runToWork(vector, () => this.restore(from))
+        : schedule.at(-1)?.kind === 'fault'
+          ? this.stepFromFault()
+          : undefined;
     return this.outcome(ending ?? this.runToUser());
   }
 
@@ -473,7 +499,7 @@ export class Experiment {
     const take = (pointer: bigint) => {
       if (on(pointer) && (lowest === undefined || pointer < lowest)) lowest = pointer;
     };
-    take(this.cpu.gpr[4]);
+    take(stackAddress(this.cpu));
     for (const delivery of this.observation.deliveries)
       if (!delivery.returned && delivery.cpl !== 3) take(delivery.rsp);
     return lowest;

@@ -202,7 +202,8 @@ class Explorer {
       const vector = vectorOf(event);
       const lost =
         vector !== undefined ? experiment.runToWork(vector, () => experiment.strike(from, event)) : undefined;
-      const ending = lost ?? experiment.runToUser();
+      const ended = event.kind === 'fault' ? experiment.stepFromFault() : lost;
+      const ending = ended ?? experiment.runToUser();
       if (ending !== 'user' || !this.#clean()) this.#judge(schedule, ending);
     }
     return true;
@@ -214,7 +215,8 @@ class Explorer {
     if (
       observation.throughUserGs.length > 0 ||
       observation.reused !== undefined ||
-      observation.unserved !== undefined
+      observation.unserved !== undefined ||
+      observation.gaveUp !== undefined
     )
       return false;
     if (this.#asserts) return false;

@@ -1,6 +1,6 @@
 /** What is seen of a run from an event to the return to user mode: deliveries, returns, and how it ended. */
 import type { Cpu, EventSource } from '../../arch/cpu.ts';
-import { RSP } from '../../isa/state.ts';
+import { stackAddress } from '../../arch/stack.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { armed, disarm } from '../event.ts';
 
@@ -9,13 +9,15 @@ export interface Delivery {
   readonly vector: number;
   readonly source: EventSource;
   readonly errorCode: number | undefined;
-  /** CPL, RIP and RSP of what it interrupted. */
+  /** CPL and RIP of what it interrupted, and the linear address of its stack's top. */
   readonly cpl: number;
   readonly rip: bigint;
   readonly rsp: bigint;
   readonly cr2: bigint;
-  /** RSP of the handler's first instruction: the frame's lowest address. */
+  /** The frame's lowest linear address, where RSP points at the handler's first instruction. */
   frame: bigint;
+  /** Its bytes, the error code among them. */
+  bytes: bigint;
   /** A later frame was written over this one while it was to be returned from. */
   overwritten: boolean;
   /** An IRET took it. */
@@ -39,7 +41,12 @@ export type RunEnding =
 export const STORM = 256;
 const PAGE_FAULT = 14;
 const DEBUG = 1;
-const FRAME_BYTES = 40n;
+
+/** Bytes of what the processor pushes, less the error code: five words in IA-32e mode; five or three dwords outside it. */
+function frameBytes(cpu: Cpu, from: number): bigint {
+  if (cpu.longMode) return 40n;
+  return from === cpu.cpl ? 12n : 20n;
+}
 
 /** What an observation holds. */
 export interface Seen {
@@ -62,6 +69,8 @@ export class Observation {
   throughUserGs: bigint[] = [];
   /** The vector of an event that was delivered and whose work was not begun. */
   unserved: number | undefined;
+  /** Where the kernel gave up, if that was watched. */
+  gaveUp: bigint | undefined;
   /** User mode has been reached. */
   atUser = false;
 
@@ -92,6 +101,7 @@ export class Observation {
     if (this.throughUserGs.length > 0) this.throughUserGs = [];
     this.reused = undefined;
     this.unserved = undefined;
+    this.gaveUp = undefined;
     this.atUser = false;
   }
 
@@ -109,6 +119,7 @@ export class Observation {
     this.throughUserGs = saved.throughUserGs.slice();
     this.reused = saved.reused;
     this.unserved = undefined;
+    this.gaveUp = undefined;
     this.atUser = false;
   }
 
@@ -131,9 +142,10 @@ export class Observation {
       errorCode,
       cpl,
       rip,
-      rsp: cpu.gpr[RSP],
+      rsp: stackAddress(cpu),
       cr2,
       frame: 0n,
+      bytes: 0n,
       overwritten: false,
       returned: false,
     });
@@ -144,11 +156,13 @@ export class Observation {
     const { deliveries } = this;
     const last = deliveries[deliveries.length - 1];
     if (!last) return;
-    last.frame = this.#cpu.gpr[RSP];
+    const cpu = this.#cpu;
+    last.frame = stackAddress(cpu);
+    last.bytes = frameBytes(cpu, last.cpl) + (last.errorCode === undefined ? 0n : cpu.longMode ? 8n : 4n);
     for (let i = 0; i < deliveries.length - 1; i++) {
       const other = deliveries[i];
       if (other.returned || other.frame === 0n) continue;
-      if (other.frame < last.frame + FRAME_BYTES && last.frame < other.frame + FRAME_BYTES)
+      if (other.frame < last.frame + last.bytes && last.frame < other.frame + other.bytes)
         other.overwritten = true;
     }
   }
@@ -158,7 +172,8 @@ export class Observation {
     for (let i = deliveries.length - 1; i >= 0; i--) {
       const delivery = deliveries[i];
       if (delivery.returned) continue;
-      const rip = delivery.errorCode === undefined ? delivery.frame : delivery.frame + 8n;
+      const error = delivery.errorCode === undefined ? 0n : this.#cpu.longMode ? 8n : 4n;
+      const rip = delivery.frame + error;
       if (rip !== pointer) continue;
       if (delivery.overwritten) this.reused ??= pointer;
       delivery.returned = true;

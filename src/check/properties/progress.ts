@@ -1,6 +1,7 @@
 /**
  * Progress: the run comes back to user mode: no triple fault, no hang, no storm of events; and what comes after can: NMIs
- * are not left blocked and no interrupt is left in service. SDM vol. 3A 6.7.1, 10.8.5.
+ * are not left blocked, no interrupt is left in service, and no machine check in progress. SDM vol. 3A 6.7.1, 10.8.5, vol. 3B
+ * 15.3.1.2.
  */
 
 import type { RunEnding } from '../explore/observation.ts';
@@ -25,7 +26,7 @@ export const endings: Record<Exclude<RunEnding, 'user'>, string> = {
 export const progress: Property = {
   name: 'progress',
   title: 'the kernel comes back to user mode, ready for the next event',
-  judge(experiment, { ending, rip, deliveries, expected, state, unserved }, schedule) {
+  judge(experiment, { ending, rip, deliveries, expected, state, unserved, gaveUp }, schedule) {
     if (ending !== 'user')
       return [
         {
@@ -51,7 +52,7 @@ export const progress: Property = {
         what: `${describeVector(unserved, '')} is lost: its work is not done`,
         details: [],
       });
-    const last = schedule.length === 0 ? experiment.gaveUp() : undefined;
+    const last = schedule.length === 0 ? experiment.gaveUp() : gaveUp;
     if (last !== undefined)
       violations.push({
         property: 'progress',
@@ -67,6 +68,13 @@ export const progress: Property = {
     for (const { name, found } of differences(expected.state, state)) {
       if (name === 'NMI blocking' && found !== 0n)
         violations.push({ property: 'progress', what: 'NMIs stay blocked in user mode', details: [] });
+      // A kernel that nothing is known of may see to it later, from a timer say.
+      if (name === 'machine check in progress' && found !== 0n && !experiment.subject.foreign)
+        violations.push({
+          property: 'progress',
+          what: 'IA32_MCG_STATUS.MCIP stays set: the next machine check shuts the processor down',
+          details: [],
+        });
       if (name.startsWith('interrupts in service'))
         violations.push({
           property: 'progress',

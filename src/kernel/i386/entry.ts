@@ -24,6 +24,7 @@ import {
   ss,
   sym,
   times,
+  word,
 } from '../assembler.ts';
 import { cause, selector } from '../layout.ts';
 import { KERNEL_FRAME_SIZE, percpu, regs, selector32 } from './layout.ts';
@@ -46,8 +47,11 @@ class SavedRegisters {
   readonly loads: string[] = [];
 
   save(a: Assembler): void {
-    for (const register of dataSegments) a.push(register);
-    a.push(ss);
+    for (const register of [...dataSegments, ss]) {
+      a.push(register);
+      // The processor writes bits 15:0 only: above them is what was on the stack before, and signals copy it.
+      a.mov(word(esp, 2), 0);
+    }
     for (const register of generalRegisters) a.push(register);
   }
 

@@ -1,0 +1,52 @@
+/**
+ * A variant under the events that no kernel may refuse: an NMI, a machine check and a debug exception held off by MOV SS, one
+ * at each boundary of each path that its returns take. The short form of what `espfix check --variant NAME --depth 1` does.
+ */
+import type { VariantName } from '../kernel/variants/index.ts';
+import { builtinSubject } from './builtin.ts';
+import { mergeReports, openSubject, type VisitResult } from './check-subject.ts';
+import type { CheckedVariant } from './check-variant.ts';
+import type { EventKind } from './event.ts';
+import type { Finding } from './finding.ts';
+
+export const summaryEvents: readonly EventKind[] = ['nmi', 'mc', 'mov-ss'];
+
+/** Experiments a visit: more than any return path of the kernel needs, less than its set-up of page tables has. */
+const MOST = 1500;
+
+/** What one event at each boundary does to a variant. */
+export interface Interrupted {
+  readonly events: readonly EventKind[];
+  readonly experiments: number;
+  /** Paths through the kernel. */
+  readonly visits: number;
+  /** Findings that take no event: bits that leak by themselves, and what else is wrong with the visits as they are. */
+  readonly withoutEvents: readonly Finding[];
+  readonly findings: readonly Finding[];
+}
+
+/** A variant by its own cases and interrupted. */
+export interface SummarizedVariant extends CheckedVariant {
+  readonly interrupted: Interrupted;
+}
+
+/** Interrupts a variant. */
+export function interrupt(name: VariantName): Interrupted {
+  const subject = builtinSubject(name);
+  const open = openSubject(subject);
+  const paths = new Set<string>();
+  const results: VisitResult[] = [];
+  for (const { id, path } of open.recording.visits) {
+    if (paths.has(path)) continue;
+    paths.add(path);
+    results.push(open.exploreVisit(id, { depth: 1, events: summaryEvents, most: MOST }));
+  }
+  const { findings, experiments } = mergeReports(subject, open.recording, results);
+  return {
+    events: summaryEvents,
+    experiments,
+    visits: paths.size,
+    withoutEvents: findings.filter(({ schedule }) => schedule.length === 0),
+    findings: findings.filter(({ schedule }) => schedule.length > 0),
+  };
+}
