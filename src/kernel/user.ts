@@ -24,6 +24,7 @@ import {
   rbx,
   rcx,
   rdi,
+  rdx,
   rsi,
   rsp,
   ss,
@@ -63,6 +64,22 @@ const highRegisters = [
   [r14, 0x0e00_0e0e_fefe_000en],
   [r15, 0x0f00_0f0f_ffff_000fn],
 ] as const;
+
+/** Registers that a return from a signal brings, each with its place in the frame and its value. */
+const given = (
+  [
+    [rdx, regs.rdx],
+    [rbp, regs.rbp],
+    [rsi, regs.rsi],
+    [r8q, regs.r8],
+    [r9, regs.r9],
+    [r10, regs.r10],
+    [r12, regs.r12],
+    [r13, regs.r13],
+    [r14, regs.r14],
+    [r15, regs.r15],
+  ] as const
+).map(([register, offset]) => [register, offset, 0x5160_0000 + offset] as const);
 
 export interface UserOptions extends Tasks {
   /** Whether the GDT has slots for thread-local segments, in which the task puts a 16-bit one. */
@@ -141,30 +158,38 @@ function emitFill(a: Assembler, { sharedLdt, returnEarly, tls }: UserOptions): v
     install();
   }
   a.label('.filled');
-  emitSigreturnBySyscall(a);
+  emitSigreturn(a, 0x203);
+  emitSigreturn(a, 0x202);
   if (returnEarly) emitEarlyReturn(a);
 }
 
 /**
- * Emits, in line, a return from a signal to the instruction behind the SYSCALL that asks for it, with other flags than R11:
- * SYSRET would not do. Without its flags the task goes no further.
+ * Emits, in line, a return from a signal to the instruction behind the SYSCALL that asks for it, with other registers.
+ * With other flags than R11 SYSRET would not do. Without its registers and flags the task goes no further.
  */
-function emitSigreturnBySyscall(a: Assembler): void {
+function emitSigreturn(a: Assembler, flags: 0x202 | 0x203): void {
+  const done = `sigreturn_done.${flags}`;
   a.lea(rdi, mem(rbx, user.signalStack - signalFrame.size));
-  a.lea(rax, mem('sigreturn_done'));
+  a.lea(rax, mem(done));
   for (const field of [regs.rip, regs.rcx]) a.mov(mem(rdi, field), rax);
   a.mov(mem(rdi, regs.rbx), rbx);
   a.mov(mem(rdi, regs.rsp), rsp);
   for (const [field, value] of [
     [regs.cs, selector.userCode64],
     [regs.ss, selector.userData],
-    [regs.rflags, 0x203],
+    [regs.rflags, flags],
     [regs.r11, 0x202],
   ])
     a.mov(qword(rdi, field), value);
+  for (const [, offset, value] of given) a.mov(qword(rdi, offset), value + flags);
   systemCall(a, calls, 'sigreturn');
-  a.label('sigreturn_done');
-  a.jnc('user_broken');
+  a.label(done);
+  if (flags & 1) a.jnc('user_broken');
+  else a.jc('user_broken');
+  for (const [register, , value] of given) {
+    a.cmp(register, value + flags);
+    a.jne('user_broken');
+  }
 }
 
 /** Emits, in line, a system call of 32-bit code on a 16-bit stack. Without its stack pointer the task goes no further. */

@@ -323,6 +323,8 @@ function emitSignalHandler(a: Assembler, k: Kernel): void {
 function emitTarget(a: Assembler, bits: CodeBits, event: TargetEvent, machineCheck: number): void {
   const area = bits === 64 ? rsi : esi;
   a.bits(bits);
+  // A kernel that goes back instead of on finds an endless loop: JMP to itself.
+  if (event === 'exception') a.db(0xeb, 0xfe);
   a.label(`target.${bits}.${event}`);
   switch (event) {
     case 'int80':
