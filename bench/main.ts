@@ -1,11 +1,12 @@
 /**
  * `npm run bench`: guest speed on our machine and its peers, the same image on each.
  *
- *     npm run bench -- [--json] [--loop NAME]... [--on espfix|qemu|bochs]... [--repeat N]
+ *     npm run bench -- [--json] [--loop NAME]... [--on espfix|qemu|bochs]... [--repeat N] [--no-experiments]
  */
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
+import { experimentSpeed } from './experiments.ts';
 import { findLoop, loops } from './guest.ts';
 import { type Measurement, measure } from './measure.ts';
 import { helpTime, restoreCost } from './own.ts';
@@ -17,7 +18,9 @@ const { values } = parseArgs({
     loop: { type: 'string', multiple: true },
     on: { type: 'string', multiple: true },
     repeat: { type: 'string', default: '1' },
+    experiments: { type: 'boolean', default: true },
   },
+  allowNegative: true,
 });
 
 const chosen = values.loop ? values.loop.map(findLoop) : loops;
@@ -33,11 +36,18 @@ for (const machine of machines) {
 }
 const restore = restoreCost();
 const help = helpTime();
+const experiments = values.experiments ? await experimentSpeed() : undefined;
 
 if (values.json) {
   const host = { processor: cpus()[0]?.model, processors: cpus().length };
   const versions = Object.fromEntries(machines.map(({ name, version }) => [name, version]));
-  console.log(JSON.stringify({ host, versions, results, restore, help: help ?? null }, null, 2));
+  console.log(
+    JSON.stringify(
+      { host, versions, results, restore, help: help ?? null, experiments: experiments ?? null },
+      null,
+      2,
+    ),
+  );
 } else {
   console.log(`${cpus()[0]?.model}, ${cpus().length} processors`);
   console.log(`${machines.map(({ version }) => version).join(', ')}\n`);
@@ -52,6 +62,22 @@ if (values.json) {
       ? `espfix --help: ${help.help.toFixed(0)} ms, of which Node itself ${help.node.toFixed(0)} ms`
       : 'espfix --help: not measured, for it is not built (npm run build)',
   );
+  if (experiments) console.log(experimentLines());
+}
+
+/** Experiments a second, beside QEMU driven from outside. */
+function experimentLines(): string {
+  if (!experiments) return '';
+  const { perSecond, where, qemu } = experiments;
+  const us = (value: number) => value.toFixed(1);
+  const lines = [
+    `experiments: ${Math.round(perSecond).toLocaleString('en')} a second of one processor (linux variant, every event, depth 1)`,
+    `  one with an NMI: ${us(where.restore)} us to go back, ${us(where.strike)} to strike, ${us(where.run)} to run to user mode, ${us(where.judge)} to judge`,
+    typeof qemu === 'string'
+      ? `  ${qemu}`
+      : `  QEMU, by gdbstub, monitor and loadvm: ${qemu.perSecond.toFixed(0)} a second; ratio ${(perSecond / qemu.perSecond).toFixed(0)}`,
+  ];
+  return lines.join('\n');
 }
 
 function find(loop: string, subject: string): Measurement | undefined {

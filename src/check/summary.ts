@@ -12,7 +12,7 @@ import type { Finding } from './finding.ts';
 export const summaryEvents: readonly EventKind[] = ['nmi', 'mc', 'mov-ss'];
 
 /** Experiments a visit: more than any return path of the kernel needs, less than its set-up of page tables has. */
-const MOST = 1500;
+const MOST = 800;
 
 /** What one event at each boundary does to a variant. */
 export interface Interrupted {

@@ -135,6 +135,8 @@ export class Experiment {
   readonly #changing: readonly number[];
   readonly #ministackPages: readonly number[];
   readonly #scratch: UserState;
+  /** The snapshot taken or gone back to last: memory differs from it by `Machine.changedPages`. */
+  #base: Snapshot;
   readonly #firstInstruction: bigint;
   /** GS base that user mode had of itself. */
   readonly #ownGs: bigint;
@@ -156,6 +158,7 @@ export class Experiment {
       this.observation.poison = POISON;
     }
     this.begin = machine.snapshot();
+    this.#base = this.begin;
     this.#firstInstruction = cpu.instructions;
     this.#userPages = userPages(machine, visit.cpu);
     this.#stackPages = this.#pagesOf(stacks);
@@ -182,8 +185,15 @@ export class Experiment {
   /** Goes back to a state of this visit. */
   restore(snapshot: Snapshot): void {
     this.othersMayRun = false;
+    this.#base = snapshot;
     this.machine.restore(snapshot);
     this.observation.reset();
+  }
+
+  /** The machine as it stands. Snapshots in an experiment are to be taken here. */
+  snapshot(): Snapshot {
+    this.#base = this.machine.snapshot();
+    return this.#base;
   }
 
   /** One instruction or delivery. @returns the ending, if it ended */
@@ -433,7 +443,7 @@ export class Experiment {
     }
     const [event] = schedule;
     const vector = vectorOf(event);
-    const from = vector === undefined || schedule.length > 1 ? undefined : this.machine.snapshot();
+    const from = vector === undefined || schedule.length > 1 ? undefined : this.snapshot();
     const ending =
       from && vector !== undefined
         ? this.runToWork(vector, () => this.restore(from))
@@ -528,8 +538,10 @@ export class Experiment {
 
   #memoryDifferences(boundary: Boundary): MemoryDifference[] {
     if (this.othersMayRun) return [];
-    const pages = new Set(this.#changing);
-    for (const page of this.machine.changedPages()) if (this.#userPages.has(page)) pages.add(page);
+    const pages = this.machine.changedPages().filter((page) => this.#userPages.has(page));
+    PageTree.difference(this.#base.pages, boundary.snapshot.pages, (page) => {
+      if (this.#userPages.has(page) && !pages.includes(page)) pages.push(page);
+    });
     const found: MemoryDifference[] = [];
     for (const page of pages) {
       const { linear } = this.#userPages.get(page) as UserPage;
@@ -548,7 +560,7 @@ export class Experiment {
     const found: MemoryDifference[] = [];
     const changed = this.machine.changedPages();
     for (const page of this.#ministackPages) {
-      if (!changed.includes(page)) continue;
+      if (!changed.includes(page) && this.#base.pages.get(page) === this.begin.pages.get(page)) continue;
       const bytes = this.machine.readPhysical(page * PAGE, PAGE);
       const before = this.begin.pages.get(page) ?? ZEROS;
       for (const { cpu, address, size } of this.subject.ministacks) {
@@ -585,7 +597,7 @@ export class Experiment {
       at: this.at,
       rip: cpu.rip,
       cpl: cpu.cpl,
-      snapshot: this.machine.snapshot(),
+      snapshot: this.snapshot(),
       state: cpu.cpl === 3 ? this.#state() : undefined,
     };
   }

@@ -257,7 +257,7 @@ class Explorer {
    */
   #follow(schedule: Schedule, depth: number): void {
     const experiment = this.#experiment;
-    const { machine, cpu, observation } = experiment;
+    const { cpu, observation } = experiment;
     const boundaries: {
       at: number;
       rip: bigint;
@@ -279,7 +279,7 @@ class Explorer {
       if (ending === 'user' && !served) observation.unserved = vector;
       if (ending !== undefined) break;
       if (cpu.rip === work) served = true;
-      const snapshot = machine.snapshot();
+      const snapshot = experiment.snapshot();
       const hash = experiment.hash(snapshot);
       const seen = this.#seen.get(hash) ?? 0;
       if (seen >= depth) {
