@@ -127,6 +127,31 @@ describe('instructions', () => {
   });
 });
 
+describe('code inserted at a label', () => {
+  const write = (where: 'before' | 'after') => (a: Assembler) => {
+    a.insert(where, 'f', () => {
+      a.label('inserted');
+      a.nop();
+    });
+    a.cli();
+    a.label('f');
+    a.sti();
+    a.label('.local');
+  };
+
+  it.each([
+    ['before', 2n, 1n],
+    ['after', 1n, 1n],
+  ] as const)('%s it', (where, f, inserted) => {
+    expect(bytes(64, write(where))).toBe('fa90fb');
+    const { symbols } = assemble(64, write(where));
+    expect(symbols.get('f')).toBe(ADDRESS + f);
+    expect(symbols.get('inserted')).toBe(ADDRESS + inserted);
+    // Labels of its own do not take local ones from the label.
+    expect(symbols.get('f.local')).toBe(ADDRESS + 3n);
+  });
+});
+
 describe('labels and branches', () => {
   it('takes the short form within -128..127 bytes and the near form beyond', () => {
     expect(

@@ -239,6 +239,7 @@ export class AssemblerCore {
   readonly #sections = new Map<string, Section>();
   readonly #constants = new Map<string, bigint>();
   readonly #defined = new Set<string>();
+  readonly #inserted = new Map<string, () => void>();
   #current: Section | undefined;
   #bits: CodeBits = 64;
   #scope = '';
@@ -263,10 +264,29 @@ export class AssemblerCore {
 
   /** Gives the current place a name. A name that starts with a dot is local to the last one that does not. */
   label(name: string): this {
+    this.#insert(`before ${this.#qualify(name)}`);
     if (!name.startsWith('.')) this.#scope = name;
-    this.#define(this.#qualify(name));
-    this.#section().chunks.push({ kind: 'label', name: this.#qualify(name) });
+    const qualified = this.#qualify(name);
+    this.#define(qualified);
+    this.#section().chunks.push({ kind: 'label', name: qualified });
+    this.#insert(`after ${qualified}`);
     return this;
+  }
+
+  /**
+   * Calls `emit` where a label is going to be defined: just before, so that code that falls through to the label runs what is
+   * emitted, or just after, so that code that jumps there does, too. One each a label. It may define labels and change the
+   * section, to which it must return.
+   */
+  insert(where: 'before' | 'after', label: string, emit: () => void): this {
+    this.#inserted.set(`${where} ${label}`, emit);
+    return this;
+  }
+
+  #insert(key: string): void {
+    const scope = this.#scope;
+    this.#inserted.get(key)?.();
+    this.#scope = scope;
   }
 
   /** Gives a constant a name that references may use like a label. */

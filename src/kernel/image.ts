@@ -39,6 +39,7 @@ import { PageTables } from './page-tables.ts';
 import type { CodeSegmentKind, ReturnPath, StackSegmentKind } from './report.ts';
 import { emitReporting } from './reporting.ts';
 import { Sections } from './sections.ts';
+import { type SelfNmi, sendNmi } from './self-nmi.ts';
 import { emitSerial } from './serial.ts';
 import { stackRange } from './stacks.ts';
 import { Texts } from './texts.ts';
@@ -81,6 +82,8 @@ export interface ImageOptions {
   readonly casesOf?: GalleryName;
   /** What tasks do before their cases. By default the variant decides. Of 64-bit kernels. */
   readonly tasks?: Tasks;
+  /** NMIs that the kernel sends CPU 0, each at a label of its own. Of 64-bit kernels. */
+  readonly selfNmis?: readonly SelfNmi[];
 }
 
 /** A range of linear addresses, end excluded. */
@@ -149,6 +152,7 @@ export function buildImage(name: ImageName, options: ImageOptions = {}): KernelI
   );
 
   const a = createAssembler();
+  for (const nmi of options.selfNmis ?? []) sendNmi(a, nmi);
   const texts = new Texts(a, 64);
   emitBoot(a, 64);
   a.section('.rodata');
@@ -183,6 +187,8 @@ export function buildImage(name: ImageName, options: ImageOptions = {}): KernelI
   a.constant('trampoline_image', KERNEL_BASE + sections.physical('.trampoline'));
   a.constant('trampoline_length', sections.size('.trampoline'));
   const linked = a.link(sections.place);
+  for (const { at } of options.selfNmis ?? [])
+    if (!linked.symbols.has(at)) throw new RangeError(`selfNmis: ${name} has no ${at}`);
   const symbol = (name: string) => linked.symbols.get(name) as bigint;
   const physicalOf = (name: string) => symbol(name) - KERNEL_BASE;
 
