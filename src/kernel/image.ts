@@ -317,6 +317,8 @@ function fillPercpu(page: Uint8Array, c: PercpuContents): void {
   view.setBigUint64(percpu.nmiStack, top('nmi'), true);
   view.setBigUint64(percpu.machineCheckStack, top('machine-check'), true);
   view.setBigUint64(percpu.id, BigInt(c.cpu), true);
+  // A kernel that takes it for a small number is found out before long.
+  view.setBigUint64(percpu.machineChecks, 0xffff_ffffn, true);
   view.setBigUint64(percpu.userArea, c.userArea, true);
   view.setBigUint64(percpu.userCounters, c.userCounters, true);
 

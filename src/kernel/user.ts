@@ -15,6 +15,7 @@ import {
   r8q,
   r9,
   r10,
+  r11,
   r12,
   r13,
   r14,
@@ -169,6 +170,8 @@ function emitFill(a: Assembler, { sharedLdt, returnEarly, tls }: UserOptions): v
  */
 function emitSigreturn(a: Assembler, flags: 0x202 | 0x203): void {
   const done = `sigreturn_done.${flags}`;
+  // SYSRET takes the flags from there.
+  const r11Given = flags & 1 ? 0x5160_0b11 : flags;
   a.lea(rdi, mem(rbx, user.signalStack - signalFrame.size));
   a.lea(rax, mem(done));
   for (const field of [regs.rip, regs.rcx]) a.mov(mem(rdi, field), rax);
@@ -178,7 +181,7 @@ function emitSigreturn(a: Assembler, flags: 0x202 | 0x203): void {
     [regs.cs, selector.userCode64],
     [regs.ss, selector.userData],
     [regs.rflags, flags],
-    [regs.r11, 0x202],
+    [regs.r11, r11Given],
   ])
     a.mov(qword(rdi, field), value);
   for (const [, offset, value] of given) a.mov(qword(rdi, offset), value + flags);
@@ -186,6 +189,8 @@ function emitSigreturn(a: Assembler, flags: 0x202 | 0x203): void {
   a.label(done);
   if (flags & 1) a.jnc('user_broken');
   else a.jc('user_broken');
+  a.cmp(r11, r11Given);
+  a.jne('user_broken');
   for (const [register, , value] of given) {
     a.cmp(register, value + flags);
     a.jne('user_broken');
