@@ -38,9 +38,21 @@ export interface ExaminedVisits {
   /** Of the sound kernel, in the same cases. */
   readonly sound: SubjectReport;
   /** The shortest finding of the property that the gallery names, and its story. */
-  readonly shown: { readonly finding: Finding; readonly story: Story } | undefined;
-  /** Of the kernel, for replays. */
-  readonly opened: Opened;
+  readonly shown:
+    | {
+        readonly finding: Finding;
+        readonly story: Story;
+        /** The instruction at which it shows, if at one. */
+        readonly place: Place | undefined;
+      }
+    | undefined;
+  readonly replayed: readonly Replayed[];
+}
+
+/** A finding, and what its schedule violates when it is run again. */
+export interface Replayed {
+  readonly finding: Violation;
+  readonly again: readonly Violation[];
 }
 
 /** A turn of a schedule of processors, and where it leaves its processor. */
@@ -64,6 +76,7 @@ export interface ExaminedInterleavings {
         readonly turns: readonly PlacedTurn[];
       }
     | undefined;
+  readonly replayed: readonly Replayed[];
 }
 
 export interface Examined {
@@ -73,7 +86,7 @@ export interface Examined {
 }
 
 /** A subject, and what it takes to replay its findings. */
-export interface Opened {
+interface Opened {
   readonly subject: Subject;
   readonly open: OpenSubject;
   readonly revisits: Revisits;
@@ -132,12 +145,18 @@ function examineVisits(entry: GalleryEntry): ExaminedVisits {
   const opened = openKernel(entry.name, entry);
   const report = check(opened, entry);
   const finding = report.findings.find(({ property }) => property === entry.property);
-  const shown = finding && { finding, story: tellFinding(opened, finding) };
-  return { report, sound: check(openKernel('linux', entry), entry), shown, opened };
+  const story = finding && tellFinding(opened, finding);
+  const place = story?.steps.find((step) => step.place.address === finding?.rip)?.place;
+  return {
+    report,
+    sound: check(openKernel('linux', entry), entry),
+    shown: finding && story && { finding, story, place },
+    replayed: report.findings.map((each) => ({ finding: each, again: replayFinding(opened, each) })),
+  };
 }
 
 /** The story of a finding, instruction by instruction. */
-export function tellFinding(opened: Opened, finding: Finding): Story {
+function tellFinding(opened: Opened, finding: Finding): Story {
   const { subject, revisits } = opened;
   if (endsTheMachine(opened, finding))
     return tellFailure(revisits.machineAt(finding.visit.start), subject, finding.visit.cpu);
@@ -145,7 +164,7 @@ export function tellFinding(opened: Opened, finding: Finding): Story {
 }
 
 /** Runs a finding's schedule again. @returns what it violates */
-export function replayFinding(opened: Opened, finding: Finding): readonly Violation[] {
+function replayFinding(opened: Opened, finding: Finding): readonly Violation[] {
   if (endsTheMachine(opened, finding)) {
     const { ending } = tellFinding(opened, finding);
     return ending === finding.what ? [finding] : [];
@@ -195,6 +214,10 @@ function examineInterleavings({ name, cpus, property }: GalleryEntry): ExaminedI
       finding: best.finding,
       turns: placeTurns(best.subject, best.finding),
     },
+    replayed: found.map(({ subject, finding }) => ({
+      finding,
+      again: replayInterleaving(subject, finding.turns),
+    })),
   };
 }
 
@@ -224,16 +247,11 @@ function placeTurns({ window, describe }: Interleaved, { turns }: InterleavingFi
   });
 }
 
-/** By window: each finding of a kernel's interleavings, and what its schedule violates when it is run again. */
-export function replayInterleavings({ entry, interleavings }: Examined): {
-  readonly finding: InterleavingFinding;
-  readonly again: readonly Violation[];
-}[] {
-  return (interleavings?.reports ?? []).flatMap(({ findings }, i) => {
-    if (findings.length === 0) return [];
-    const subject = builtinWindow(entry.name, windowNames[i], { cpus: entry.cpus });
-    return findings.map((finding) => ({ finding, again: replayInterleaving(subject, finding.turns) }));
-  });
+/** Whether every schedule of a finding shows it again. */
+export function isReplayed({ visits, interleavings }: Examined): boolean {
+  return [...(visits?.replayed ?? []), ...(interleavings?.replayed ?? [])].every(({ finding, again }) =>
+    again.some(({ property, what }) => property === finding.property && what === finding.what),
+  );
 }
 
 /** Whether the check told the kernel from the sound one. */

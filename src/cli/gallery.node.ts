@@ -4,10 +4,11 @@
  *     npm run gallery [-- NAME]
  *
  * With the name of a kernel it is checked alone, and the schedule that shows its fault is told in full; nothing is
- * written. Ends with status 1 if a fault is not found, or something is wrong with the sound kernel.
+ * written. Ends with status 1 if a fault is not found, something is wrong with the sound
+ * kernel, or a schedule does not show the same again.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { type Examined, examine, isSoundClean, isTold } from '../check/gallery.ts';
+import { type Examined, examine, isReplayed, isSoundClean, isTold } from '../check/gallery.ts';
 import { galleryPage, headOf } from '../check/report/gallery-page.ts';
 import { stepLines } from '../check/report/text.ts';
 import { gallery } from '../kernel/variants/gallery/index.ts';
@@ -16,7 +17,8 @@ const PAGE = 'docs/gallery.md';
 
 const verdict = (examined: Examined) =>
   `${examined.entry.name}: ${isTold(examined) ? 'as the gallery says' : 'NOT AS THE GALLERY SAYS'}; ` +
-  `the sound kernel ${isSoundClean(examined) ? 'is clean' : 'IS NOT CLEAN'}`;
+  `the sound kernel ${isSoundClean(examined) ? 'is clean' : 'IS NOT CLEAN'}; ` +
+  `schedules ${isReplayed(examined) ? 'show the same again' : 'DO NOT SHOW THE SAME AGAIN'}`;
 
 function examineAndTell(entry: (typeof gallery)[number]): Examined {
   const examined = examine(entry);
@@ -56,4 +58,4 @@ if (name === undefined) {
       for (const text of finding.details) console.log(`  ${text}`);
     }
   }
-if (!all.every((examined) => isTold(examined) && isSoundClean(examined))) process.exitCode = 1;
+if (!all.every((each) => isTold(each) && isSoundClean(each) && isReplayed(each))) process.exitCode = 1;

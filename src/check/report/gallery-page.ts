@@ -1,5 +1,5 @@
 /** docs/gallery.md: each kernel of the gallery as the head of its file describes it, and what the check shows of it. */
-import type { Finding, Provenance, Story } from '../finding.ts';
+import type { Finding, Place, Provenance, Story } from '../finding.ts';
 import { type Examined, type ExaminedInterleavings, type ExaminedVisits, isSoundClean } from '../gallery.ts';
 import type { InterleavingReport } from '../interleave/interleavings.ts';
 import { count, describeExtent, describeSchedule, highlights, plural, printable } from './check-report.ts';
@@ -114,12 +114,12 @@ function visitLines({ report, sound, shown }: ExaminedVisits): string[] {
   const extent = `*Explored:* ${describeExtent(report).join('; ')}.`;
   const soundLine = `*The sound kernel:* ${sound.verdict}; ${describeExtent(sound).join('; ')}.`;
   if (!shown) return ['Nothing was found.', '', extent, '', soundLine];
-  const { finding, story } = shown;
+  const { finding, story, place } = shown;
   const others = report.findings.filter(({ what }) => what !== finding.what);
   const lines = [
     `**Found:** ${finding.property}: ${finding.what}.`,
     '',
-    ...findingTable(finding),
+    ...findingTable(finding, place),
     '',
     ...block(
       printable([
@@ -166,15 +166,15 @@ function first(texts: readonly string[]): string[] {
 const alsoFound = (findings: readonly Pick<Finding, 'property' | 'what'>[]) =>
   first(findings.map(({ property, what }) => `${property}: ${what}`)).join('; ');
 
-function findingTable(finding: Finding): string[] {
-  const { schedule, struck, visit, details, rip, count: schedules, alsoAt } = finding;
+function findingTable(finding: Finding, at: Place | undefined): string[] {
+  const { schedule, struck, visit, details, count: schedules, alsoAt } = finding;
   const also = alsoAt.filter((name) => name !== struck.at(-1)?.place.name);
   const rows: string[][] = [
     ['schedule', `${describeSchedule(schedule)} of the visit by ${visit.entry} on CPU ${visit.cpu}`],
     ...struck.map(({ event, place }) => ['struck', `${event} at ${code(place.name)}: ${code(place.text)}`]),
     ...first(details).map((text, i) => [i === 0 ? 'shows' : '', text]),
   ];
-  if (rip !== undefined) rows.push(['instruction', code(`0x${rip.toString(16)}`)]);
+  if (at) rows.push(['instruction', `${code(at.name)}: ${code(at.text)}`]);
   if (schedules > 1)
     rows.push([
       'also by',
