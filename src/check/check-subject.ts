@@ -21,7 +21,7 @@ import {
   type VisitSummary,
 } from './finding.ts';
 import { THROUGH_USER_GS } from './properties/gs.ts';
-import { betweenWorlds, mustAgree, tainted } from './properties/kernel-bits.ts';
+import { betweenWorlds, exposed, mustAgree, tainted } from './properties/kernel-bits.ts';
 import { endings, GIVES_UP } from './properties/progress.ts';
 import { runUntilReady } from './ready.ts';
 import { watchStacks } from './stacks.ts';
@@ -131,6 +131,8 @@ export class OpenSubject {
     experiment: Experiment,
     notes: string[],
   ): { violation: Violation; provenance: readonly Provenance[] }[] {
+    const open = exposed(experiment);
+    if (open.length > 0) return open.map((violation) => ({ violation, provenance: [] }));
     const tracked = experiment.track([]);
     const approximate = [
       ...new Set(tracked.conservative.map(({ instruction, what }) => `${instruction} (${what})`)),

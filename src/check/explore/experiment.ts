@@ -394,6 +394,11 @@ export class Experiment {
     return this.baseline.boundaries.find(({ rip }) => gaveUp.includes(rip))?.rip;
   }
 
+  /** Linear addresses in the upper half, which 64-bit kernels keep for themselves, of pages that user mode can reach. */
+  get exposed(): bigint[] {
+    return [...this.#userPages.values()].map(({ linear }) => linear).filter((linear) => linear >> 63n !== 0n);
+  }
+
   /** By linear address: the user pages that the visit changes, as they are at a boundary, but for what may differ. */
   userMemory(boundary: Boundary): Map<bigint, Uint8Array> {
     const memory = new Map<bigint, Uint8Array>();

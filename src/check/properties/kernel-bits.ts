@@ -70,6 +70,13 @@ export function tainted(
     });
 }
 
+/** Memory of the kernel that user mode can read without asking. Some kernels share a page on purpose: foreign ones may. */
+export function exposed({ exposed: pages, subject }: Experiment): Violation[] {
+  if (subject.foreign || pages.length === 0) return [];
+  const details = pages.slice(0, 8).map((linear) => `page ${hex(linear, 16)}`);
+  return [{ property: 'kernel-bits', what: "user mode can reach the kernel's memory", details }];
+}
+
 /**
  * Throws Disagreement where user mode sees bits that differ between the worlds and that taint did not mark. (Bits that taint
  * marks and that are equal in both worlds are no contradiction: a secret bit is the same in two worlds half of the time.)
