@@ -24,7 +24,7 @@ it('the table is the one that espfix check prints', async () => {
   const io = capturedIo();
   expect(await espfix(['check'], io)).toBe(0);
   expect(block('the output of espfix check')).toBe(io.out());
-});
+}, 300_000);
 
 it('the exit statuses are those of the help', () => {
   expect(block('the output of espfix help exit-status')).toBe(EXIT_STATUS_HELP);
