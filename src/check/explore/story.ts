@@ -46,8 +46,9 @@ class Teller {
 
   run(): Telling {
     const experiment = this.#experiment;
-    const { cpu, baseline, observation } = experiment;
+    const { cpu, baseline, observation, subject } = experiment;
     experiment.restore(experiment.begin);
+    const faulted = this.#schedule.length === 1 && this.#schedule[0].kind === 'fault';
     // Without events the visit is over where it returns; user mode is where it begins, too.
     const end = this.#schedule.length === 0 ? baseline.back.at : Number.POSITIVE_INFINITY;
     let reason: RunEnding | undefined;
@@ -73,6 +74,8 @@ class Teller {
       const ending = experiment.step();
       this.#keep(before);
       if (cpu.rip === work) served = true;
+      if (faulted && observation.gaveUp === undefined && subject.gaveUp.includes(cpu.rip))
+        observation.gaveUp = cpu.rip;
       const all = this.#next > last && this.#schedule.length > 0;
       if (ending === 'user') {
         if (!all) continue;
