@@ -31,8 +31,16 @@ On several processors, every schedule with up to two preemptions ([interleavings
 tried. Boundaries are counted from the visit's beginning, a few user instructions before it enters the kernel.`;
 
 const code = (text: string) => `\`${text}\``;
-const table = (rows: readonly (readonly string[])[]) =>
-  rows.map((row) => `| ${row.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`);
+
+/** A table with its columns aligned, as the formatter has them. @param rows the first is the head */
+function table(rows: readonly (readonly string[])[]): string[] {
+  const cells = rows.map((row) => row.map((cell) => cell.replaceAll('|', '\\|')));
+  const widths = cells[0].map((_, i) => Math.max(3, ...cells.map((row) => row[i].length)));
+  const [head, ...body] = cells.map((row) => row.map((cell, i) => cell.padEnd(widths[i])));
+  const line = (row: readonly string[]) => `| ${row.join(' | ')} |`;
+  return [line(head), line(widths.map((width) => '-'.repeat(width))), ...body.map(line)];
+}
+
 const block = (lines: readonly string[]) => ['```text', ...lines, '```'];
 
 /**
@@ -72,7 +80,6 @@ export function galleryPage(all: readonly Examined[], heads: ReadonlyMap<string,
     '',
     ...table([
       ['kernel', 'what', 'CVE', 'property that fails', 'shortest schedule', 'sound kernel'],
-      Array.from({ length: 6 }, () => '---'),
       ...rows,
     ]),
     ...all.flatMap((examined) => ['', ...section(examined, heads.get(examined.entry.name) ?? '')]),
@@ -111,8 +118,8 @@ function section(examined: Examined, head: string): string[] {
 }
 
 function visitLines({ report, sound, shown }: ExaminedVisits): string[] {
-  const extent = `*Explored:* ${describeExtent(report).join('; ')}.`;
-  const soundLine = `*The sound kernel:* ${sound.verdict}; ${describeExtent(sound).join('; ')}.`;
+  const extent = `_Explored:_ ${describeExtent(report).join('; ')}.`;
+  const soundLine = `_The sound kernel:_ ${sound.verdict}; ${describeExtent(sound).join('; ')}.`;
   if (!shown) return ['Nothing was found.', '', extent, '', soundLine];
   const { finding, story, place } = shown;
   const others = report.findings.filter(({ what }) => what !== finding.what);
@@ -135,12 +142,11 @@ function visitLines({ report, sound, shown }: ExaminedVisits): string[] {
       '',
       ...table([
         ['register', 'expected', 'found'],
-        ['---', '---', '---'],
         ...finding.registers.map(({ name, expected, found }) => [name, code(expected), code(found)]),
       ]),
     );
   for (const provenance of finding.provenance) lines.push('', ...provenanceLines(provenance));
-  if (others.length > 0) lines.push('', `*Also found:* ${alsoFound(others)}.`);
+  if (others.length > 0) lines.push('', `_Also found:_ ${alsoFound(others)}.`);
   lines.push('', extent, '', soundLine);
   return lines;
 }
@@ -180,7 +186,7 @@ function findingTable(finding: Finding, at: Place | undefined): string[] {
       'also by',
       `${plural(schedules - 1, 'more schedule')} of that cause${also.length > 0 ? `, at ${also.map(code).join(', ')}` : ''}`,
     ]);
-  return table([['', ''], ['---', '---'], ...rows]);
+  return table([['', ''], ...rows]);
 }
 
 function provenanceLines({ location, birth, hops }: Provenance): string[] {
@@ -209,7 +215,6 @@ function interleavingLines({ reports, sound, shown }: ExaminedInterleavings): st
       '',
       ...table([
         ['turn', 'instructions', 'up to'],
-        ['---', '---', '---'],
         ...turns.map(({ cpu, instructions, place }) => [
           `CPU ${cpu}`,
           count(instructions),
@@ -219,13 +224,13 @@ function interleavingLines({ reports, sound, shown }: ExaminedInterleavings): st
     );
     if (finding.details.length > 0) lines.push('', ...finding.details.map((text) => `- ${text}`));
     const others = reports.flatMap(({ findings }) => findings).filter(({ what }) => what !== finding.what);
-    if (others.length > 0) lines.push('', `*Also found:* ${alsoFound(others)}.`);
+    if (others.length > 0) lines.push('', `_Also found:_ ${alsoFound(others)}.`);
     lines.push('');
   } else lines.push('Nothing was found.', '');
   lines.push(
-    `*Explored:* ${interleavingExtent(reports)}.`,
+    `_Explored:_ ${interleavingExtent(reports)}.`,
     '',
-    `*The sound kernel:* ${sound.every(({ verdict }) => verdict === 'clean') ? 'clean' : 'NOT CLEAN'}; ${interleavingExtent(sound)}.`,
+    `_The sound kernel:_ ${sound.every(({ verdict }) => verdict === 'clean') ? 'clean' : 'NOT CLEAN'}; ${interleavingExtent(sound)}.`,
   );
   return lines;
 }
