@@ -78,8 +78,8 @@ export interface ImageOptions {
   readonly only?: (c: CaseInfo) => boolean;
   /** Where CPU 0's ministack lies in its page; those of other CPUs follow. By default the variant decides. */
   readonly slot?: Slot;
-  /** Adds the cases that this gallery kernel brings along for its fault to show. */
-  readonly casesOf?: GalleryName;
+  /** Adds the cases that these gallery kernels bring along for its fault to show. */
+  readonly casesOf?: GalleryName | readonly GalleryName[];
   /** What tasks do before their cases. By default the variant decides. Of 64-bit kernels. */
   readonly tasks?: Tasks;
   /** NMIs that the kernel sends CPU 0, each at a label of its own. Of 64-bit kernels. */
@@ -142,7 +142,9 @@ export function buildImage(name: ImageName, options: ImageOptions = {}): KernelI
   const ministacks = Array.from({ length: variant.ministack ? cpus : 0 }, (_, cpu) =>
     (variant.ministack as NonNullable<Variant['ministack']>)(cpu, build),
   );
-  const extra = [name, options.casesOf].map((n) => gallery.find((e) => e.name === n)?.variant);
+  const extra = [name, ...[options.casesOf ?? []].flat()].map(
+    (n) => gallery.find((e) => e.name === n)?.variant,
+  );
   const cases = [
     ...buildCases(like),
     ...[...new Set(extra)].flatMap((v) => v?.extraCases?.(build) ?? []),

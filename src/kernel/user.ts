@@ -69,6 +69,7 @@ const highRegisters = [
 /** Registers that a return from a signal brings, each with its place in the frame and its value. */
 const given = (
   [
+    [rbx, regs.rbx],
     [rdx, regs.rdx],
     [rbp, regs.rbp],
     [rsi, regs.rsi],
@@ -109,6 +110,8 @@ export function emitUser(a: Assembler, cases: readonly Case[], options: UserOpti
       emitForgedFrame(a);
       // Compatibility-mode code cannot see these, and the kernel has to keep them all the same.
       for (const [register, value] of highRegisters) a.mov(register, value);
+      // Nothing in this task uses it, and a kernel that does must clear it first.
+      a.std();
     },
     emitTargetCall() {
       a.mov(eax, call.touch);
@@ -175,7 +178,7 @@ function emitSigreturn(a: Assembler, flags: 0x202 | 0x203): void {
   a.lea(rdi, mem(rbx, user.signalStack - signalFrame.size));
   a.lea(rax, mem(done));
   for (const field of [regs.rip, regs.rcx]) a.mov(mem(rdi, field), rax);
-  a.mov(mem(rdi, regs.rbx), rbx);
+  a.mov(mem(rdi, regs.rdi), rdi);
   a.mov(mem(rdi, regs.rsp), rsp);
   for (const [field, value] of [
     [regs.cs, selector.userCode64],
@@ -195,6 +198,7 @@ function emitSigreturn(a: Assembler, flags: 0x202 | 0x203): void {
     a.cmp(register, value + flags);
     a.jne('user_broken');
   }
+  a.lea(rbx, mem(rdi, signalFrame.size - user.signalStack));
 }
 
 /** Emits, in line, a system call of 32-bit code on a 16-bit stack. Without its stack pointer the task goes no further. */

@@ -4,6 +4,7 @@
  */
 import type { Violation } from '../finding.ts';
 import { describeVector } from '../vectors.ts';
+import { openGates } from './gates.ts';
 import { hex, type Property } from './property.ts';
 
 const DOUBLE_FAULT = 8;
@@ -11,8 +12,15 @@ const DOUBLE_FAULT = 8;
 export const stack: Property = {
   name: 'stack',
   title: 'frames are pushed to kernel stacks, and none over another that is live',
-  judge(experiment, { deliveries, reused }) {
+  judge(experiment, { deliveries, reused }, schedule) {
     const violations: Violation[] = [];
+    const open = schedule.length === 0 ? openGates(experiment) : [];
+    if (open.length > 0)
+      violations.push({
+        property: 'stack',
+        what: 'user mode may raise an exception without its error code',
+        details: open.map((vector) => `by INT ${vector}: the gate has DPL 3`),
+      });
     for (const delivery of deliveries) {
       const { frame } = delivery;
       if (frame === 0n || experiment.stackOf(frame)) continue;
