@@ -46,16 +46,16 @@ export function readCoverage(data: CoverageData): Coverage[] {
 }
 
 /**
- * Visits that get schedules of several events, as their entries and segments tell; how many; and the boundaries of the first:
- * the last of user mode, the kernel's first, one on the way back, the last.
+ * Visits that get schedules of several events, as their entries and segments tell; how many; and the boundary of the first: the
+ * kernel's first, the way back, and one at which interrupts are allowed. Negative ones count from the end.
  */
 const deepVisits = [
-  ['SYSCALL', 'cs64 ss32', 2, [1, 3]],
-  ['INT 0x80', 'cs32 ss16 ldt', 2, [-20, -4]],
-  ['#BP', 'cs32 ss32', 3, [3]],
+  ['SYSCALL', 'cs64 ss32', 2, [3]],
+  ['INT 0x80', 'cs32 ss16 ldt', 2, [-20]],
+  ['SYSCALL', 'cs64 ss32', 3, [-38]],
 ] as const;
 const TWO: readonly EventKind[] = ['nmi', 'mc', 'db-code', 'db-data'];
-const THREE: readonly EventKind[] = ['nmi', 'mc'];
+const THREE: readonly EventKind[] = ['nmi', 'mc', 'irq'];
 
 /**
  * Explores every visit once and notes what is touched.

@@ -8,6 +8,7 @@
  * Visits, and events in them, in whose runs the sound kernel neither executes nor reads what the mutant changes are left out:
  * they are the same with the mutant.
  */
+import { RSP } from '../../isa/state.ts';
 import { buildImage } from '../../kernel/image.ts';
 import { Machine } from '../../machine/machine.ts';
 import { builtinSubject } from '../builtin.ts';
@@ -15,8 +16,9 @@ import { OpenSubject, openSubject } from '../check-subject.ts';
 import { describeEvent, type EventKind } from '../event.ts';
 import type { Visit } from '../explore/visit.ts';
 import type { PropertyName } from '../finding.ts';
+import { Disagreement } from '../properties/kernel-bits.ts';
 import { mutantsOf } from './all-mutants.ts';
-import { cases } from './cases.ts';
+import { cases, casesOf } from './cases.ts';
 import { type Coverage, type CoverageData, coverageOf, readCoverage, type Watched } from './coverage.ts';
 import type { Mutant } from './mutant.ts';
 
@@ -27,8 +29,8 @@ export type Reached = 'baseline' | 'depth 1' | 'depth 2' | 'depth 3' | 'set-up';
 export type Verdict =
   | {
       readonly caught: true;
-      /** The image's own report of its cases, or the property that does not hold. */
-      readonly by: 'report' | PropertyName;
+      /** The image's own report, the property that does not hold, or that taint and two worlds contradict each other. */
+      readonly by: 'report' | 'disagreement' | PropertyName;
       readonly what: string;
       /** Events in the schedule that shows it. */
       readonly depth: number;
@@ -84,7 +86,7 @@ interface Reporting {
 }
 
 export class TestBed {
-  readonly #subject = builtinSubject('linux', { only: cases() });
+  readonly #subject = builtinSubject('linux', { only: cases(), casesOf });
   readonly #world = openWorld(this.#subject);
   readonly #other: World;
   readonly #coverage: readonly Coverage[];
@@ -133,13 +135,22 @@ export class TestBed {
     const failed = (what: string): Verdict => ({ caught: true, by: 'report', what, depth: 0, events: [] });
     const report = runCases(this.#alone, mutant);
     if ('failed' in report) return failed(report.failed);
-    const verdict = this.#explore(mutant);
+    const verdict = this.#exploreSafely(mutant);
     if (verdict.caught || verdict.reached !== 'set-up') return verdict;
     // What is done once for each processor shows where there are two, with the last ministack of a page and the first.
     this.#pair ??= twoProcessors();
     const twin = mutant.group === 'code' ? this.#pair.mutants.get(key) : undefined;
     const both = twin && runCases(this.#pair.reporting, twin);
     return both && 'failed' in both ? failed(`with two processors, ${both.failed}`) : verdict;
+  }
+
+  #exploreSafely(mutant: Mutant): Verdict {
+    try {
+      return this.#explore(mutant);
+    } catch (error) {
+      if (!(error instanceof Disagreement)) throw error;
+      return { caught: true, by: 'disagreement', what: error.message, depth: 0, events: [] };
+    }
   }
 
   #explore(mutant: Mutant): Verdict {
@@ -159,7 +170,8 @@ export class TestBed {
       if (always) reached = 'baseline';
       else if (reached === 'set-up') reached = `depth ${depth}` as Reached;
       const { id } = this.visits[coverage.visit];
-      const patched = this.#patched(this.#world, mutant, id, twin && this.#patched(this.#other, twin, id));
+      const other = twin && this.#comparable(id) ? this.#patched(this.#other, twin, id) : undefined;
+      const patched = this.#patched(this.#world, mutant, id, other);
       if (patched === undefined)
         return { caught: true, by: 'progress', what: 'a visit does not come back', depth: 0, events: [] };
       const { findings, report } = patched.exploreVisit(id, {
@@ -184,6 +196,16 @@ export class TestBed {
     return { caught: false, reached, experiments };
   }
 
+  /** User mode begins the visit alike in both worlds; in a few it has a stack pointer like the kernel's. */
+  #comparable(id: number): boolean {
+    const [a, b] = [this.#world, this.#other].map(({ machine, open }) => {
+      const { begin, cpu } = open.recording.visits[id];
+      machine.restore(begin);
+      return machine.cpus[cpu].gpr[RSP];
+    });
+    return a === b;
+  }
+
   /** The open subject with a mutant's bytes in place when visit `id` begins; undefined if that does not come back. */
   #patched(
     { open, machine }: World,
@@ -195,7 +217,8 @@ export class TestBed {
     const visits = recording.visits.slice();
     visits[id] = this.#begin(machine, visits[id], mutant);
     if (!returns(machine, visits[id])) return undefined;
-    return new OpenSubject({ ...subject, stacks: open.stacks }, machine, { ...recording, visits }, twin);
+    const { twin: _, ...alone } = subject;
+    return new OpenSubject({ ...alone, stacks: open.stacks }, machine, { ...recording, visits }, twin);
   }
 
   #begin(machine: Machine, visit: Visit, mutant: Mutant | undefined): Visit {
