@@ -53,6 +53,8 @@ import type { Tasks } from './variants/variant.ts';
 
 /** The stack pointer of the return before all cases. */
 const EARLY_STACK_POINTER = 0x5aad_c0de;
+/** Not canonical, as RSP need not be. */
+const WIDE_STACK_POINTER = 0x8bad_f00d_5aad_c0den;
 /** The stack pointer of the forged frame. */
 const FORGED_STACK_POINTER = 0x0f0f_0f0f;
 
@@ -164,7 +166,18 @@ function emitFill(a: Assembler, { sharedLdt, returnEarly, tls }: UserOptions): v
   a.label('.filled');
   emitSigreturn(a, 0x203);
   emitSigreturn(a, 0x202);
+  emitWideStack(a);
   if (returnEarly) emitEarlyReturn(a);
+}
+
+/** Emits, in line, a system call with a stack pointer of 64 bits. Without it the task goes no further. */
+function emitWideStack(a: Assembler): void {
+  a.mov(rsp, WIDE_STACK_POINTER);
+  systemCall(a, calls, 'touch');
+  a.mov(rcx, WIDE_STACK_POINTER);
+  a.cmp(rsp, rcx);
+  a.lea(rsp, mem(rbx, user.stack));
+  a.jne('user_broken');
 }
 
 /**
