@@ -80,6 +80,7 @@ describe('the schema', () => {
         aliases: [],
         capacity: null,
         oopses: [],
+        interrupted: { events: ['nmi'], experiments: 1, visits: 1, findings: [] },
       },
     ],
   };

@@ -51,7 +51,8 @@ export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
   view.setUint32(16, header.length, true);
   bytes.set(header, HEADER);
   let at = fixed;
-  for (const part of [snapshot.states, ...snapshot.tlbs]) {
+  const states = withoutEngine(snapshot.states.slice());
+  for (const part of [states, ...snapshot.tlbs]) {
     bytes.set(part, at);
     at += part.length;
   }
@@ -106,6 +107,7 @@ export function decodeSnapshot(bytes: Uint8Array, schema: SnapshotSchema): Snaps
   const parts = rebuild(schema.parts(configuration), header.parts, 'parts') as Record<string, Plain>;
   const states = bytes.slice(at, at + statesLength);
   checkStates(states, configuration.cpus);
+  withoutEngine(states);
   at += statesLength;
   const tlbs: Uint8Array[] = [];
   for (let i = 0; i < configuration.cpus; i++, at += TLB_BYTES) tlbs.push(bytes.slice(at, at + TLB_BYTES));
@@ -139,6 +141,13 @@ function whole(header: Record<string, unknown>, name: string): number {
   if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
     throw new SnapshotError(`${name}: expected a whole number of 0 or more`);
   return value;
+}
+
+/** Clears the engine's own fields: they mean nothing between two runs, and addresses from a file are not to be followed. */
+function withoutEngine(states: Uint8Array): Uint8Array {
+  for (let at = 0; at < states.length; at += STATE_SIZE)
+    states.fill(0, at + offsetOf('remaining'), at + STATE_SIZE);
+  return states;
 }
 
 /** What the schedule and the instruction cycle rely on. */

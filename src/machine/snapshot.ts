@@ -72,6 +72,8 @@ export class SnapshotKeeper {
   readonly #bus: SystemBus;
   readonly #cpus: readonly Cpu[];
   readonly #states: Uint8Array;
+  /** Where each processor's jump cache is: the engine's, whatever a snapshot says. */
+  readonly #jumpCaches: readonly number[];
   readonly #tlbs: readonly Uint8Array[];
   readonly #touched: Uint8Array;
   /** `changes` of each TLB when it was last saved or restored. */
@@ -82,6 +84,7 @@ export class SnapshotKeeper {
   constructor(memory: WebAssembly.Memory, layout: Layout, bus: SystemBus, cpus: readonly Cpu[]) {
     this.#bus = bus;
     this.#cpus = cpus;
+    this.#jumpCaches = cpus.map((_, i) => layout.jumpCache(i));
     this.#states = new Uint8Array(memory.buffer, layout.state(0), cpus.length * STATE_SIZE);
     this.#tlbs = cpus.map((_, i) => new Uint8Array(memory.buffer, layout.arch(i), TLB_BYTES));
     this.#touched = new Uint8Array(cpus.length).fill(1);
@@ -129,6 +132,7 @@ export class SnapshotKeeper {
     this.#states.set(snapshot.states);
     for (let i = 0; i < this.#cpus.length; i++) {
       const cpu = this.#cpus[i];
+      cpu.jumpCache = this.#jumpCaches[i];
       const tlbSame = this.#savedTlbs[i] === snapshot.tlbs[i] && !this.#tlbChanged(i);
       if (!tlbSame) this.#tlbs[i].set(snapshot.tlbs[i]);
       if (tlbSame && before[i].every((value, n) => value === translationControls(cpu)[n])) {

@@ -15,7 +15,15 @@ import { inject, type Schedule, type ScheduledEvent, vectorOf } from '../event.t
 import type { KernelStack, Subject } from '../subject.ts';
 import { type TrackedVisit, trackVisit } from '../taint/index.ts';
 import { type UserPage, userPages } from '../user-pages.ts';
-import { cr3Of, ripOf, sameUserState, setGsBase, type UserState, userState } from '../user-state.ts';
+import {
+  cr3Of,
+  differences,
+  ripOf,
+  sameUserState,
+  setGsBase,
+  type UserState,
+  userState,
+} from '../user-state.ts';
 import { type Delivery, Observation, type RunEnding, type Seen, STORM } from './observation.ts';
 import { type ChangedPage, hashState, type StackPages } from './state-hash.ts';
 import { LONGEST_VISIT, USER_MARGIN, type Visit } from './visit.ts';
@@ -534,6 +542,13 @@ export class Experiment {
     const { user, back } = this.baseline;
     const same = user.find((boundary) => boundary.state && sameUserState(boundary.state, state));
     if (same) return same;
+    // A loop of user mode passes one RIP several times.
+    const alike = user.find(
+      (boundary) =>
+        boundary.state &&
+        differences(boundary.state, state).every(({ name, visible }) => !visible && name !== 'cr3'),
+    );
+    if (alike) return alike;
     const rip = ripOf(state);
     const there = user
       .filter((boundary) => boundary.rip === rip)
