@@ -72,7 +72,7 @@ console.log(`${caught} of ${mutants.length} mutants caught`);
 if (only === undefined) {
   const output = values.output ?? fileURLToPath(new URL('../../docs/mutation.md', import.meta.url));
   writeFileSync(output, text);
-  for (const key of outdated) console.error(`explained, but no survivor: ${key}`);
+  for (const reason of outdated) console.error(`explains no survivor: ${reason}`);
 }
 for (const key of unexplained) console.error(`survivor without an explanation: ${key}`);
 process.exitCode = unexplained.length > 0 || (only === undefined && outdated.length > 0) ? 1 : 0;

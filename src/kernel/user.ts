@@ -115,6 +115,13 @@ export function emitUser(a: Assembler, cases: readonly Case[], options: UserOpti
       // Nothing in this task uses it, and a kernel that does must clear it first.
       a.std();
     },
+    emitAfterCase() {
+      for (const [register, value] of highRegisters) {
+        a.mov(rax, value);
+        a.cmp(register, rax);
+        a.jne('.changed');
+      }
+    },
     emitTargetCall() {
       a.mov(eax, call.touch);
     },
@@ -164,13 +171,14 @@ function emitFill(a: Assembler, { sharedLdt, returnEarly, tls }: UserOptions): v
     install();
   }
   a.label('.filled');
-  emitSigreturn(a, 0x203);
-  emitSigreturn(a, 0x202);
+  emitSigreturn(a, 0x203, 0x5160_0b11);
+  emitSigreturn(a, 0x202, 0x202);
+  emitSigreturn(a, 0x202, 0x202, 'user_broken');
   emitWideStack(a);
   if (returnEarly) emitEarlyReturn(a);
 }
 
-/** Emits, in line, a system call with a stack pointer of 64 bits. Without it the task goes no further. */
+/** Emits, in line, a system call with a stack pointer of 64 bits. Without it and its registers the task goes no further. */
 function emitWideStack(a: Assembler): void {
   a.mov(rsp, WIDE_STACK_POINTER);
   systemCall(a, calls, 'touch');
@@ -178,19 +186,24 @@ function emitWideStack(a: Assembler): void {
   a.cmp(rsp, rcx);
   a.lea(rsp, mem(rbx, user.stack));
   a.jne('user_broken');
+  for (const [register, , value] of given.slice(1)) {
+    a.cmp(register, value + 0x202);
+    a.jne('user_broken');
+  }
 }
 
 /**
  * Emits, in line, a return from a signal to the instruction behind the SYSCALL that asks for it, with other registers.
- * With other flags than R11 SYSRET would not do. Without its registers and flags the task goes no further.
+ * SYSRET would not do with other flags than R11, or with RCX elsewhere (a label). Without its registers and flags the task
+ * goes no further.
  */
-function emitSigreturn(a: Assembler, flags: 0x202 | 0x203): void {
-  const done = `sigreturn_done.${flags}`;
-  // SYSRET takes the flags from there.
-  const r11Given = flags & 1 ? 0x5160_0b11 : flags;
+function emitSigreturn(a: Assembler, flags: 0x202 | 0x203, r11Given: number, rcxGiven?: string): void {
+  const done = `sigreturn_done.${flags}.${rcxGiven ?? ''}`;
   a.lea(rdi, mem(rbx, user.signalStack - signalFrame.size));
   a.lea(rax, mem(done));
-  for (const field of [regs.rip, regs.rcx]) a.mov(mem(rdi, field), rax);
+  a.mov(mem(rdi, regs.rip), rax);
+  if (rcxGiven !== undefined) a.lea(rax, mem(rcxGiven));
+  a.mov(mem(rdi, regs.rcx), rax);
   a.mov(mem(rdi, regs.rdi), rdi);
   a.mov(mem(rdi, regs.rsp), rsp);
   for (const [field, value] of [

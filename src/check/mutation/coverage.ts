@@ -60,12 +60,14 @@ const THREE: readonly EventKind[] = ['nmi', 'mc', 'irq'];
 /**
  * Explores every visit once and notes what is touched.
  * @param begin the visit as mutants begin it
+ * @param some numbers of the only visits to explore, with one event; default: all, and some with more
  */
 export function coverageOf(
   machine: Machine,
   open: OpenSubject,
   watched: Watched,
   begin: (visit: Visit) => Visit,
+  some?: readonly number[],
 ): Coverage[] {
   const { recording, subject } = open;
   const result: Coverage[] = [];
@@ -93,7 +95,10 @@ export function coverageOf(
     return places;
   };
   try {
-    const all = recording.visits.map(begin).sort((a, b) => a.boundaries - b.boundaries);
+    const all = recording.visits
+      .filter(({ id }) => some?.includes(id) ?? true)
+      .map(begin)
+      .sort((a, b) => a.boundaries - b.boundaries);
     for (const visit of all) {
       const baseline = during(visit, { depth: 0 });
       const by = new Map<EventKind | 'baseline', Places>([['baseline', baseline]]);
@@ -104,6 +109,7 @@ export function coverageOf(
       }
       result.push({ visit: visit.id, deep: undefined, by });
     }
+    if (some) return result;
     for (const [entry, segments, depth, boundaries] of deepVisits) {
       const visit = all.find((each) => each.entry === entry && each.returnsTo === segments);
       if (!visit) throw new Error(`no visit by ${entry} returns to ${segments}`);

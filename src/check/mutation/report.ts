@@ -1,6 +1,6 @@
 /** The document on mutants: how many were caught and by what, and why each survivor is harmless. */
 import { groups, type Mutant } from './mutant.ts';
-import { explain, explained } from './survivors.ts';
+import { explain, unusedReasons } from './survivors.ts';
 import type { Verdict } from './test-bed.ts';
 
 export interface MutationReport {
@@ -9,7 +9,9 @@ export interface MutationReport {
   readonly caught: number;
   /** Keys of survivors that nothing explains. */
   readonly unexplained: readonly string[];
-  /** Keys of explanations whose mutants do not survive, or do not exist. */
+  /** Survivors that are known not to be harmless. */
+  readonly open: number;
+  /** Explanations whose mutants do not survive, or do not exist. */
   readonly outdated: readonly string[];
 }
 
@@ -32,18 +34,21 @@ export function mutationReport(
 ): MutationReport {
   const caught = (mutant: Mutant) => verdicts.get(mutant.key)?.caught === true;
   const unexplained: string[] = [];
+  const survivors: Mutant[] = [];
+  let open = 0;
   /** Survivors by explanation. */
   const reasons = new Map<string, Mutant[]>();
   for (const mutant of mutants) {
     const verdict = verdicts.get(mutant.key);
     if (!verdict) throw new RangeError(`no verdict for "${mutant.key}"`);
     if (verdict.caught) continue;
-    const why = explain(mutant, verdict);
-    if (why === undefined) unexplained.push(mutant.key);
-    const reason = why ?? 'Not explained.';
+    survivors.push(mutant);
+    const explained = explain(mutant);
+    if (explained === undefined) unexplained.push(mutant.key);
+    if (explained?.harmless === false) open++;
+    const reason = explained?.why ?? 'Not explained.';
     reasons.set(reason, [...(reasons.get(reason) ?? []), mutant]);
   }
-  const outdated = Object.keys(explained).filter((key) => verdicts.get(key)?.caught !== false);
   const total = mutants.filter(caught).length;
   const lines = [
     '# Mutants of the sound kernel',
@@ -54,8 +59,8 @@ export function mutationReport(
     'the cases of the image, whose own report counts as the first check; then each visit is explored with every event at',
     'every boundary, taint and a second world, and some with two and three events. `src/check/mutation/` says how.',
     '',
-    `**${total} of ${mutants.length} mutants are caught (${percent(total, mutants.length)}).** Each survivor is listed below with the`,
-    'reason why it is harmless.',
+    `**${total} of ${mutants.length} mutants are caught (${percent(total, mutants.length)}).** Of the ${survivors.length} survivors ${survivors.length - open} are`,
+    `harmless, each for the reason below; ${open} are not, and what it would take to catch them is said first.`,
     '',
     '| mutants of | tried | caught | share |',
     '| --- | --: | --: | --: |',
@@ -74,7 +79,7 @@ export function mutationReport(
     '## Survivors',
     '',
     ...[...reasons]
-      .sort(([, a], [, b]) => b.length - a.length)
+      .sort(byImportance)
       .flatMap(([why, list]) => [
         `### ${why}`,
         '',
@@ -84,7 +89,13 @@ export function mutationReport(
         '',
       ]),
   ];
-  return { text: lines.join('\n'), caught: total, unexplained, outdated };
+  return { text: lines.join('\n'), caught: total, open, unexplained, outdated: unusedReasons(survivors) };
+}
+
+/** What is not harmless first, then the most frequent. */
+function byImportance([a, x]: [string, Mutant[]], [b, y]: [string, Mutant[]]): number {
+  const first = (why: string) => (why.startsWith('Not ') ? 0 : 1);
+  return first(a) - first(b) || y.length - x.length;
 }
 
 function byWhat(mutants: readonly Mutant[], verdicts: ReadonlyMap<string, Verdict>): string[] {

@@ -1,24 +1,289 @@
 /**
- * Why survivors are harmless. A survivor that nothing here explains is a defect of the checker, or of the list of cases, or of
+ * Why survivors are harmless. A survivor that nothing here explains is a defect of the checker, of the list of cases, or of
  * the kernel, and fails the run.
+ *
+ * Most survivors come in families: the same reason for several mutants of an instruction. A pattern names the keys of one.
+ * The few that are not harmless stand in `open`, each with what it would take to catch it.
  */
 import type { Mutant } from './mutant.ts';
 import type { Verdict } from './test-bed.ts';
 
 export type Survivor = Extract<Verdict, { caught: false }>;
 
-/** Single mutants, by key. */
-export const explained: Readonly<Record<string, string>> = {};
+/** A reason, and the keys of the mutants that it is the reason of: they match as a whole. */
+type Reason = readonly [why: string, keys: RegExp];
 
-/** What makes whole kinds of mutants harmless. */
-const rules: readonly ((mutant: Mutant, verdict: Survivor) => string | undefined)[] = [];
+const harmless: readonly Reason[] = [
+  [
+    'The word pushed in place of an error code is dropped again at the return. Only a signal handler would see it, and these vectors deliver no signal.',
+    /vector\.(1|2|3|6|18|64|65|128|146|255): immediate \^.*/,
+  ],
+  [
+    'Both vectors have the same handler, and nothing else on the way asks which it was.',
+    /vector\.(3|64|65)\+0x2: immediate \^1/,
+  ],
+  [
+    'An NMI in a handler of a machine check returns without IRET, so NMIs stay blocked until the IRET of that handler: later, not for ever.',
+    /vector\.2\+0x2: immediate \^1/,
+  ],
+  [
+    'The stand-in for a machine check comes from user mode alone and leaves no machine check to end: counted as an NMI it is served alike.',
+    /vector\.146\+0x2: immediate \^0x10/,
+  ],
+  ['The jump goes to the next instruction.', /vector\.255\+0x[0-9a-f]+: delete/],
+  [
+    'RPL of a saved CS is 0 or 3: one of its bits says as much as both.',
+    /(interrupt_entry\+0x1|paranoid_entry\+0x18|return_from_interrupt\+0x1|handle_event|handle_invalid_opcode|handle_debug\+0x8|handle_exception|handle_machine_check): immediate \^(1|0x2)/,
+  ],
+  [
+    'Interrupts are off already on every way that leads there.',
+    /return_from_interrupt: (delete|swap with next)/,
+  ],
+  ['The return turns interrupts off by itself; in between they may come.', /handle_int80\+0x6: .*/],
+  [
+    'The system call is served with interrupts off: they come later.',
+    /(handle_int80|user_stack_pointer_end\+0x30): (cli|delete|swap with next)/,
+  ],
+  [
+    'Only an exception in kernel mode would tell, which no event brings there: it would be a fault of the kernel itself.',
+    /(handle_invalid_opcode(\+0xa)?|handle_exception(\+0xa)?): .*/,
+  ],
+  [
+    'User code of this kernel lies below 4 GiB.',
+    /(handle_invalid_opcode\+0x10|handle_debug\+0x1[4b]): 32 bits/,
+  ],
+  [
+    'Nobody reads DR6: the handler needs no more than that it came.',
+    /handle_debug(\+0x5)?: (delete|swap with next|to .*|immediate .*|from .*)/,
+  ],
+  [
+    'The next task to step sets the place where stepping ends anew; what else is written instead is set before it is read.',
+    /handle_debug\+0x26: .*/,
+  ],
+  [
+    'The task single-steps further than it asked to. Each step is served, and the stepping ends with the next load of its flags.',
+    /handle_debug\.stop: .*/,
+  ],
+  [
+    "Only a debugger's change of the frame (`poke`) looks at the vector of a single step that has not arrived.",
+    /handle_debug\.on: .*/,
+  ],
+  [
+    'Whether stepping ends when there is nowhere to end it concerns the stepping task alone: each step is served.',
+    /handle_debug\.on\+0x(8|12): .*/,
+  ],
+  [
+    'Machine checks take another place for their registers, as free as the right one: each is away from the others, from where they arrive, and within a stack that holds nothing there.',
+    /leave_machine_check_stack\+0x(12: immediate \^0x4|15: immediate \^(1|0x200)|1b: (delete|displacement .*|the other way|to rsi)|27: immediate \^1)/,
+  ],
+  [
+    'Two subtractions from the same register: their order does not matter.',
+    /(leave_machine_check_stack\+0x24|paranoid_exit\+0x8): swap with next/,
+  ],
+  [
+    'RSP moves before the registers are copied. Nothing is pushed to this stack meanwhile: interrupts are off, NMI and #DB have stacks of their own, and another machine check cannot be taken yet.',
+    /leave_machine_check_stack\+0x39: swap with next/,
+  ],
+  [
+    'RSP moves before or after the frame is copied from the address in RSI: nothing is pushed meanwhile, for interrupts are off and the rest has stacks of its own.',
+    /paranoid_entry_from_user\+0x1e: swap with next/,
+  ],
+  [
+    'The upper half of the operand is zero, or the same on both sides.',
+    /(paranoid_entry\.kernel_gs\+0x11|handle_debug\.on(\+0x8)?|paranoid_exit\.gs_restored\+0x8|return_without_iret|exit_work|paranoid_exit\+0x1a): 32 bits/,
+  ],
+  ['Not zero is not zero.', /paranoid_entry\+0x36: dec/],
+  [
+    'The limit moves by a byte, and stack pointers are multiples of 8.',
+    /paranoid_exit\+0x(11|1a): immediate \^1/,
+  ],
+  [
+    'Around the stacks nothing is mapped: a limit that is a page off takes in no other stack pointer.',
+    /percpu\.nmiStack: (16 bytes down|a page down)/,
+  ],
+  [
+    'The stack is shorter by what is skipped, and far from full.',
+    /(RSP0|percpu\.(kernelStack|mainStack|childStack|machineCheckStack)): (16 bytes down|a page down)/,
+  ],
+  ['The stack is shorter by what is skipped, and far from full.', /IST of .*: (16 bytes down|a page down)/],
+  [
+    'On delivery in 64-bit mode the processor aligns the stack pointer down to 16 bytes.',
+    /(RSP0|IST of .*): 8 bytes up/,
+  ],
+  [
+    'The next stack is mapped as well, and free whenever this one is needed.',
+    /(RSP0|percpu\.machineCheckStack): another stack/,
+  ],
+  ['RSP1 is for CPL 1, which nobody uses.', /RSP1: something/],
+  [
+    'The flags that SYSRET loads are those of R11, so comparing with something that never equals them only means the longer way by IRETQ.',
+    /user_stack_pointer_end\+0x79: (displacement .*|from .*)/,
+  ],
+  [
+    'The longer way by IRETQ does the same.',
+    /user_stack_pointer_end\+0x(80: .*|85: (delete|other condition)|7e: always|49: always|64: always|6f: always|59: always)/,
+  ],
+  [
+    'SYSRET with TF or RF in the flags: it sets them as IRETQ does but for RF, which means that a breakpoint at the first user instruction is met once more.',
+    /user_stack_pointer_end\+0x85: always/,
+  ],
+  [
+    'It falls into the return from an interrupt, which does the same once more.',
+    /user_stack_pointer_end\+0x8b: delete/,
+  ],
+  ['IRET takes 16 bits of CS and SS and 22 of RFLAGS.', /return_to_ldt\+0x(19|1e|22|27|2b|30): 32 bits/],
+  ['Set-up is done by one processor, for all, before the others run.', /espfix_map.*: no lock/],
+  [
+    'The table takes a page of low memory that nobody uses in this machine.',
+    /espfix_map(\+0x37|\.pgd_there\+0x28|\.pud_there\+0x1a|\.pmd_there\+0x25): (delete|displacement .*|from .*)/,
+  ],
+  [
+    'Physical addresses of this image, and the other operands there, fit in 32 bits.',
+    /espfix_(map|set_up).*: 32 bits/,
+  ],
+  ['One entry is written: where the next would be does not matter.', /espfix_map\.pgd_fill\+0x(3|7|9): .*/],
+  ['The processor sets the accessed flag when it needs it.', /espfix_map.*: immediate \^0x20/],
+  [
+    'Addresses of ministacks are multiples of 64, and entries of tables of 8.',
+    /(espfix_set_up\+0x19|espfix_map\.pgd_there\+0xd|espfix_map\.pmd_there\+0xd): immediate \^1/,
+  ],
+  [
+    'The registers hold the same, or the sum of base and index is the same.',
+    /espfix_set_up\+0x(36|3e): index rbx/,
+  ],
+  [
+    'An interrupt that comes before SWAPGS, on any stack, is served without an access through GS, and no NMI is in service.',
+    /gate of vector (1|3|6|18|64|65|128|146|255): trap gate/,
+  ],
+  [
+    'IRETQ to user mode is done with interrupts off, so a double fault there finds them off.',
+    /gate of vector 8: trap gate/,
+  ],
+  ['Faults of IRETQ come with interrupts off.', /gate of vector (11|13): trap gate/],
+  [
+    'The vector comes from user mode alone, whatever the stack: the one that it takes is free then.',
+    /gate of vector (3|6|146): next IST/,
+  ],
+  [
+    'User mode may now raise it by INT: it comes like the real one from user mode, and is served as such.',
+    /gate of vector (1|2|6|18|64|65|255): DPL 3/,
+  ],
+  ['The bits are reserved and not looked at.', /gate of vector .*: reserved bits/],
+  ['LLDT and LTR do not look at DPL.', /descriptor of (LDT|TSS): other DPL/],
+  [
+    'The LDT has room for 32 descriptors, of which tasks use 7: the limit leaves these in and the one that is to be outside out.',
+    /descriptor of LDT: limit .*/,
+  ],
+  [
+    'Kernel mode does not write there, and user mode cannot: the page stays a supervisor page.',
+    /PT entry of (\.text page .*|IDT|handlers): R\/W/,
+  ],
+  ['The page stays a supervisor page, and the kernel jumps to no address in it.', /P[TD] entry of .*: NX/],
+  [
+    'User mode loses a right to pages of this range that no lower entry gives.',
+    /(PD|PDPT|PML4) entry of .*: U\/S/,
+  ],
+  [
+    'Nobody gets so far down in this stack that the page is touched.',
+    /PT entry of .* stack, lower page: (P|R\/W|NX|next frame|frame before|reserved bit)/,
+  ],
+  [
+    'The page takes the memory of another one, of this stack or the next, that nobody gets down to.',
+    /PT entry of .* stack, upper page: (next frame|frame before)/,
+  ],
+  [
+    'The tests of CS, RIP and RSP each say enough: nothing else in the kernel double-faults.',
+    /handle_double_fault\+0x(14|1d|24|39): (delete|swap with next|32 bits)/,
+  ],
+  ['CR2 of a double fault is kept for the report of an oops alone.', /handle_double_fault(\+0x3)?: .*/],
+  [
+    'All addresses of the kernel have the same upper half, and CS has none.',
+    /(handle_double_fault\+0x(c|1d)|interrupt_entry\.from_kernel\+0x8|paranoid_exit\+0x(33|3f)): 32 bits/,
+  ],
+  [
+    'Handlers of what came in kernel mode leave this register as it is, so it need not be restored.',
+    /(return_to_user_end|return_without_iret\.breakpoints_stay)\+0x[0-9a-f]+: to .*|return_to_user_end: to .*/,
+  ],
+  [
+    'An NMI in a handler of #DB or #MC returns without IRET, so NMIs stay blocked until the IRET of that handler: later, not for ever.',
+    /paranoid_exit\.gs_restored\+0x(8|e): .*/,
+  ],
+  [
+    "Only a debugger's change of the frame (`poke`) looks at the number that stands for a system call, and nobody at its error code.",
+    /user_stack_pointer_end\+0x(f|11): (immediate .*|swap with next)/,
+  ],
+  [
+    'SYSCALL leaves RCX to the kernel: user mode finds another value of its own there.',
+    /user_stack_pointer_end\+0x17: to rax/,
+  ],
+  [
+    'RCX holds the same already: the comparison before SYSRET has seen to that.',
+    /return_by_sysret\+0x15: to rax/,
+  ],
+  [
+    'The next instruction is at no address that the moved limit would take in or leave out.',
+    /paranoid_exit\+0x(2c: displacement -8|38: displacement .*)/,
+  ],
+  [
+    'RAX is overwritten on one way and not used on the other.',
+    /(paranoid_exit\+0x36|handle_double_fault\+0x14): swap with next/,
+  ],
+  [
+    'User mode: counted first, asked later. Kernel mode: nothing is counted, and the same is asked.',
+    /handle_machine_check\+0xa: swap with next/,
+  ],
+  [
+    'The vector comes from user mode, or with interrupts off: nothing nests on the stack that it takes, and a double fault of its return finds it left.',
+    /gate of vector (18|64|65|128): next IST/,
+  ],
+  ['Entries of these tables have no PWT.', /espfix_map.*: immediate \^0x8/],
+  [
+    'RDX holds the same bits from the level before.',
+    /espfix_map\.(pgd|pud)_there\+0x(31|23): (delete|to rbx)/,
+  ],
+  [
+    'The fifth entry belongs to ministacks of processors that an image cannot have.',
+    /espfix_map\.pgd_there\+0x3b: immediate \^1/,
+  ],
+];
+
+/** Not harmless, and not caught: what it would take. */
+const open: readonly Reason[] = [
+  [
+    'Not harmless: RF is not set for an instruction breakpoint in the kernel, or DR7 not cleared, so it is met again at once. The checker takes a breakpoint away when it is met and does not see that.',
+    /handle_debug(\+0x12|\.kernel(\+0xa)?): .*|return_without_iret(\+0x(6|8|d))?: (?!32 bits).*/,
+  ],
+  [
+    'Not harmless: a #MC in a #DB in an NMI ends the blocking of NMIs. To show it takes schedules of four events.',
+    /paranoid_exit\+0x(8: displacement -8|1a: immediate \^0x20000)/,
+  ],
+  [
+    'Not harmless if user mode makes a system call with RSP in the machine-check stack and a #MC or #DB comes before the kernel has its own: the return pushes its RIP there. The cases have RSP in the NMI stack.',
+    /paranoid_exit\+0x(24|2c|33|36|38|3f|42|44): .*/,
+  ],
+  [
+    'Not harmless: one of the eight places for the registers of machine checks is where they arrive, so the fifth in kernel mode since boot may be lost. Runs begin at one count.',
+    /IST of machine checks: a page down/,
+  ],
+];
+
+const matches = (keys: RegExp, key: string) => keys.exec(key)?.[0] === key;
 
 /** The explanation of a survivor; undefined if there is none. */
-export function explain(mutant: Mutant, verdict: Survivor): string | undefined {
-  if (Object.hasOwn(explained, mutant.key)) return explained[mutant.key];
-  for (const rule of rules) {
-    const why = rule(mutant, verdict);
-    if (why !== undefined) return why;
-  }
+export function explain({ key, independent }: Mutant): { why: string; harmless: boolean } | undefined {
+  for (const [why, keys] of harmless) if (matches(keys, key)) return { why, harmless: true };
+  for (const [why, keys] of open) if (matches(keys, key)) return { why, harmless: false };
+  if (independent)
+    return {
+      why: 'Two instructions neither of which uses what the other changes: their order does not matter.',
+      harmless: true,
+    };
   return undefined;
+}
+
+/** Reasons that are the reason of none of these mutants. */
+export function unusedReasons(survivors: readonly Mutant[]): string[] {
+  return [...open, ...harmless]
+    .filter(([, keys]) => !survivors.some(({ key }) => matches(keys, key)))
+    .map(([why, keys]) => `${keys}: ${why}`);
 }
