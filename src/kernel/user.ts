@@ -171,7 +171,7 @@ function emitFill(a: Assembler, { sharedLdt, returnEarly, tls }: UserOptions): v
     install();
   }
   a.label('.filled');
-  emitSigreturn(a, 0x203, 0x5160_0b11);
+  emitSigreturn(a, 0x203, 0x5160_0a02);
   emitSigreturn(a, 0x202, 0x202);
   emitSigreturn(a, 0x202, 0x202, 'user_broken');
   emitWideStack(a);

@@ -205,7 +205,7 @@ export class TestBed {
     }
     // Rights of a page that nobody touches show in any visit.
     if (reached === 'set-up' && mutant.group === 'pages') {
-      const { id } = this.visits[this.#coverage[0].visit];
+      const { id } = this.visits[this.#coverage[0]?.visit ?? 0];
       const [finding] = this.#patched(this.#world, mutant, id)?.exploreVisit(id, { depth: 0 }).findings ?? [];
       if (finding) return { caught: true, by: finding.property, what: finding.what, depth: 0, events: [] };
     }
