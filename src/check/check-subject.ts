@@ -163,6 +163,12 @@ export class OpenSubject {
     }
     const other = new Experiment(this.#twin.#machine, this.#twin.subject, same, this.#twin.#stacks);
     try {
+      // The same visit begins with the same user mode; a task may choose values that depend on where the kernel is.
+      const [mine, theirs] = [experiment.baseline.entry.state, other.baseline.entry.state];
+      if (!mine || !theirs || differences(mine, theirs).some(({ visible }) => visible)) {
+        notes.push('user mode is not the same in a second world: not compared with one');
+        return undefined;
+      }
       return betweenWorlds(experiment, other);
     } finally {
       other.close();
