@@ -90,7 +90,7 @@ const harmless: readonly Reason[] = [
   ],
   [
     'The upper half of the operand is zero, or the same on both sides.',
-    /(paranoid_entry\.kernel_gs\+0x11|handle_debug\.on(\+0x8)?|paranoid_exit\.gs_restored\+0x8|return_without_iret|exit_work|paranoid_exit\+0x1a): 32 bits/,
+    /(paranoid_entry\.kernel_gs\+0x11|handle_debug\.on(\+0x8)?|paranoid_exit\.gs_restored\+0x8|return_without_iret|exit_work|paranoid_exit\+0x1a|user_stack_pointer_end\+0x79): 32 bits/,
   ],
   ['Not zero is not zero.', /paranoid_entry\+0x36: dec/],
   [
@@ -105,7 +105,10 @@ const harmless: readonly Reason[] = [
     'The stack is shorter by what is skipped, and far from full.',
     /(RSP0|percpu\.(kernelStack|mainStack|childStack|machineCheckStack)): (16 bytes down|a page down)/,
   ],
-  ['The stack is shorter by what is skipped, and far from full.', /IST of .*: (16 bytes down|a page down)/],
+  [
+    'The stack is shorter by what is skipped, and far from full.',
+    /IST of .*: 16 bytes down|IST of (?!machine checks).*: a page down/,
+  ],
   [
     'On delivery in 64-bit mode the processor aligns the stack pointer down to 16 bytes.',
     /(RSP0|IST of .*): 8 bytes up/,
@@ -135,7 +138,7 @@ const harmless: readonly Reason[] = [
   ['Set-up is done by one processor, for all, before the others run.', /espfix_map.*: no lock/],
   [
     'The table takes a page of low memory that nobody uses in this machine.',
-    /espfix_map(\+0x37|\.pgd_there\+0x28|\.pud_there\+0x1a|\.pmd_there\+0x25): (delete|displacement .*|from .*)/,
+    /espfix_map(\+0x37|\.pgd_there\+0x28|\.pud_there\+0x1a|\.pmd_there\+0x25): (delete|displacement .*|from .*)|espfix_map(\+0x30|\.pgd_there\+0x21|\.pud_there\+0x13): swap with next/,
   ],
   [
     'Physical addresses of this image, and the other operands there, fit in 32 bits.',
@@ -162,7 +165,7 @@ const harmless: readonly Reason[] = [
   ['Faults of IRETQ come with interrupts off.', /gate of vector (11|13): trap gate/],
   [
     'The vector comes from user mode alone, whatever the stack: the one that it takes is free then.',
-    /gate of vector (3|6|146): next IST/,
+    /gate of vector (3|6|146|255): next IST/,
   ],
   [
     'User mode may now raise it by INT: it comes like the real one from user mode, and is served as such.',
@@ -178,7 +181,10 @@ const harmless: readonly Reason[] = [
     'Kernel mode does not write there, and user mode cannot: the page stays a supervisor page.',
     /PT entry of (\.text page .*|IDT|handlers): R\/W/,
   ],
-  ['The page stays a supervisor page, and the kernel jumps to no address in it.', /P[TD] entry of .*: NX/],
+  [
+    'The page stays a supervisor page, and the kernel jumps to no address in it.',
+    /(PT|PD|PDPT|PML4) entry of .*: NX/,
+  ],
   [
     'User mode loses a right to pages of this range that no lower entry gives.',
     /(PD|PDPT|PML4) entry of .*: U\/S/,
@@ -239,19 +245,140 @@ const harmless: readonly Reason[] = [
   ['Entries of these tables have no PWT.', /espfix_map.*: immediate \^0x8/],
   [
     'RDX holds the same bits from the level before.',
-    /espfix_map\.(pgd|pud)_there\+0x(31|23): (delete|to rbx)/,
+    /espfix_map\.(pgd|pud)_there\+0x(31|23): (delete|to rbx|swap with next)/,
   ],
   [
     'The fifth entry belongs to ministacks of processors that an image cannot have.',
     /espfix_map\.pgd_there\+0x3b: immediate \^1/,
   ],
+  [
+    "A frame that IRETQ refused stands already where it is copied to: at the top of the task's stack, from where it went to the ministack, and nothing has been pushed there since.",
+    /handle_double_fault\+0x(4c|4f|54): .*|interrupt_entry\.bad_iret\+0x35: swap with next/,
+  ],
+  [
+    'The frame and the saved registers lie a byte lower, together.',
+    /interrupt_entry\.bad_iret\+0x2c: immediate \^1/,
+  ],
+  [
+    'The longer way by IRETQ does the same: the comparison never finds what it compares equal.',
+    /user_stack_pointer_end\+0x(3c|44|4b|4e|52|56|5b|66|71): .*|user_stack_pointer_end\+0x(7e|6f): swap with next/,
+  ],
+  [
+    'RAX and RCX are loaded from the saved registers on both ways.',
+    /user_stack_pointer_end\+0x(49|59|64|6f|7e): swap with next/,
+  ],
+  ['User code of this kernel lies below 4 GiB.', /user_stack_pointer_end\+0x(3c|44): 32 bits/],
+  [
+    'What the kernel does after a system call turns interrupts off by itself.',
+    /user_stack_pointer_end\+0x(31|36): .*/,
+  ],
+  [
+    'A change of the frame by a debugger (`poke`) is for returns from interrupts and exceptions.',
+    /user_stack_pointer_end\+0x37: .*/,
+  ],
+  [
+    'It counts events of kernel mode too, or counts downwards: a task only looks whether the count changed.',
+    /handle_event(\+0xa|\+0x15)?: .*/,
+  ],
+  [
+    'The processor has the machine-check architecture: the flag that says so is set, as are the words beside it.',
+    /end_machine_check(\+0x7)?: .*/,
+  ],
+  [
+    'Clearing IA32_MCG_STATUS by the way is harmless unless a machine check is in service, and then it has been read.',
+    /end_machine_check\.done: delete/,
+  ],
+  ['Any value written to the EOI register ends the interrupt.', /handle_interrupt\+0x7: immediate .*/],
+  [
+    'RBX is loaded from the saved registers, and asked before only whether it is zero.',
+    /handle_double_fault\+0x(78: to rdx|3b: swap with next)/,
+  ],
+  [
+    'Nothing in this kernel double-faults but the IRETQ on a ministack.',
+    /handle_double_fault\.not_espfix: .*/,
+  ],
+  [
+    'Upper halves are equal, or zero, or not looked at: of addresses on one stack, of RFLAGS, of a counter.',
+    /return_without_iret\.breakpoints_stay\+0x(18|20|23): 32 bits|leave_machine_check_stack(\+0x9)?: 32 bits|handle_double_fault\+0x(57|71): 32 bits|exit_work: 32 bits/,
+  ],
+  [
+    'Two stores to different places.',
+    /return_without_iret\.breakpoints_stay\+0x20: swap with next|handle_double_fault\+0x(63|57): swap with next/,
+  ],
+  [
+    'The places for saved registers are used in another order, or the next first.',
+    /leave_machine_check_stack\+0x9: (dec|swap with next)|leave_machine_check_stack: swap with next/,
+  ],
+  [
+    '64-bit mode does not look at base, limit, and such rights of a code or data segment.',
+    /descriptor of (kernel code|kernel data|64-bit user code): .*/,
+  ],
+  [
+    'No instruction that a task executes comes to the limit, or looks at this bit of a 32-bit segment.',
+    /descriptor of (32-bit user code|user data): (accessed|conforming or expand-down|limit|readable or writable|L)/,
+  ],
+  [
+    'Nobody loads this descriptor once the kernel runs.',
+    /descriptor of (null|32-bit kernel code|segment-base stack): .*/,
+  ],
+  [
+    "Another entry on the way still forbids it: tables and pages of ministacks are read-only and the supervisor's, each by itself.",
+    /espfix (PT|PD|PDPT|PML4) entry of .*: (R\/W|U\/S)/,
+  ],
+  ['Nobody executes a ministack.', /espfix .* entry of .*: NX/],
+  [
+    "Bit 12 of a large page's entry is PAT, a matter of caches.",
+    /PD entry of physical map of the ministack: next frame/,
+  ],
+  [
+    'The next table is the directory below, whose first entry maps the same memory as a page of 1 GiB.',
+    /PML4 entry of physical map of the ministack: next table/,
+  ],
+  [
+    'User mode has the local APIC mapped anyway: its tasks raise interrupts there.',
+    /PT entry of local APIC: U\/S/,
+  ],
+  [
+    "The vector comes from user mode alone: the task's stack is where its registers are copied to anyway.",
+    /gate of vector 146: no IST/,
+  ],
+  [
+    'The last page that is taken need not be marked as taken: the ministacks of all processors that an image can have are on one.',
+    /espfix_map\.pmd_there\+0x1e: (delete|immediate .*|to .*|swap with next)/,
+  ],
+  [
+    'The stray bit falls on P, which is set.',
+    /espfix_map(\.pgd_there|\.pud_there)?\+0x(30|21|13): immediate \^1/,
+  ],
+  [
+    'The ministack can be executed or has an ignored bit set; nobody executes it, and it is read-only all the same.',
+    /espfix_map\.pmd_there\+0x2e: (delete|immediate .*|to .*|swap with next)/,
+  ],
+  [
+    'The entry too many falls into the page of ministacks, before they are used.',
+    /espfix_map\.pmd_there\+0x3b: immediate \^1/,
+  ],
+  ['Physical addresses of this machine have fewer bits.', /espfix_map: immediate \^0x8000000000000/],
+  [
+    'The entry that it looks at is empty, as the flags left over say too.',
+    /espfix_map\+0x29: (delete|swap with next)/,
+  ],
+  [
+    'SYSCALL leaves R11 to the kernel: user mode finds another value of its own there.',
+    /user_stack_pointer_end\+0x23: to r10/,
+  ],
+  [
+    'The handler sees the frame on the interrupt stack, not the copy that is returned from: only the end of single-stepping is lost, as above.',
+    /paranoid_entry_from_user\+0x21: swap with next/,
+  ],
+  ['Both clear a register, and nobody looks at the flags.', /end_machine_check\+0xe: swap with next/],
 ];
 
 /** Not harmless, and not caught: what it would take. */
 const open: readonly Reason[] = [
   [
-    'Not harmless: RF is not set for an instruction breakpoint in the kernel, or DR7 not cleared, so it is met again at once. The checker takes a breakpoint away when it is met and does not see that.',
-    /handle_debug(\+0x12|\.kernel(\+0xa)?): .*|return_without_iret(\+0x(6|8|d))?: (?!32 bits).*/,
+    'Not harmless: RF is not set for an instruction breakpoint in the kernel, or DR7 not cleared, so it is met again at once. The checker takes a breakpoint away when it is met, does not compare DR7, and does not see that.',
+    /handle_debug(\+0x8|\+0x12|\.kernel(\+0xa)?): .*|return_without_iret(\+0x(6|8|d))?: (?!32 bits).*/,
   ],
   [
     'Not harmless: a #MC in a #DB in an NMI ends the blocking of NMIs. To show it takes schedules of four events.',
