@@ -33,7 +33,7 @@ import {
   times,
   word,
 } from './assembler.ts';
-import { caseFlag, entryKinds, record } from './case-table.ts';
+import { caseFlag, record } from './case-table.ts';
 import { type Case, forgedFrameAt } from './cases.ts';
 import { kernel64 } from './common/kernel.ts';
 import { emitTask, ldtDescriptors, systemCall } from './common/user.ts';
@@ -58,7 +58,7 @@ const WIDE_STACK_POINTER = 0x8bad_f00d_5aad_c0den;
 /** The stack pointer of the forged frame. */
 const FORGED_STACK_POINTER = 0x0f0f_0f0f;
 
-/** Registers that 64-bit code alone has, with values, no two alike. */
+/** Values of the registers that 64-bit code alone has, no two alike; R9 and R11 are of use in system calls. */
 const highRegisters = [
   [r8q, 0x0800_0808_f8f8_0008n],
   [r10, 0x0a00_0a0a_fafa_000an],
@@ -66,12 +66,6 @@ const highRegisters = [
   [r13, 0x0d00_0d0d_fdfd_000dn],
   [r14, 0x0e00_0e0e_fefe_000en],
   [r15, 0x0f00_0f0f_ffff_000fn],
-] as const;
-
-/** Those that are of use in system calls. */
-const callRegisters = [
-  [r9, 0x0900_0909_f9f9_0009n],
-  [r11, 0x0b00_0b0b_fbfb_000bn],
 ] as const;
 
 /** Registers that a return from a signal brings, each with its place in the frame and its value. */
@@ -117,7 +111,7 @@ export function emitUser(a: Assembler, cases: readonly Case[], options: UserOpti
     emitBeforeCase() {
       emitForgedFrame(a);
       // Compatibility-mode code cannot see these, and the kernel has to keep them all the same.
-      for (const [register, value] of [...highRegisters, ...callRegisters]) a.mov(register, value);
+      for (const [register, value] of highRegisters) a.mov(register, value);
       // Nothing in this task uses it, and a kernel that does must clear it first.
       a.std();
     },
@@ -127,15 +121,6 @@ export function emitUser(a: Assembler, cases: readonly Case[], options: UserOpti
         a.cmp(register, rax);
         a.jne('.changed');
       }
-      // In a case that is a system call these two are of use.
-      a.cmp(dword(rbp, record.kind), entryKinds.indexOf('jump'));
-      a.jne('.kept');
-      for (const [register, value] of callRegisters) {
-        a.mov(rax, value);
-        a.cmp(register, rax);
-        a.jne('.changed');
-      }
-      a.label('.kept');
     },
     emitTargetCall() {
       a.mov(eax, call.touch);
