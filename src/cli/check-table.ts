@@ -123,7 +123,7 @@ export function checkTable(variants: readonly SummarizedVariant[], io: Io): stri
     const [finding] = v.interrupted.findings;
     if (finding)
       lines.push(
-        `${v.name}, interrupted: ${finding.what} (${finding.struck.map(({ event, place }) => `${event} at ${place.name}`).join(', ')}); espfix check --variant ${v.name} --depth 1 tells all`,
+        `${v.name}, interrupted: ${finding.what} (${finding.struck.map(({ event }) => event).join(', ')}); espfix check --variant ${v.name} --depth 1 tells all`,
       );
     if (v.verdict !== v.documented)
       lines.push(colors.red(`${v.name}: documented ${v.documented}, found ${v.verdict}`));

@@ -203,8 +203,8 @@ export class TestBed {
         return { caught: true, by: 'progress', what: 'a visit does not come back', depth: 0, events: [] };
       experiments += report.experiments;
     }
-    // Rights of a page that nobody touches show in any visit.
-    if (reached === 'set-up' && mutant.group === 'pages') {
+    // Rights to a page show in any visit, whether it touches the page or not.
+    if (mutant.group === 'pages') {
       const { id } = this.visits[this.#coverage[0]?.visit ?? 0];
       const [finding] = this.#patched(this.#world, mutant, id)?.exploreVisit(id, { depth: 0 }).findings ?? [];
       if (finding) return { caught: true, by: finding.property, what: finding.what, depth: 0, events: [] };
