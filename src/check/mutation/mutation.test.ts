@@ -35,9 +35,7 @@ describe('mutants of the sound kernel', () => {
     ['PT entry of IDT: U/S', 'kernel-bits'],
     ['paranoid_entry+0x31: always', 'report'],
     ['interrupt_entry.save+0x9: to r8', 'transparent'],
-    ['paranoid_entry+0x8: to r9', 'transparent'],
-    ['return_to_user+0xa: swap with next', 'transparent'],
-    ['gate of vector 1: no IST', 'stack'],
+    ['gate of vector 1: no IST', 'progress'],
     ['paranoid_entry+0x2f: delete', 'progress'],
     ['end_machine_check+0x12: delete', 'progress'],
   ])('%s is caught by %s', (key, by) => {
