@@ -31,6 +31,7 @@ import {
 } from './segment-instructions.ts';
 import { arpl, lar, lsl, verr, verw } from './selector-checks.ts';
 import { lgdt, lidt, lldt, ltr, sgdt, sidt, sldt, str } from './system-tables.ts';
+import { wait, x87 } from './x87.ts';
 
 /** HLT: the processor sleeps until an interrupt that gets through, NMI, INIT or RESET. */
 const hlt: SystemInstruction = (cpu) => {
@@ -104,6 +105,8 @@ export const systemInstructions = {
   rdgsbase,
   wrfsbase,
   wrgsbase,
+  x87,
+  wait,
   monitor: notReported,
   mwait: notReported,
   rsm: notReported,

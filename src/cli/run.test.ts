@@ -71,12 +71,12 @@ describe('how a run ends', () => {
     [
       'unimplemented instruction',
       imageFile((a) => {
-        // FLD1, which the machine does not have yet.
-        a.db(0xd9, 0xe8);
+        // VMOVDQU64, which the machine does not have.
+        a.db(0x62, 0xf1, 0xfe, 0x48, 0x6f, 0x00);
       }),
       [],
       6,
-      /^espfix: unimplemented instruction at processor 0, RIP 0x10000c: d9 e8\n$/,
+      /^espfix: unimplemented instruction at processor 0, RIP 0x10000c: 62 f1 fe 48 6f 00\n$/,
     ],
     [
       'instruction limit',

@@ -85,6 +85,8 @@ export interface Instruction {
   /** REP/REPE (F3) or REPNE (F2) where the instruction is a string instruction; else none. */
   readonly repeat: '' | 'rep' | 'repne';
   readonly lock: boolean;
+  /** Of an x87 instruction the low three bits of its opcode and the ModR/M byte, as FOP holds them (SDM vol. 1 8.1.9). */
+  readonly fop?: number;
   /** Effective segment of the memory operand, or of the source of a string instruction (DS unless overridden). */
   readonly segment: SegmentNumber;
 }

@@ -54,6 +54,8 @@ export const systemMnemonics = [
   'callf', 'jmpf', 'retf',
   'syscall', 'sysret', 'sysenter', 'sysexit', 'swapgs',
   'rdfsbase', 'rdgsbase', 'wrfsbase', 'wrgsbase',
+  'x87', // all of D8 to DF: Instruction.fop tells which
+  'wait',
   'monitor', 'mwait', // #UD unless reported by CPUID
   'rsm', // #UD outside SMM
   'vmcall', // VMX and SVM instructions: #UD, as CPUID does not report them

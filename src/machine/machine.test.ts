@@ -128,10 +128,10 @@ describe('why a run ends', () => {
   it('a triple fault', () => {
     expect(run((c) => c.bytes(0x0f, 0x0b))).toEqual({ reason: 'triple-fault', cpu: 0, rip: 0x10_0000n });
   });
-  it('an instruction that the machine does not have: FLD1', () => {
-    const stop = run((c) => c.bytes(0x90, 0xd9, 0xe8));
+  it('an instruction that the machine does not have: VMOVDQU64', () => {
+    const stop = run((c) => c.bytes(0x90, 0x62, 0xf1, 0xfe, 0x48, 0x6f, 0x00));
     expect(stop).toMatchObject({ reason: 'unimplemented', cpu: 0, rip: 0x10_0001n });
-    expect([...(stop as { bytes: Uint8Array }).bytes]).toEqual([0xd9, 0xe8]);
+    expect([...(stop as { bytes: Uint8Array }).bytes]).toEqual([0x62, 0xf1, 0xfe, 0x48, 0x6f, 0x00]);
   });
   it('the limit', () => {
     const { machine } = boot(multibootImage(new Code().spin()));

@@ -228,8 +228,8 @@ const rows: readonly Row[] = [
   ['vol. 2A 2.3.5 LDS', 16, 'c5 02', 'lds 16/16 rax.16, ss:[rbp rsi*1].0'],
   ['vol. 2A 2.7.1 BOUND', 32, '62 02', 'bound 32/32 rax.32, ds:[rdx].0'],
   // What is not there yet
-  ['vol. 2A FLD', 64, 'd9 00', 'unimplemented'],
-  ['vol. 2C WAIT', 64, '9b', 'unimplemented'],
+  ['vol. 2A FLD', 64, 'd9 00', 'x87 32/64 ds:[rax].0'],
+  ['vol. 2C WAIT', 64, '9b', 'wait 32/64'],
   ['vol. 2B MOVAPS', 64, '0f 28 c0', 'unimplemented'],
   ['vol. 2A FXSAVE', 64, '0f ae 00', 'unimplemented'],
   ['vol. 2B MOVNTI', 64, '0f c3 00', 'unimplemented'],

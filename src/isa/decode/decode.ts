@@ -154,7 +154,9 @@ function instruction(
   if (entry.repeat !== '' && c.repeatPrefix !== 0) {
     repeat = entry.repeat === 'repe' && c.repeatPrefix === 0xf2 ? 'repne' : 'rep';
   }
-  return finish(c, entry.mnemonic, width, operands, entry.conditional ? opcode & 15 : 0, repeat);
+  const decoded = finish(c, entry.mnemonic, width, operands, entry.conditional ? opcode & 15 : 0, repeat);
+  if (decoded?.mnemonic === 'x87') return { ...decoded, fop: ((opcode & 7) << 8) | c.modrm };
+  return decoded;
 }
 
 /** Makes the instruction, unless the bytes that were read were not all there. */

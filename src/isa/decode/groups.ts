@@ -13,10 +13,10 @@ const SVM = 'vmcall';
 
 /** An escape opcode: what its memory forms and its register forms (rows by reg, columns by rm; x: none) are. */
 function escapes(memory: string, register: string): GroupText {
-  const meaning = (mark: string) => (mark === '*' ? '*' : '');
+  const meaning = (mark: string, text: string) => (mark === '*' ? text : '');
   return {
-    memory: [...memory].map(meaning),
-    register: register.split(' ').map((row) => [...row].map(meaning)),
+    memory: [...memory].map((mark) => meaning(mark, 'x87 M z')),
+    register: register.split(' ').map((row) => [...row].map((mark) => meaning(mark, 'x87 z'))),
   };
 }
 

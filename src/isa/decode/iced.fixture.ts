@@ -8,7 +8,7 @@ import type { Mnemonic } from '../mnemonics.ts';
 
 /** Extensions that the machine does not have yet: their instructions are `unimplemented`. */
 const notYet =
-  /^(FPU|MMX|SSE|SSSE3|AVX|AES|VAES|SHA|SM3|SM4|GFNI|PCLMUL|VPCLMUL|XSAVE|FXSR|F16C|FMA$|AMX|KL|WIDE_KL|D3NOW)/;
+  /^(MMX|SSE|SSSE3|AVX|AES|VAES|SHA|SM3|SM4|GFNI|PCLMUL|VPCLMUL|XSAVE|FXSR|F16C|FMA$|AMX|KL|WIDE_KL|D3NOW)/;
 /** What only AMD or other vendors' processors ever had: #UD on an Intel processor. */
 const otherVendors =
   /^(SSE4A|XOP|FMA4|TBM|LWP|MONITORX|CLZERO|RDPRU|MCOMMIT|INVLPGB|SEV|RMPQUERY|PADLOCK|CYRIX|KNC|CENTAUR|UDBG)/;
@@ -106,7 +106,6 @@ const names: Readonly<Record<string, Mnemonic>> = {
   ud1: 'ud',
   ud2: 'ud',
   wbnoinvd: 'wbinvd',
-  wait: 'unimplemented',
 };
 
 /** Mnemonics whose operands we leave out, as they say nothing or are implied. */
@@ -124,6 +123,7 @@ const withoutOperands: ReadonlySet<Mnemonic> = new Set<Mnemonic>([
   'ud',
   'endbr',
   'vmcall',
+  'x87',
 ]);
 /** Of memory operands that we give no width. */
 const withoutWidth: ReadonlySet<Mnemonic> = new Set<Mnemonic>(['lea', 'clflush']);
@@ -196,6 +196,7 @@ function classify(instruction: iced.Instruction): Mnemonic {
   if (nops[name] !== undefined) return nops[name];
   if (name === 'vmgexit' || is(/^(VMX|SVM|INVEPT|INVVPID|SKINIT)/)) return 'vmcall';
   if (is(otherVendors) || is(notReported)) return 'invalid';
+  if (name === 'fisttp' || (is(/^FPU/) && name !== 'wait')) return 'x87';
   if (!have.has(name) && is(notYet)) return 'unimplemented';
   if (instruction.isJccShortOrNear) return 'jcc';
   if (/^Set[a-z]+_rm8$/.test(code)) return 'setcc';

@@ -58,7 +58,7 @@ const cells: readonly string[] = [
   'mov Eb,Gb', 'mov Ev,Gv', 'mov Gb,Eb', 'mov Gv,Ev', 'movfromsreg Rv/Mw,Sw', 'lea Gv,M', 'movsreg Sw,Ew', 'grp1A Ev d64',
   // 90
   'NP 66 F2 nop | F3 pause', ...times(7, 'xchg Zv,rAX'),
-  'cbw', 'cwd', 'i64 callf A', '*', 'pushf d64', 'popf d64', 'sahf', 'lahf',
+  'cbw', 'cwd', 'i64 callf A', 'wait', 'pushf d64', 'popf d64', 'sahf', 'lahf',
   // A0
   'mov AL,Ob', 'mov rAX,Ov', 'mov Ob,AL', 'mov Ov,rAX', 'movs b rep', 'movs v rep', 'cmps b repe', 'cmps v repe',
   'test AL,Ib', 'test rAX,Iz', 'stos b rep', 'stos v rep', 'lods b rep', 'lods v rep', 'scas b repe', 'scas v repe',

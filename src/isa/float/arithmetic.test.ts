@@ -45,7 +45,15 @@ describe('f32', () => {
     ['an exact denormal is no underflow', multiply, 0x0080_0000n, 0x3f00_0000n, NEAREST, 0x0040_0000n, 0],
     ['an inexact one is', multiply, 0x0080_0001n, 0x3f00_0000n, NEAREST, 0x0040_0000n, INEXACT_TINY],
     // (1 - 2^-24) 2^-126 has 24 bits, and is tiny, though as a denormal it rounds to the least normal number.
-    ['tiny, but the least normal number when rounded', multiply, 0x3f7f_ffffn, 0x0080_0000n, NEAREST, 0x0080_0000n, INEXACT_TINY],
+    [
+      'tiny, but the least normal number when rounded',
+      multiply,
+      0x3f7f_ffffn,
+      0x0080_0000n,
+      NEAREST,
+      0x0080_0000n,
+      INEXACT_TINY,
+    ],
     ['least denormal squared, up', multiply, 1n, 1n, UP, 1n, INEXACT_TINY | DENORMAL],
     ['1 / 0', divide, 0x3f80_0000n, 0x8000_0000n, NEAREST, 0xff80_0000n, ZERO_DIVIDE],
     ['a denormal / 0 tells of the division alone', divide, 1n, 0n, NEAREST, 0x7f80_0000n, ZERO_DIVIDE],
