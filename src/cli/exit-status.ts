@@ -29,6 +29,7 @@ export const EXIT_STATUS_HELP = `Exit status
      1  the finding shows again
 
   espfix run: the guest's own status is odd, the machine's are even
+     0  the guest turned the machine off
    odd  the guest wrote V to port 0xf4: (V << 1) | 1, modulo 256
      4  triple fault
      6  an instruction that the machine does not implement

@@ -2,7 +2,7 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { MAX_IMAGE_CPUS, MAX_IMAGE_SEED } from '../kernel/limits.ts';
 import { variantNames } from '../kernel/variants/index.ts';
-import { MAX_CPUS, MAX_MEMORY_MIB } from '../machine/limits.ts';
+import { DEFAULT_MEMORY, LINUX_MEMORY, MAX_CPUS, MAX_MEMORY_MIB } from '../machine/limits.ts';
 import { EXIT_STATUS_HELP, INTERNAL } from './exit-status.ts';
 import { describeFailure, UserError } from './failure.ts';
 import type { Io } from './io.ts';
@@ -138,10 +138,14 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
   });
 
   add('run')
-    .description('boot a Multiboot 1 or PVH ELF image; COM1 is standard input and output')
+    .description('boot a Linux bzImage, or a Multiboot 1 or PVH ELF image; COM1 is standard input and output')
     .argument('<image>', 'the image file')
     .option('--cpus <n>', `processors, 1 to ${MAX_CPUS}`, wholeNumber(1, MAX_CPUS), 1)
-    .option('--memory <mib>', `memory in MiB, 1 to ${MAX_MEMORY_MIB}`, wholeNumber(1, MAX_MEMORY_MIB), 64)
+    .option(
+      '--memory <mib>',
+      `memory in MiB, 1 to ${MAX_MEMORY_MIB}; default ${DEFAULT_MEMORY}, for Linux ${LINUX_MEMORY}`,
+      wholeNumber(1, MAX_MEMORY_MIB),
+    )
     .option('--append <cmdline>', "the kernel's command line", '')
     .option('--initrd <file>', 'initial RAM disk, or Multiboot module')
     .option('--seed <n>', 'of the schedule and of random numbers', wholeNumber(0, Number.MAX_SAFE_INTEGER), 0)

@@ -1,8 +1,11 @@
 /** `espfix run`: boots an image on the machine, with COM1 on standard input and output. */
 import { IF } from '../isa/flags.ts';
 import { ImageError } from '../machine/boot/image-error.ts';
+import { isLinux } from '../machine/boot/linux.ts';
+import { DEFAULT_MEMORY, LINUX_MEMORY } from '../machine/limits.ts';
 import { Machine, type Stop } from '../machine/machine.ts';
 import {
+  CLEAN,
   DEADLOCK,
   INSTRUCTION_LIMIT,
   INTERRUPTED,
@@ -18,7 +21,8 @@ import { attachTrace } from './trace.ts';
 
 export interface RunCommandOptions {
   readonly cpus: number;
-  readonly memory: number;
+  /** MiB; by default as much as kernels of the image's kind need. */
+  readonly memory?: number;
   readonly append: string;
   readonly seed: number;
   readonly initrd?: string;
@@ -39,7 +43,7 @@ const at = (stop: { cpu: number; rip: bigint }) => `processor ${stop.cpu}, RIP 0
 export async function run(file: string, options: RunCommandOptions, io: Io): Promise<number> {
   const image = await readInput(file);
   const initrd = options.initrd === undefined ? undefined : await readInput(options.initrd);
-  const machine = create(options);
+  const machine = create(options, options.memory ?? (isLinux(image) ? LINUX_MEMORY : DEFAULT_MEMORY));
   try {
     machine.boot(image, { commandLine: options.append, ...(initrd ? { initrd } : {}) });
   } catch (error) {
@@ -93,12 +97,12 @@ export async function run(file: string, options: RunCommandOptions, io: Io): Pro
   }
 }
 
-function create(options: RunCommandOptions): Machine {
+function create(options: RunCommandOptions, memory: number): Machine {
   try {
-    return Machine.create({ cpus: options.cpus, memory: options.memory, seed: options.seed });
+    return Machine.create({ cpus: options.cpus, memory, seed: options.seed });
   } catch (error) {
     // A host that cannot give the memory says so with a RangeError.
-    if (error instanceof RangeError) throw new UserError(`--memory ${options.memory}: ${error.message}`);
+    if (error instanceof RangeError) throw new UserError(`--memory ${memory}: ${error.message}`);
     throw error;
   }
 }
@@ -120,6 +124,8 @@ function report(stop: Stop, io: Io): number {
     }
     case 'deadlock':
       return end(io, DEADLOCK, `deadlock: ${stop.message}`);
+    case 'power-off':
+      return CLEAN;
     case 'reset':
       return end(io, RESET, 'the guest asked for a reset');
     default:

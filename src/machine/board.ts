@@ -3,14 +3,19 @@
  * the 8259s and to the I/O APIC's input of the same number, but the timer's to input 2 and the 8259s' own to input 0.
  */
 import { UnimplementedInstruction } from '../arch/fault.ts';
+import { SCI_IRQ } from './boot/acpi/layout.ts';
 import { ioApicId } from './boot/mp-table.ts';
+import { AcpiPm } from './devices/acpi-pm.ts';
 import { route } from './devices/apic-message.ts';
 import { DebugExit } from './devices/debug-exit.ts';
 import type { MmioDevice, Plain, TimedDevice } from './devices/device.ts';
+import { Hpet } from './devices/hpet.ts';
+import { I8042 } from './devices/i8042.ts';
 import { I8254 } from './devices/i8254.ts';
 import { I8259Pair } from './devices/i8259.ts';
 import { IO_APIC_BASE, IO_APIC_PINS, IoApic } from './devices/io-apic.ts';
 import { LocalApic } from './devices/local-apic.ts';
+import { PciHost } from './devices/pci/host.ts';
 import { Rtc } from './devices/rtc.ts';
 import { SystemControl } from './devices/system-control.ts';
 import { Uart16550 } from './devices/uart-16550.ts';
@@ -18,6 +23,7 @@ import type { SystemBus } from './memory.ts';
 
 const COM1 = 0x3f8;
 const TIMER_IRQ = 0;
+const KEYBOARD_IRQ = 1;
 const COM1_IRQ = 4;
 const RTC_IRQ = 8;
 /** Bytes that must not be covered by a moved local APIC. */
@@ -37,6 +43,7 @@ export interface BoardOptions {
   takeInit(cpu: number): void;
   exit(value: number): void;
   reset(): void;
+  powerOff(): void;
 }
 
 export class Board {
@@ -47,6 +54,10 @@ export class Board {
   readonly uart: Uart16550;
   readonly rtc: Rtc;
   readonly systemControl: SystemControl;
+  readonly keyboard: I8042;
+  readonly hpet: Hpet;
+  readonly pm: AcpiPm;
+  readonly pci: PciHost;
   /** Devices with deadlines, on processor 0's time. */
   readonly timed: readonly TimedDevice[];
 
@@ -61,26 +72,55 @@ export class Board {
       this.#localApic(bus, options, index),
     );
     this.ioApic = new IoApic((message) => route(this.localApics, message));
-    this.pit = new I8254(now, (asserted) => this.setIrq(TIMER_IRQ, asserted), rescheduled);
+    this.pit = new I8254(
+      now,
+      (asserted) => {
+        if (!this.hpet.replacesLegacy) this.setIrq(TIMER_IRQ, asserted);
+      },
+      rescheduled,
+    );
     this.uart = new Uart16550(COM1, (asserted) => this.setIrq(COM1_IRQ, asserted));
     this.rtc = new Rtc(
       bus.ramBytes,
       options.cpus,
       options.epoch,
       now,
-      (asserted) => this.setIrq(RTC_IRQ, asserted),
+      (asserted) => {
+        if (!this.hpet.replacesLegacy) this.setIrq(RTC_IRQ, asserted);
+      },
       rescheduled,
     );
-    this.systemControl = new SystemControl(() => options.reset());
-    this.timed = [this.pit, this.rtc];
+    this.hpet = new Hpet({
+      now,
+      line: (irq, asserted) => this.setIrq(irq, asserted),
+      // Each follows its new source from the next edge on.
+      legacy: () => {
+        for (const irq of [TIMER_IRQ, RTC_IRQ]) this.setIrq(irq, false);
+      },
+      rescheduled,
+    });
+    const reset = () => options.reset();
+    this.systemControl = new SystemControl(reset);
+    this.keyboard = new I8042((asserted) => this.setIrq(KEYBOARD_IRQ, asserted), reset);
+    this.pci = new PciHost(reset);
+    this.pm = new AcpiPm(
+      now,
+      (asserted) => this.ioApic.setPin(SCI_IRQ, asserted),
+      () => options.powerOff(),
+      rescheduled,
+    );
+    this.timed = [this.pit, this.rtc, this.hpet, this.pm];
 
-    bus.addMmio(this.ioApic);
     bus.addMmio(localApicWindow(this.localApics, options.current));
+    for (const device of [this.ioApic, this.hpet, this.pci.ecam]) bus.addMmio(device);
     const exit = new DebugExit((value) => options.exit(value));
     for (const device of [
       ...this.pic.ports,
       ...this.pit.ports,
       ...this.systemControl.ports,
+      ...this.keyboard.ports,
+      this.pci,
+      this.pm,
       this.uart,
       this.rtc,
       exit,
@@ -120,6 +160,10 @@ export class Board {
       uart: this.uart.save(),
       rtc: this.rtc.save(),
       systemControl: this.systemControl.save(),
+      keyboard: this.keyboard.save(),
+      hpet: this.hpet.save(),
+      pm: this.pm.save(),
+      pci: this.pci.save(),
     };
   }
 
@@ -133,6 +177,10 @@ export class Board {
       readonly uart: ReturnType<Uart16550['save']>;
       readonly rtc: ReturnType<Rtc['save']>;
       readonly systemControl: ReturnType<SystemControl['save']>;
+      readonly keyboard: ReturnType<I8042['save']>;
+      readonly hpet: ReturnType<Hpet['save']>;
+      readonly pm: ReturnType<AcpiPm['save']>;
+      readonly pci: ReturnType<PciHost['save']>;
     };
     for (let i = 0; i < this.localApics.length; i++) this.localApics[i].restore(saved.localApics[i]);
     this.ioApic.restore(saved.ioApic);
@@ -141,6 +189,10 @@ export class Board {
     this.uart.restore(saved.uart);
     this.rtc.restore(saved.rtc);
     this.systemControl.restore(saved.systemControl);
+    this.keyboard.restore(saved.keyboard);
+    this.hpet.restore(saved.hpet);
+    this.pm.restore(saved.pm);
+    this.pci.restore(saved.pci);
   }
 
   #localApic(bus: SystemBus, options: BoardOptions, index: number): LocalApic {

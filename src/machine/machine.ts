@@ -16,7 +16,9 @@ import { initReset, reset } from '../arch/reset.ts';
 import { layOut } from '../engine/layout.ts';
 import { SHUTDOWN } from '../isa/state.ts';
 import { Board } from './board.ts';
+import { acpiTables } from './boot/acpi/tables.ts';
 import { type BootOptions, loadImage } from './boot/load.ts';
+import { initialiseMemoryTypes } from './boot/memory-types.ts';
 import { mpTable } from './boot/mp-table.ts';
 import { FIXED } from './devices/apic-message.ts';
 import type { Plain } from './devices/device.ts';
@@ -69,6 +71,8 @@ export type Stop =
   | { readonly reason: 'deadlock'; readonly message: string }
   /** The guest asked for a reset (port CF9H, 92H or the keyboard controller). */
   | { readonly reason: 'reset' }
+  /** The guest turned the machine off (ACPI soft-off). */
+  | { readonly reason: 'power-off' }
   /** A listener stopped the run. */
   | { readonly reason: 'hook' };
 
@@ -168,6 +172,7 @@ export class Machine {
       },
       exit: (value) => this.#end({ reason: 'exit', status: value * 2 + 1, value }),
       reset: () => this.#end({ reason: 'reset' }),
+      powerOff: () => this.#end({ reason: 'power-off' }),
     });
     const { localApics } = this.#board;
     this.cpus = localApics.map((apic, index) => {
@@ -227,16 +232,21 @@ export class Machine {
   }
 
   /**
-   * Powers the machine on anew and loads an image: a Multiboot 1 or PVH ELF, recognised by content. Processor 0 then
+   * Powers the machine on anew and loads an image: a Linux bzImage, a Multiboot 1 or a PVH ELF, recognised by content. Processor 0 then
    * stands at its entry; the others wait for start-up IPIs. Throws ImageError where the image cannot be booted.
    */
   boot(image: Uint8Array, options: BootOptions = {}): void {
     this.#idle();
     const load = loadImage(image, this.#bus.ramBytes, options);
     this.restore(this.#powerOn);
-    for (const { address, bytes } of [...mpTable(this.cpus.length), ...load.pieces])
+    for (const { address, bytes } of [
+      ...mpTable(this.cpus.length),
+      ...acpiTables(this.cpus.length),
+      ...load.pieces,
+    ])
       this.#bus.copyIn(address, bytes);
     this.#board.initialiseAsFirmware();
+    for (const cpu of this.cpus) initialiseMemoryTypes(cpu);
     load.enter(this.cpus[0]);
   }
 
@@ -280,6 +290,11 @@ export class Machine {
   readPhysical(address: number, size: number): Uint8Array {
     if (address < 0 || size < 0 || address + size > this.#bus.ramBytes) throw outside('physical', address);
     return this.#bus.bytes.slice(address, address + size);
+  }
+
+  /** The bytes of the 4-KiB page of physical RAM of a number, as they stand from now on: to be read only. */
+  physicalPage(page: number): Uint8Array {
+    return this.#bus.bytes.subarray(page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
   }
 
   /** Writes physical RAM. Throws RangeError outside RAM, having written nothing. */

@@ -18,6 +18,7 @@ export type Halt =
   | 'triple-fault'
   | 'exit'
   | 'reset'
+  | 'power-off'
   | 'unimplemented';
 
 /** Accesses to shared memory between two pauses. */

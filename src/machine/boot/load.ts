@@ -1,7 +1,8 @@
-/** Recognises an image by its content and plans its loading: Multiboot 1 first, then PVH. */
+/** Recognises an image by its content and plans its loading: a Linux bzImage, Multiboot 1, then PVH. */
 import { parseElf } from './elf.ts';
 import { isElf } from './elf-header.ts';
 import { ImageError } from './image-error.ts';
+import { isLinux, loadLinux } from './linux.ts';
 import { findMultibootHeader, loadMultiboot } from './multiboot.ts';
 import type { BootOptions, Load } from './plan.ts';
 import { findPvhEntry, loadPvh } from './pvh.ts';
@@ -11,9 +12,11 @@ export type { BootOptions } from './plan.ts';
 
 /** Throws ImageError, with one line that names the field and what was expected. */
 export function loadImage(image: Uint8Array, ramBytes: number, options: BootOptions): Load {
+  if (isLinux(image)) return loadLinux(image, ramBytes, options);
   const header = findMultibootHeader(image);
   if (header) return loadMultiboot(image, header, ramBytes, options);
-  if (!isElf(image)) throw new ImageError('format: expected an ELF executable or a Multiboot 1 image');
+  if (!isElf(image))
+    throw new ImageError('format: expected a Linux bzImage, an ELF executable or a Multiboot 1 image');
   const elf = parseElf(image);
   const entry = findPvhEntry(elf);
   if (entry === undefined)

@@ -5,6 +5,7 @@
 import { SIGNATURE } from '../../arch/cpuid.ts';
 import { IO_APIC_BASE } from '../devices/io-apic.ts';
 import { LOCAL_APIC_BASE } from '../devices/local-apic.ts';
+import { Fields } from './fields.ts';
 import type { Piece } from './plan.ts';
 
 /** In the BIOS ROM's range, where the floating pointer is looked for (4.1). */
@@ -25,30 +26,6 @@ const NMI = 1;
 const EXTINT = 3;
 const ALL_LOCAL_APICS = 0xff;
 
-/** Little-endian fields. */
-class Table {
-  readonly bytes: number[] = [];
-  u8(...values: number[]): this {
-    this.bytes.push(...values);
-    return this;
-  }
-  u16(value: number): this {
-    return this.u8(value & 0xff, value >> 8);
-  }
-  u32(value: number): this {
-    return this.u16(value & 0xffff).u16(value >>> 16);
-  }
-  /** Padded with blanks. */
-  text(text: string, length: number): this {
-    return this.u8(...new TextEncoder().encode(text.padEnd(length)));
-  }
-  /** Makes the bytes sum to 0 through the one at `at`. */
-  sum(at: number): Uint8Array {
-    this.bytes[at] = -this.bytes.reduce((sum, byte) => sum + byte, 0) & 0xff;
-    return Uint8Array.from(this.bytes);
-  }
-}
-
 /** The identifier that the I/O APIC has in the table, after those of the processors. */
 export function ioApicId(cpus: number): number {
   return cpus;
@@ -56,9 +33,9 @@ export function ioApicId(cpus: number): number {
 
 /** The floating pointer and the table, for RAM. */
 export function mpTable(cpus: number): Piece[] {
-  const pointer = new Table().text('_MP_', 4).u32(CONFIGURATION).u8(1, SPECIFICATION, 0, 0, 0, 0, 0, 0);
+  const pointer = new Fields().text('_MP_', 4).u32(CONFIGURATION).u8(1, SPECIFICATION, 0, 0, 0, 0, 0, 0);
 
-  const entries = new Table();
+  const entries = new Fields();
   for (let id = 0; id < cpus; id++) {
     const flags = PROCESSOR_ENABLED | (id === 0 ? PROCESSOR_BOOTSTRAP : 0);
     entries.u8(0, id, LOCAL_APIC_VERSION, flags).u32(SIGNATURE).u32(FEATURES).u32(0).u32(0);
@@ -81,14 +58,14 @@ export function mpTable(cpus: number): Piece[] {
     count++;
   }
 
-  const header = new Table()
+  const header = new Fields()
     .text('PCMP', 4)
     .u16(44 + entries.bytes.length)
     .u8(SPECIFICATION, 0);
   header.text('ESPFIX', 8).text('PC', 12).u32(0).u16(0).u16(count).u32(LOCAL_APIC_BASE).u32(0);
   header.u8(...entries.bytes);
   return [
-    { address: MP_FLOATING_POINTER, bytes: pointer.sum(10) },
-    { address: CONFIGURATION, bytes: header.sum(7) },
+    { address: MP_FLOATING_POINTER, bytes: pointer.sum(10).finish() },
+    { address: CONFIGURATION, bytes: header.sum(7).finish() },
   ];
 }

@@ -19,7 +19,7 @@ export interface Load {
 
 export interface BootOptions {
   readonly commandLine?: string;
-  /** Handed over as the only module. */
+  /** The initial RAM disk, or the only module. */
   readonly initrd?: Uint8Array;
 }
 
@@ -69,9 +69,12 @@ export class Plan {
     if (bytes.length > 0) this.pieces.push({ address, bytes });
   }
 
-  /** Puts bytes into low memory where there is room, else above the image. Returns their address. */
-  putLow(what: string, bytes: Uint8Array): number {
-    const address = this.#find(bytes.length, 16, LOW_START, LOW_MEMORY_END);
+  /**
+   * Puts bytes into low memory where there is room, at a multiple of `align` (a power of two up to a page), else above
+   * the image. Returns their address.
+   */
+  putLow(what: string, bytes: Uint8Array, align = 16): number {
+    const address = this.#find(bytes.length, align, LOW_START, LOW_MEMORY_END);
     if (address < 0) return this.putHigh(what, bytes);
     this.place(what, address, bytes.length, bytes);
     return address;
@@ -81,6 +84,26 @@ export class Plan {
   putHigh(what: string, bytes: Uint8Array): number {
     const top = this.#used.reduce((end, range) => Math.max(end, range.to), HIGH_MEMORY);
     const address = Math.ceil(top / PAGE) * PAGE;
+    this.place(what, address, bytes.length, bytes);
+    return address;
+  }
+
+  /**
+   * Puts bytes at a page boundary above 1 MiB, as high as they go below `limit` and the end of RAM. Returns their
+   * address. Throws ImageError where there is no room.
+   */
+  putTop(what: string, bytes: Uint8Array, limit: number): number {
+    const end = Math.min(limit, this.#ramBytes);
+    let address = Math.floor((end - bytes.length) / PAGE) * PAGE;
+    for (;;) {
+      const hit = this.#used.find((range) => range.from < address + bytes.length && range.to > address);
+      if (!hit) break;
+      address = Math.floor((hit.from - bytes.length) / PAGE) * PAGE;
+    }
+    if (address < HIGH_MEMORY)
+      throw new ImageError(
+        `${what}: ${hex(bytes.length)} bytes, expected room for them from 1 MiB to ${hex(end)} beside the kernel`,
+      );
     this.place(what, address, bytes.length, bytes);
     return address;
   }
@@ -108,7 +131,7 @@ const DATA = 0xc093;
 const BUSY_TSS = 0x008b;
 
 /**
- * Protected mode without paging, flat segments, interrupts off: what both boot protocols promise. Selectors and
+ * Protected mode without paging, flat segments, interrupts off: what Multiboot and PVH promise. Selectors and
  * descriptor tables are not to be relied on, and the GDTR is empty to show it.
  */
 export function enterFlat(cpu: Cpu, entry: number): void {

@@ -1,4 +1,4 @@
-/** The ways to reset a PC. 82371SB (PIIX3) data sheet. */
+/** System control port A, the POST port and the debug exit. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { DebugExit } from './debug-exit.ts';
 import { SystemControl } from './system-control.ts';
@@ -17,48 +17,13 @@ beforeEach(() => {
   control = new SystemControl(() => resets++);
 });
 
-describe('ways to reset', () => {
+describe('reset', () => {
   it.each<[string, [number, number][], number]>([
-    [
-      'CF9H: bit 2 rising',
-      [
-        [0xcf9, 0x02],
-        [0xcf9, 0x06],
-      ],
-      1,
-    ],
-    [
-      'CF9H: bit 2 already set',
-      [
-        [0xcf9, 0x06],
-        [0xcf9, 0x06],
-      ],
-      1,
-    ],
-    ['CF9H: no bit 2', [[0xcf9, 0x02]], 0],
     ['92H: bit 0', [[0x92, 0x03]], 1],
     ['92H: A20 only', [[0x92, 0x02]], 0],
-    ['keyboard controller pulse', [[0x64, 0xfe]], 1],
-    ['keyboard controller pulse of nothing', [[0x64, 0xff]], 0],
-    [
-      'keyboard controller output port',
-      [
-        [0x64, 0xd1],
-        [0x60, 0xfe],
-      ],
-      1,
-    ],
-    ['keyboard data', [[0x60, 0xfe]], 0],
   ])('%s', (_name, writes, expected) => {
     for (const [port, value] of writes) out(port, value);
     expect(resets).toBe(expected);
-  });
-
-  it('a PCI configuration address does not reach the reset control register', () => {
-    out(0xcf8, 0x8000_0600, 4);
-    expect(resets).toBe(0);
-    expect(device(0xcf8).portRead(0xcf8, 4)).toBe(0x8000_0600);
-    expect(device(0xcfc).portRead(0xcfc, 4)).toBe(0xffff_ffff);
   });
 });
 
