@@ -10,6 +10,7 @@ import type { Cpu } from './cpu.ts';
 import { dataBreakpointsOnPage, matchDataBreakpoint } from './debug.ts';
 import { AC, Fault } from './fault.ts';
 import {
+  type Access,
   type AccessSize,
   alignmentChecked,
   atCpl,
@@ -17,6 +18,7 @@ import {
   notCanonical,
   probeWrite,
   readLinear,
+  type VectorAccessSize,
   writeLinear,
 } from './linear.ts';
 import { pageAccess, translate } from './paging.ts';
@@ -43,12 +45,26 @@ function bounce(cpu: Cpu, value: bigint): number {
   return cpu.address + BOUNCE;
 }
 
+/** Bytes that a vector access consists of, for who goes part by part. */
+const PART = 8;
+
+/** The linear address `offset` bytes on, in its mode's width. */
+function partOf(cpu: Cpu, address: bigint, offset: number): bigint {
+  return BigInt.asUintN(cpu.mode64 ? 64 : 32, address + BigInt(offset));
+}
+
+/** A vector that is no RAM of one page, part by part, to where generated code finds it. */
+function bounceVector(cpu: Cpu, size: number, read: (offset: number) => bigint): number {
+  for (let offset = 0; offset < size; offset += PART) cpu.bounce[offset / PART] = read(offset);
+  return cpu.address + BOUNCE;
+}
+
 /**
  * Slow path of a read, or of the read of a read-modify-write (ACCESS_WRITE).
  * @returns the WebAssembly address of the bytes; the processor's bounce area where they are a copy
  */
 export function slowLoad(cpu: Cpu, interpreter: Interpreter, linear: bigint, flags: number): number {
-  const size = (flags & ACCESS_SIZE) as AccessSize;
+  const size = (flags & ACCESS_SIZE) as VectorAccessSize;
   const write = (flags & ACCESS_WRITE) !== 0;
   const stack = (flags & ACCESS_STACK) !== 0;
   const address = checked(cpu, linear, size, stack);
@@ -58,7 +74,8 @@ export function slowLoad(cpu: Cpu, interpreter: Interpreter, linear: bigint, fla
   if (crossesPage(address, size)) {
     const access = atCpl(cpu.cpl);
     if (write) probeWrite(cpu, address, size, access, stack);
-    host = bounce(cpu, readLinear(cpu, address, size, access, stack));
+    if (size > 8) host = readAcross(cpu, address, size, access, stack);
+    else host = bounce(cpu, readLinear(cpu, address, size as AccessSize, access, stack));
   } else {
     const aligned = alignmentChecked(cpu);
     if (aligned && (address & BigInt(size - 1)) !== 0n) throw new Fault(AC, 0);
@@ -70,7 +87,8 @@ export function slowLoad(cpu: Cpu, interpreter: Interpreter, linear: bigint, fla
     }
     host = bus.ramOffset(physical);
     if (host < 0 || (write && bus.code.hasCode(physical))) {
-      host = bounce(cpu, bus.read(physical, size));
+      if (size > 8) host = bounceVector(cpu, size, (offset) => bus.read(physical + offset, PART));
+      else host = bounce(cpu, bus.read(physical, size as AccessSize));
     } else {
       if (write) bus.willWrite(physical);
       if (!watched && !aligned && !observer) {
@@ -80,6 +98,43 @@ export function slowLoad(cpu: Cpu, interpreter: Interpreter, linear: bigint, fla
   }
   if (watched) matchDataBreakpoint(cpu, address, size, write);
   return host;
+}
+
+/** A vector across two pages. */
+function readAcross(cpu: Cpu, address: bigint, size: number, access: Access, stack: boolean): number {
+  if (alignmentChecked(cpu)) throw new Fault(AC, 0);
+  return bounceVector(cpu, size, (offset) =>
+    readLinear(cpu, partOf(cpu, address, offset), PART, access, stack),
+  );
+}
+
+/** Slow path of a write of a vector, which stands in the processor's bounce area. */
+export function slowStoreVector(cpu: Cpu, interpreter: Interpreter, linear: bigint, flags: number): void {
+  const size = (flags & ACCESS_SIZE) as VectorAccessSize;
+  const stack = (flags & ACCESS_STACK) !== 0;
+  const address = checked(cpu, linear, size, stack);
+  const watched = watchedAccess(cpu, address, size);
+  const { bus, bounce } = cpu;
+  if (crossesPage(address, size)) {
+    const access = atCpl(cpu.cpl);
+    probeWrite(cpu, address, size, access, stack);
+    for (let offset = 0; offset < size; offset += PART)
+      writeLinear(cpu, partOf(cpu, address, offset), PART, bounce[offset / PART], access, stack);
+  } else {
+    const aligned = alignmentChecked(cpu);
+    if (aligned && (address & BigInt(size - 1)) !== 0n) throw new Fault(AC, 0);
+    const physical = translate(cpu, address, pageAccess(cpu.cpl === 3, false, true, false));
+    const observer = cpu.hooks.access;
+    observer?.(cpu, physical, size, true);
+    for (let offset = 0; offset < size; offset += PART)
+      bus.write(physical + offset, PART, bounce[offset / PART]);
+    const host = bus.ramOffset(physical);
+    if (host >= 0 && !watched && !aligned && !observer && !bus.code.hasCode(physical)) {
+      bus.willWrite(physical);
+      interpreter.fillTranslation(cpu.tlbWrite, address, host - (host & 0xfff));
+    }
+  }
+  if (watched) matchDataBreakpoint(cpu, address, size, true);
 }
 
 /** Slow path of a write. */

@@ -10,7 +10,7 @@ import { TF } from '../isa/flags.ts';
 import type { Instruction } from '../isa/instruction.ts';
 import type { SystemMnemonic } from '../isa/mnemonics.ts';
 import { CS, HALTED, RUNNING, SHADOW_NONE } from '../isa/state.ts';
-import { slowLoad, slowProbe, slowStore } from './access.ts';
+import { slowLoad, slowProbe, slowStore, slowStoreVector } from './access.ts';
 import { serviceBoundary } from './boundary.ts';
 import type { Bus } from './bus.ts';
 import type { Cpu } from './cpu.ts';
@@ -56,6 +56,11 @@ export class Execution {
           slowStore(cpus[cpu], this.interpreter, linear, access, value);
           return 1;
         }),
+      storeVector: (cpu, linear, access) =>
+        this.access(cpus[cpu], () => {
+          slowStoreVector(cpus[cpu], this.interpreter, linear, access);
+          return 1;
+        }),
       probe: (cpu, linear, access) =>
         this.access(cpus[cpu], () => {
           slowProbe(cpus[cpu], linear, access);
@@ -78,7 +83,7 @@ export class Execution {
     for (const cpu of cpus) {
       cpu.engine = {
         flushTranslations: () => this.interpreter.flushTranslations(cpu.index),
-        flushPage: (linear) => this.interpreter.flushPage(cpu.index, linear),
+        flushPage: (linear, code) => this.interpreter.flushPage(cpu.index, linear, code),
         fastAddress: (linear, size, context, write) =>
           this.interpreter.fastAddress(layout.fastTlb(cpu.index, context, write), linear, size),
         fillFast: (linear, host, context, write) =>

@@ -23,6 +23,8 @@ export interface Access {
 
 /** Sizes of accesses in bytes. */
 export type AccessSize = 1 | 2 | 4 | 8;
+/** With those of vectors. */
+export type VectorAccessSize = AccessSize | 16 | 32;
 
 /** Implicit supervisor-mode access: descriptor tables, IDT, TSS. */
 export const SYSTEM: Access = { user: false, implicit: true };
@@ -67,7 +69,7 @@ let split = 0;
 function locate(
   cpu: Cpu,
   linear: bigint,
-  size: AccessSize,
+  size: VectorAccessSize,
   access: Access,
   stack: boolean,
   mode: PageAccess,
@@ -129,7 +131,13 @@ function writeRam(view: DataView, at: number, size: AccessSize, value: bigint): 
 }
 
 /** The WebAssembly address of an access whose translation the engine has at hand, or -1. */
-function fastAddress(cpu: Cpu, linear: bigint, size: AccessSize, access: Access, write: boolean): number {
+function fastAddress(
+  cpu: Cpu,
+  linear: bigint,
+  size: VectorAccessSize,
+  access: Access,
+  write: boolean,
+): number {
   return cpu.engine.fastAddress(linear, size, tlbContext(cpu, access), write);
 }
 
@@ -214,7 +222,13 @@ export function writeLinear(
 }
 
 /** Faults as a write there would; sets accessed and dirty flags, writes nothing. */
-export function probeWrite(cpu: Cpu, linear: bigint, size: AccessSize, access: Access, stack = false): void {
+export function probeWrite(
+  cpu: Cpu,
+  linear: bigint,
+  size: VectorAccessSize,
+  access: Access,
+  stack = false,
+): void {
   if (fastAddress(cpu, linear, size, access, true) >= 0) return;
   locate(cpu, linear, size, access, stack, pageAccess(access.user, access.implicit, true, false));
 }

@@ -5,14 +5,17 @@
 import {
   CONTEXT_CODE_32,
   CONTEXT_CODE_64,
+  CONTEXT_EM,
   CONTEXT_LIMITED,
+  CONTEXT_NO_FXSR,
   CONTEXT_REAL,
   CONTEXT_STACK_32,
+  CONTEXT_TS,
   CONTEXT_USER,
 } from '../engine/interpreter/context.ts';
 import type { Interpreter } from '../engine/interpreter/interpreter.ts';
 import { AC } from '../isa/flags.ts';
-import { CS, SS } from '../isa/state.ts';
+import { CS, offsetOf, SS } from '../isa/state.ts';
 import type { Cpu } from './cpu.ts';
 import { ATTRIBUTE_DB } from './descriptors.ts';
 import { type Access, alignmentChecked, atCpl } from './linear.ts';
@@ -24,6 +27,12 @@ const TLB_SUPERVISOR_AC = 2;
 export const TLB_NONE = 3;
 
 const CR4_SMAP = 1n << 21n;
+/** In the low halves of CR0 and CR4. */
+const CR0_EM = 1 << 2;
+const CR0_TS = 1 << 3;
+const CR4_OSFXSR = 1 << 9;
+const CR0 = offsetOf('cr0') / 4;
+const CR4 = offsetOf('cr4') / 4;
 
 /** The fast TLB that serves an access: by its privilege, and by RFLAGS.AC where SMAP looks at it. */
 export function tlbContext(cpu: Cpu, access: Access): number {
@@ -46,6 +55,10 @@ export function updateContext(cpu: Cpu, interpreter: Interpreter): void {
     if (cpu.realAddressing) bits |= CONTEXT_REAL;
     cpu.codeBase = cpu.segBase[CS];
   }
+  const cr0 = cpu.u32[CR0];
+  if (cr0 & CR0_EM) bits |= CONTEXT_EM;
+  if (cr0 & CR0_TS) bits |= CONTEXT_TS;
+  if ((cpu.u32[CR4] & CR4_OSFXSR) === 0) bits |= CONTEXT_NO_FXSR;
   cpu.context = (interpreter.generation | bits) >>> 0;
 
   const tlb = tlbContext(cpu, atCpl(cpu.cpl));

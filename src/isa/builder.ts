@@ -13,10 +13,12 @@
  *   (use `when`, `select`, `loop`).
  * - Operations work modulo 2^width on operands of equal width. Booleans are of width 1.
  */
-import type { CodeSize, OperandWidth } from './instruction.ts';
+import type { AccessWidth, CodeSize, OperandWidth } from './instruction.ts';
+import type { LaneOperation, LaneShift, LaneWidth } from './lanes.ts';
 import type { Mnemonic } from './mnemonics.ts';
 
-export type Width = 1 | 8 | 16 | 32 | 64;
+/** 128 is for vectors: logic, `select`, `zeroExtend` to and `truncate` from, and the operations on lanes take them. */
+export type Width = 1 | 8 | 16 | 32 | 64 | 128;
 
 /** A value of known width at run time. Opaque: only the builder that made it looks inside. */
 export interface Value {
@@ -30,9 +32,9 @@ export interface Variable extends Value {
 
 /** How an operand is reached; its registers, displacement and immediate are run-time data of the decoded instruction. */
 export interface OperandForm {
-  readonly kind: 'register' | 'memory' | 'immediate' | 'relative';
+  readonly kind: 'register' | 'memory' | 'immediate' | 'relative' | 'mm' | 'xmm' | 'ymm';
   /** 0 for memory of no one size and for relative targets. */
-  readonly width: OperandWidth | 0;
+  readonly width: AccessWidth | 0;
 }
 
 /** What is fixed when a handler is made. One handler serves every instruction of the same form. */
@@ -48,6 +50,8 @@ export interface Form {
   readonly repeat: '' | 'rep' | 'repne';
   /** The effective segment's base must be added and its limits checked: all of legacy mode; FS/GS in 64-bit mode. */
   readonly segmented: boolean;
+  /** The immediate byte of an instruction on vectors; -1 where there is none. */
+  readonly immediate: number;
 }
 
 /** A segment to access memory through: that of the memory operand (or string source), or a fixed one. */
@@ -178,6 +182,42 @@ export interface Builder {
   when(condition: Value, then: () => void, otherwise?: () => void): void;
   /** Repeats `body` while `condition()` holds; evaluated before each turn. */
   loop(condition: () => Value, body: () => void): void;
+
+  /** `operation` on each pair of lanes of two vectors. Bytes have no `mul`; only they and words saturate and have an average. */
+  lanes(operation: LaneOperation, lane: LaneWidth, x: Value, y: Value): Value;
+  /** Shifts each lane by the same `count` (any width), which must be below the lane's width. */
+  shiftLanes(operation: LaneShift, lane: LaneWidth, x: Value, count: Value): Value;
+  /** Lane `index`, a value of its width. */
+  extractLane(lane: LaneWidth, x: Value, index: number): Value;
+  insertLane(lane: LaneWidth, x: Value, index: number, value: Value): Value;
+  /** `value`, of a lane's width, in every lane. */
+  splat(value: Value): Value;
+  /** Byte `i` of the result is byte `bytes[i]` of x (0 to 15) or of y (16 to 31). */
+  shuffle(x: Value, y: Value, bytes: readonly number[]): Value;
+  /** Byte `i` of the result is that byte of x which byte `i` of `indices` names, 0 beyond 15. */
+  swizzle(x: Value, indices: Value): Value;
+  /** Lanes of half the width, saturated: of x below, of y above. `lane` (16 or 32) is that of the operands, which are signed. */
+  narrow(lane: LaneWidth, signed: boolean, x: Value, y: Value): Value;
+  /** Products, of twice the width, of the lanes (8 to 32 bits) in the low or high halves. */
+  multiplyExtended(lane: LaneWidth, signed: boolean, high: boolean, x: Value, y: Value): Value;
+  /** The top bits of the lanes, lane 0's lowest; width 32. */
+  signMask(lane: LaneWidth, x: Value): Value;
+
+  /**
+   * Vector operand `n` in parts of 128 bits, lowest first: one of an XMM register, one of an MM register or of memory of up to 128
+   * bits (with zeros above), two of a YMM register or 256 bits. `aligned`: #GP(0) for memory that does not lie at a multiple of
+   * its size.
+   */
+  readVector(n: number, aligned?: boolean): readonly Value[];
+  /** Writes as much of `parts` as the operand is wide. */
+  writeVector(n: number, parts: readonly Value[], aligned?: boolean): void;
+  /** XMM register `index`. */
+  getXmm(index: number): Value;
+  setXmm(index: number, value: Value): void;
+  /** #MF if an unmasked x87 exception is pending: before all else in instructions that use MM registers. */
+  checkX87(): void;
+  /** The x87 state after an instruction on MM registers: TOP is 0, all registers are valid or, for EMMS, empty. */
+  setX87Tags(empty: boolean): void;
 
   /** The instruction's meaning is in arch: calls it by mnemonic with the decoded instruction. Ends the instruction. */
   system(): void;

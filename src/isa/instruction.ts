@@ -5,6 +5,8 @@ import type { SegmentNumber } from './state.ts';
 /** Operand and address sizes in bits. */
 export type OperandWidth = 8 | 16 | 32 | 64;
 export type CodeSize = 16 | 32 | 64;
+/** Widths of accesses to memory. */
+export type AccessWidth = OperandWidth | 128 | 256;
 
 /** A general-purpose register; `high` is AH, CH, DH or BH (index 0..3, bits 15:8). */
 export interface RegisterOperand {
@@ -12,6 +14,13 @@ export interface RegisterOperand {
   readonly width: OperandWidth;
   readonly index: number;
   readonly high: boolean;
+}
+
+/** An MMX, XMM or YMM register. */
+export interface VectorOperand {
+  readonly kind: 'mm' | 'xmm' | 'ymm';
+  readonly width: 64 | 128 | 256;
+  readonly index: number;
 }
 
 /**
@@ -22,7 +31,7 @@ export interface RegisterOperand {
  */
 export interface MemoryOperand {
   readonly kind: 'memory';
-  readonly width: OperandWidth | 0;
+  readonly width: AccessWidth | 0;
   readonly segment: SegmentNumber;
   readonly base: number;
   readonly index: number;
@@ -59,6 +68,7 @@ export interface SpecialOperand {
 
 export type Operand =
   | RegisterOperand
+  | VectorOperand
   | MemoryOperand
   | ImmediateOperand
   | RelativeOperand
@@ -89,4 +99,15 @@ export interface Instruction {
   readonly fop?: number;
   /** Effective segment of the memory operand, or of the source of a string instruction (DS unless overridden). */
   readonly segment: SegmentNumber;
+}
+
+/** The immediate byte of an instruction on vectors, whose meaning depends on it; else -1. */
+export function vectorImmediate({ operands }: Pick<Instruction, 'operands'>): number {
+  let vectors = false;
+  let immediate = -1;
+  for (const operand of operands) {
+    if (operand.kind === 'mm' || operand.kind === 'xmm' || operand.kind === 'ymm') vectors = true;
+    else if (operand.kind === 'immediate') immediate = Number(operand.value & 0xffn);
+  }
+  return vectors ? immediate : -1;
 }

@@ -33,6 +33,58 @@ export const integerMnemonics = [
   'ud',
 ] as const; // biome-ignore format: a table
 
+/**
+ * Instructions on MM and XMM registers that do no floating-point arithmetic; meaning in isa/semantics/simd. `movd` and `movq`
+ * are one operation of two widths.
+ */
+export const simdMnemonics = [
+  // Moves
+  'movd', 'movq', 'movaps', 'movapd', 'movdqa', 'movups', 'movupd', 'movdqu', 'lddqu',
+  'movntps', 'movntpd', 'movntdq', 'movntdqa', 'movntq', 'movnti',
+  'movss', 'movsd', 'movlps', 'movlpd', 'movhps', 'movhpd', 'movhlps', 'movlhps', 'movsldup', 'movshdup', 'movddup',
+  'movq2dq', 'movdq2q', 'maskmovq', 'maskmovdqu', 'movmskps', 'movmskpd', 'pmovmskb', 'emms',
+  // Logic
+  'pand', 'pandn', 'por', 'pxor', 'andps', 'andpd', 'andnps', 'andnpd', 'orps', 'orpd', 'xorps', 'xorpd', 'ptest',
+  // Packed arithmetic
+  'paddb', 'paddw', 'paddd', 'paddq', 'paddsb', 'paddsw', 'paddusb', 'paddusw',
+  'psubb', 'psubw', 'psubd', 'psubq', 'psubsb', 'psubsw', 'psubusb', 'psubusw',
+  'phaddw', 'phaddd', 'phaddsw', 'phsubw', 'phsubd', 'phsubsw', 'pavgb', 'pavgw', 'psadbw', 'mpsadbw', 'phminposuw',
+  'pmullw', 'pmulld', 'pmulhw', 'pmulhuw', 'pmulhrsw', 'pmuludq', 'pmuldq', 'pmaddwd', 'pmaddubsw',
+  'pminub', 'pminuw', 'pminud', 'pminsb', 'pminsw', 'pminsd', 'pmaxub', 'pmaxuw', 'pmaxud', 'pmaxsb', 'pmaxsw', 'pmaxsd',
+  'pabsb', 'pabsw', 'pabsd', 'psignb', 'psignw', 'psignd',
+  // Compares
+  'pcmpeqb', 'pcmpeqw', 'pcmpeqd', 'pcmpeqq', 'pcmpgtb', 'pcmpgtw', 'pcmpgtd', 'pcmpgtq',
+  'pcmpestrm', 'pcmpestri', 'pcmpistrm', 'pcmpistri',
+  // Shifts
+  'psllw', 'pslld', 'psllq', 'psrlw', 'psrld', 'psrlq', 'psraw', 'psrad', 'pslldq', 'psrldq',
+  // Shuffles, insertions and extractions
+  'pshufb', 'pshufw', 'pshufd', 'pshufhw', 'pshuflw', 'shufps', 'shufpd', 'palignr',
+  'unpcklps', 'unpcklpd', 'unpckhps', 'unpckhpd', 'punpcklbw', 'punpcklwd', 'punpckldq', 'punpcklqdq',
+  'punpckhbw', 'punpckhwd', 'punpckhdq', 'punpckhqdq', 'pblendvb', 'blendvps', 'blendvpd', 'blendps', 'blendpd', 'pblendw',
+  'pinsrb', 'pinsrw', 'pinsrd', 'pinsrq', 'insertps', 'pextrb', 'pextrw', 'pextrd', 'pextrq', 'extractps',
+  // Conversions between sizes of integers
+  'packsswb', 'packssdw', 'packuswb', 'packusdw', 'pmovsxbw', 'pmovsxbd', 'pmovsxbq', 'pmovsxwd', 'pmovsxwq', 'pmovsxdq',
+  'pmovzxbw', 'pmovzxbd', 'pmovzxbq', 'pmovzxwd', 'pmovzxwq', 'pmovzxdq',
+  // Cryptography
+  'aesenc', 'aesenclast', 'aesdec', 'aesdeclast', 'aesimc', 'aeskeygenassist', 'pclmulqdq',
+  'sha1rnds4', 'sha1nexte', 'sha1msg1', 'sha1msg2', 'sha256rnds2', 'sha256msg1', 'sha256msg2',
+] as const; // biome-ignore format: a table
+
+/** SSE arithmetic, compares and conversions of floating-point numbers; meaning in isa/semantics/simd. */
+export const floatMnemonics = [] as const;
+
+/** SIMD instructions that the decoder knows by name and operands, but that have no meaning yet: they decode to `unimplemented`. */
+export const pendingMnemonics: readonly string[] = [
+  'addps', 'addpd', 'addss', 'addsd', 'subps', 'subpd', 'subss', 'subsd', 'mulps', 'mulpd', 'mulss', 'mulsd',
+  'divps', 'divpd', 'divss', 'divsd', 'minps', 'minpd', 'minss', 'minsd', 'maxps', 'maxpd', 'maxss', 'maxsd',
+  'sqrtps', 'sqrtpd', 'sqrtss', 'sqrtsd', 'rsqrtps', 'rsqrtss', 'rcpps', 'rcpss',
+  'addsubps', 'addsubpd', 'haddps', 'haddpd', 'hsubps', 'hsubpd', 'dpps', 'dppd', 'roundps', 'roundpd', 'roundss', 'roundsd',
+  'cmpps', 'cmppd', 'cmpss', 'cmpsd', 'comiss', 'comisd', 'ucomiss', 'ucomisd',
+  'cvtpi2ps', 'cvtpi2pd', 'cvtps2pi', 'cvtpd2pi', 'cvttps2pi', 'cvttpd2pi',
+  'cvtsi2ss', 'cvtsi2sd', 'cvtss2si', 'cvtsd2si', 'cvttss2si', 'cvttsd2si',
+  'cvtps2pd', 'cvtpd2ps', 'cvtss2sd', 'cvtsd2ss', 'cvtdq2ps', 'cvtps2dq', 'cvttps2dq', 'cvttpd2dq', 'cvtdq2pd', 'cvtpd2dq',
+]; // biome-ignore format: a table
+
 /** Meaning in arch, in TypeScript: whatever reads or changes privileged state. */
 export const systemMnemonics = [
   // Segment registers and tables. mov/push/pop of segment, control and debug registers have their own names.
@@ -63,10 +115,13 @@ export const systemMnemonics = [
 
 /**
  * Not instructions of this processor: `invalid` (#UD), `toolong` (over 15 bytes: #GP(0)), `unimplemented`
- * (x87, MMX, SSE, AVX...: stops the machine).
+ * (x87, AVX...: stops the machine). `nodevice` is what an instruction on vectors is while CR0.TS is set (#NM).
  */
-export const otherMnemonics = ['invalid', 'toolong', 'unimplemented'] as const;
+export const otherMnemonics = ['invalid', 'toolong', 'unimplemented', 'nodevice'] as const;
 
 export type IntegerMnemonic = (typeof integerMnemonics)[number];
+export type SimdMnemonic = (typeof simdMnemonics)[number] | (typeof floatMnemonics)[number];
+/** Those whose meaning is written against the Builder. */
+export type BuilderMnemonic = IntegerMnemonic | SimdMnemonic;
 export type SystemMnemonic = (typeof systemMnemonics)[number];
-export type Mnemonic = IntegerMnemonic | SystemMnemonic | (typeof otherMnemonics)[number];
+export type Mnemonic = BuilderMnemonic | SystemMnemonic | (typeof otherMnemonics)[number];

@@ -7,6 +7,8 @@ export type Location =
   | { readonly kind: 'flags' | 'rip' | 'kernelGsBase' | 'cr2' }
   | { readonly kind: 'selector' | 'base'; readonly segment: SegmentNumber }
   | { readonly kind: 'debug'; readonly index: number }
+  /** A part of a vector register, by `vectorPart` of the taint builder. */
+  | { readonly kind: 'vector'; readonly part: number }
   /** `bytes` from physical address `physical`, in one page; `linear` is how it was reached. */
   | {
       readonly kind: 'memory';
@@ -42,6 +44,8 @@ export function nameOf(location: Location): string {
       return location.segment === FS ? 'fs.base' : 'gs.base';
     case 'debug':
       return `dr${location.index}`;
+    case 'vector':
+      return location.part >= 32 ? `mm${location.part - 32}` : `ymm${location.part >> 1}`;
     case 'memory':
       return `[0x${location.linear.toString(16)}]`;
   }
@@ -58,6 +62,7 @@ export function overlaps(a: Location, b: Location): boolean {
   if (a.kind === 'memory' && b.kind === 'memory')
     return a.physical < b.physical + b.bytes && b.physical < a.physical + a.bytes;
   if (a.kind === 'register' || a.kind === 'debug') return a.index === (b as typeof a).index;
+  if (a.kind === 'vector') return a.part === (b as typeof a).part;
   if (a.kind === 'selector' || a.kind === 'base') return a.segment === (b as typeof a).segment;
   return true;
 }

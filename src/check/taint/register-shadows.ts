@@ -1,5 +1,6 @@
 /** The shadows of one processor's registers. */
 import { insert, type Shadow } from '../../engine/taint/shadow.ts';
+import { VECTOR_PARTS } from '../../engine/taint/taint-builder.ts';
 import { FS, GS, type SegmentNumber } from '../../isa/state.ts';
 import type { Location } from './location.ts';
 
@@ -7,6 +8,8 @@ type MaybeShadow = Shadow | null;
 
 export class RegisterShadows {
   readonly gpr: MaybeShadow[] = new Array(16).fill(null);
+  /** Parts of vector registers, numbered as by `vectorPart`. */
+  readonly vectors: MaybeShadow[] = new Array(VECTOR_PARTS).fill(null);
   /** RFLAGS, bit by bit. */
   flags: MaybeShadow = null;
   /** RIP where a return loaded it; the kernel's own is asked for as a code address where it becomes a value. */
@@ -30,6 +33,8 @@ export class RegisterShadows {
         return this.gpr[location.index];
       case 'debug':
         return this.debug[location.index];
+      case 'vector':
+        return this.vectors[location.part];
       case 'selector':
         return this.selectors[location.segment];
       case 'base':
@@ -46,6 +51,9 @@ export class RegisterShadows {
         break;
       case 'debug':
         this.debug[location.index] = shadow;
+        break;
+      case 'vector':
+        this.vectors[location.part] = shadow;
         break;
       case 'selector':
         this.selectors[location.segment] = shadow;

@@ -28,7 +28,8 @@ import { decode } from '../../isa/decode/decode.ts';
 import { DEFINED_FLAGS, readFlagsDword } from '../../isa/flags.ts';
 import type { CodeSize, Instruction } from '../../isa/instruction.ts';
 import { ones } from '../../isa/integers.ts';
-import { integerMnemonics, type SystemMnemonic, systemMnemonics } from '../../isa/mnemonics.ts';
+import { type SystemMnemonic, systemMnemonics } from '../../isa/mnemonics.ts';
+import { meanings } from '../../isa/semantics/index.ts';
 import { CS, FS, GS, offsetOf, RSP, type SegmentNumber, SS } from '../../isa/state.ts';
 import type { Machine, Stop } from '../../machine/machine.ts';
 import { userPages } from '../user-pages.ts';
@@ -84,7 +85,8 @@ interface Told extends Delivery {
 }
 
 const SOFTWARE: ReadonlySet<EventSource> = new Set(['software', 'int1', 'int3', 'into']);
-const INTEGER: ReadonlySet<string> = new Set(integerMnemonics);
+/** Instructions whose meaning is in isa. */
+const BUILT: ReadonlySet<string> = new Set(Object.keys(meanings));
 const SYSTEM: ReadonlySet<string> = new Set(systemMnemonics);
 /** Kinds of secrets that addresses are made of all the time: where the kernel keeps its things. */
 const POINTERS: ReadonlySet<BirthKind> = new Set(['stack-pointer', 'gs-base', 'code-address']);
@@ -252,7 +254,7 @@ export class TaintTracker {
     if (instruction === null) return undefined;
     this.#guest.begin();
     const evaluation = new Evaluation(instruction, this.#guest, cpu.stackSize);
-    const outcome: Outcome = INTEGER.has(instruction.mnemonic) ? evaluation.run() : { kind: 'next' };
+    const outcome: Outcome = BUILT.has(instruction.mnemonic) ? evaluation.run() : { kind: 'next' };
     return this.#planned(instruction, evaluation, outcome);
   }
 
@@ -289,6 +291,8 @@ export class TaintTracker {
             location: { kind: 'memory', physical, linear, bytes },
             shadow: extract(shadow, 8 * offset, 8 * bytes),
           });
+      } else if (source.kind === 'vector') {
+        reads.push({ location: { kind: 'vector', part: source.part }, shadow });
       } else if (source.kind === 'flags') reads.push({ location: { kind: 'flags' }, shadow });
       else if (source.kind === 'base') reads.push({ location: source, shadow });
       else reads.push({ location: { kind: 'register', index: source.index }, shadow });
@@ -304,7 +308,7 @@ export class TaintTracker {
   #apply(before: Before, plan: Plan): void {
     const { cpu, registers } = this;
     const { instruction, evaluation, outcome } = plan;
-    if (!INTEGER.has(instruction.mnemonic)) throw this.#mismatch(instruction, 'completed');
+    if (!BUILT.has(instruction.mnemonic)) throw this.#mismatch(instruction, 'completed');
     if (outcome.kind === 'fault')
       throw this.#mismatch(instruction, `completed, where exception ${outcome.vector} was worked out`);
     if (!plan.blind) {
@@ -348,8 +352,11 @@ export class TaintTracker {
           `register ${i} is 0x${cpu.gpr[i].toString(16)}, 0x${expected.toString(16)} was worked out`,
         );
     }
+    for (const [part, { bits }] of evaluation.vectors)
+      if (vectorBits(cpu, part) !== bits)
+        throw this.#mismatch(instruction, `vector part ${part}: 0x${bits.toString(16)} was worked out`);
     const changed = (readFlagsDword(cpu) ^ evaluation.flags) & INTEGER_FLAGS;
-    if (changed !== 0 && INTEGER.has(instruction.mnemonic))
+    if (changed !== 0 && BUILT.has(instruction.mnemonic))
       throw this.#mismatch(instruction, `flags ${changed.toString(16)} of ${flags.toString(16)} differ`);
     // The last of several stores to one place is what stays.
     const seen = new Set<number>();
@@ -376,6 +383,11 @@ export class TaintTracker {
       const shadow = blind ? known(written.shadow) : written.shadow;
       registers.gpr[index] = shadow;
       writes.push({ location: { kind: 'register', index }, shadow });
+    }
+    for (const [part, written] of evaluation.vectors) {
+      const shadow = blind ? known(written.shadow) : written.shadow;
+      registers.vectors[part] = shadow;
+      writes.push({ location: { kind: 'vector', part }, shadow });
     }
     for (const { shadow, pieces } of stores) this.#store(pieces, blind ? known(shadow) : shadow, writes);
   }
@@ -710,6 +722,13 @@ class MachineGuest implements TaintGuest {
   register(index: number): TaintedBits {
     return { bits: this.#tracker.cpu.gpr[index], shadow: this.#tracker.registers.gpr[index] };
   }
+  vector(part: number): TaintedBits {
+    const { cpu, registers } = this.#tracker;
+    return { bits: vectorBits(cpu, part), shadow: registers.vectors[part] };
+  }
+  get x87Pending(): boolean {
+    return (this.#tracker.cpu.fsw & 0x80) !== 0;
+  }
   segmentBase(segment: SegmentNumber): TaintedBits {
     return { bits: this.#tracker.cpu.segBase[segment], shadow: this.#tracker.registers.base(segment) };
   }
@@ -734,6 +753,12 @@ class MachineGuest implements TaintGuest {
   codeAddress(rip: bigint): Shadow | null {
     return this.#tracker.codeAddress(rip);
   }
+}
+
+/** A part of a vector register, numbered as by `vectorPart`: 128 bits, of an MM register 64. */
+function vectorBits(cpu: Cpu, part: number): bigint {
+  if (part >= 32) return cpu.x87[2 * (part - 32)];
+  return (cpu.ymm[2 * part + 1] << 64n) | cpu.ymm[2 * part];
 }
 
 /** A system instruction, or a delivery, at work. */

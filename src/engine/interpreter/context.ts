@@ -9,7 +9,18 @@ export const CONTEXT_LIMITED = 16;
 export const CONTEXT_SINGLE = 32;
 /** Real-address or virtual-8086 mode, where instructions that only VEX encodes do not exist. */
 export const CONTEXT_REAL = 64;
-export const CONTEXT_BITS = 7;
+/** CR0.EM is set; CR0.TS is; CR4.OSFXSR is not: instructions on vectors raise #UD, #NM, and #UD. */
+export const CONTEXT_EM = 128;
+export const CONTEXT_TS = 256;
+export const CONTEXT_NO_FXSR = 512;
+export const CONTEXT_BITS = 10;
 /** The bits that the decoding of an instruction depends on. */
 export const DECODE_BITS =
-  CONTEXT_CODE_32 | CONTEXT_CODE_64 | CONTEXT_STACK_32 | CONTEXT_SINGLE | CONTEXT_REAL;
+  CONTEXT_CODE_32 |
+  CONTEXT_CODE_64 |
+  CONTEXT_STACK_32 |
+  CONTEXT_SINGLE |
+  CONTEXT_REAL |
+  CONTEXT_EM |
+  CONTEXT_TS |
+  CONTEXT_NO_FXSR;

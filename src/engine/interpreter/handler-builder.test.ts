@@ -25,6 +25,7 @@ const form: HandlerForm = {
   condition: 0,
   repeat: '',
   segmented: false,
+  immediate: -1,
   addressForm: 'none',
 };
 
@@ -52,6 +53,7 @@ function handler(semantic: (b: Builder) => void): () => number {
       system: none,
       divide,
       unimplemented: none,
+      storeVector: none,
     },
   });
   const f = instance.exports.f as (cpu: number, op: number) => number;

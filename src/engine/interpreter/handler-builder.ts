@@ -2,7 +2,7 @@
  * The interpreter's builder: turns a semantic into the body of a WebAssembly handler.
  *
  * A handler is a function (state address, op address) -> status. Values of width 1 to 32 are i32 locals,
- * zero-extended; values of width 64 are i64 locals. Every operation is emitted where it is called, so that the order
+ * zero-extended; values of width 64 are i64 locals, of width 128 v128 locals. Every operation is emitted where it is called, so that the order
  * of effects is the order of the text.
  */
 import type {
@@ -15,9 +15,21 @@ import type {
   Width,
 } from '../../isa/builder.ts';
 import type { OperandWidth } from '../../isa/instruction.ts';
+import type { LaneOperation, LaneShift, LaneWidth } from '../../isa/lanes.ts';
 import { CS, DS, ES, offsetOf, RAX, type SegmentNumber, SS } from '../../isa/state.ts';
 import { FAST_TLB_ENTRIES } from '../layout.ts';
-import { type Code, I32, I64, Memory, Op, type ValueType } from '../wasm/code.ts';
+import {
+  type Code,
+  I32,
+  I64,
+  Lane,
+  Memory,
+  Op,
+  V128,
+  type ValueType,
+  Vector,
+  VectorMemory,
+} from '../wasm/code.ts';
 import type { HandlerForm } from './handler-form.ts';
 import {
   AGAIN,
@@ -41,9 +53,10 @@ export const CPU = 0;
 export const OP = 1;
 
 /** Bits of the `access` argument of the slow paths: size in bytes, write intent, stack segment. */
-export const ACCESS_SIZE = 0x0f;
-export const ACCESS_WRITE = 0x10;
-export const ACCESS_STACK = 0x20;
+export const ACCESS_SIZE = 0x3f;
+export const ACCESS_WRITE = 0x40;
+const STACK_POSITION = 7;
+export const ACCESS_STACK = 1 << STACK_POSITION;
 
 /** Function indices of the imports of a handler module, in this order. */
 export const IMPORTS = {
@@ -59,10 +72,16 @@ export const IMPORTS = {
   divide: 4,
   /** (cpu, op) -> status; for what the machine does not have. */
   unimplemented: 5,
+  /** (cpu, linear, access) -> 1, or 0 after recording a fault; stores the first bytes of `bounce`. */
+  storeVector: 6,
 } as const;
 
 const GP = 13;
 const STACK_FAULT = 12;
+const MF = 16;
+/** x87 status word: an unmasked exception is pending; number of the register on top of the stack. */
+const FSW_ES = 0x80;
+const FSW_TOP = 0x3800;
 const PAGE_MASK = -0x1000n;
 
 /** The lazy fields that hold the status flags (isa/state.ts). */
@@ -73,8 +92,60 @@ interface WasmValue extends Value {
 }
 
 function typeOf(width: Width): ValueType {
-  return width === 64 ? I64 : I32;
+  return width === 64 ? I64 : width === 128 ? V128 : I32;
 }
+
+/** Vector instructions by operation and lane width; -1 where there is none. */
+const LANE_OPERATIONS: Readonly<Record<LaneOperation | LaneShift, Readonly<Record<LaneWidth, number>>>> = {
+  add: { 8: Vector.i8x16Add, 16: Vector.i16x8Add, 32: Vector.i32x4Add, 64: Vector.i64x2Add },
+  sub: { 8: Vector.i8x16Sub, 16: Vector.i16x8Sub, 32: Vector.i32x4Sub, 64: Vector.i64x2Sub },
+  mul: { 8: -1, 16: Vector.i16x8Mul, 32: Vector.i32x4Mul, 64: Vector.i64x2Mul },
+  addSaturatingSigned: { 8: Vector.i8x16AddSatS, 16: Vector.i16x8AddSatS, 32: -1, 64: -1 },
+  addSaturatingUnsigned: { 8: Vector.i8x16AddSatU, 16: Vector.i16x8AddSatU, 32: -1, 64: -1 },
+  subSaturatingSigned: { 8: Vector.i8x16SubSatS, 16: Vector.i16x8SubSatS, 32: -1, 64: -1 },
+  subSaturatingUnsigned: { 8: Vector.i8x16SubSatU, 16: Vector.i16x8SubSatU, 32: -1, 64: -1 },
+  minSigned: { 8: Vector.i8x16MinS, 16: Vector.i16x8MinS, 32: Vector.i32x4MinS, 64: -1 },
+  minUnsigned: { 8: Vector.i8x16MinU, 16: Vector.i16x8MinU, 32: Vector.i32x4MinU, 64: -1 },
+  maxSigned: { 8: Vector.i8x16MaxS, 16: Vector.i16x8MaxS, 32: Vector.i32x4MaxS, 64: -1 },
+  maxUnsigned: { 8: Vector.i8x16MaxU, 16: Vector.i16x8MaxU, 32: Vector.i32x4MaxU, 64: -1 },
+  average: { 8: Vector.i8x16AvgrU, 16: Vector.i16x8AvgrU, 32: -1, 64: -1 },
+  eq: { 8: Vector.i8x16Eq, 16: Vector.i16x8Eq, 32: Vector.i32x4Eq, 64: Vector.i64x2Eq },
+  gtSigned: { 8: Vector.i8x16GtS, 16: Vector.i16x8GtS, 32: Vector.i32x4GtS, 64: Vector.i64x2GtS },
+  shl: { 8: Vector.i8x16Shl, 16: Vector.i16x8Shl, 32: Vector.i32x4Shl, 64: Vector.i64x2Shl },
+  shr: { 8: Vector.i8x16ShrU, 16: Vector.i16x8ShrU, 32: Vector.i32x4ShrU, 64: Vector.i64x2ShrU },
+  sar: { 8: Vector.i8x16ShrS, 16: Vector.i16x8ShrS, 32: Vector.i32x4ShrS, 64: Vector.i64x2ShrS },
+};
+/** Products of the low halves' lanes, signed; high halves' and unsigned ones follow in the order of these offsets. */
+const EXTENDED_PRODUCTS: Readonly<Record<LaneWidth, number>> = {
+  8: Vector.i16x8ExtmulLowS,
+  16: Vector.i32x4ExtmulLowS,
+  32: Vector.i64x2ExtmulLowS,
+  64: -1,
+};
+const BITMASKS: Readonly<Record<LaneWidth, number>> = {
+  8: Vector.i8x16Bitmask,
+  16: Vector.i16x8Bitmask,
+  32: Vector.i32x4Bitmask,
+  64: Vector.i64x2Bitmask,
+};
+const SPLATS: Readonly<Record<LaneWidth, number>> = {
+  8: Vector.i8x16Splat,
+  16: Vector.i16x8Splat,
+  32: Vector.i32x4Splat,
+  64: Vector.i64x2Splat,
+};
+const EXTRACTIONS: Readonly<Record<LaneWidth, number>> = {
+  8: Lane.i8x16ExtractU,
+  16: Lane.i16x8ExtractU,
+  32: Lane.i32x4Extract,
+  64: Lane.i64x2Extract,
+};
+const REPLACEMENTS: Readonly<Record<LaneWidth, number>> = {
+  8: Lane.i8x16Replace,
+  16: Lane.i16x8Replace,
+  32: Lane.i32x4Replace,
+  64: Lane.i64x2Replace,
+};
 
 function localOf(value: Value): number {
   return (value as WasmValue).local;
@@ -147,6 +218,14 @@ export class HandlerBuilder implements Builder {
     return this.take(x.width);
   }
 
+  private vectorBinary(x: Value, y: Value, opcode: number): Value {
+    if (opcode < 0 || x.width !== 128 || y.width !== 128)
+      throw new Error(`${this.form.mnemonic}: no such operation on vectors`);
+    this.push(x);
+    this.push(y).vector(opcode);
+    return this.take(128);
+  }
+
   /** The value sign-extended to its WebAssembly type, on the stack. */
   private pushSigned(x: Value): Code {
     this.push(x);
@@ -164,7 +243,8 @@ export class HandlerBuilder implements Builder {
 
   constant(width: Width, value: bigint | number): Value {
     const bits = BigInt.asUintN(width, BigInt(value));
-    if (width === 64) this.code.i64(bits);
+    if (width === 128) this.code.v128(bits);
+    else if (width === 64) this.code.i64(bits);
     else this.code.i32(Number(bits));
     return this.take(width);
   }
@@ -179,16 +259,23 @@ export class HandlerBuilder implements Builder {
     return this.binary(x, y, Op.i32Mul, Op.i64Mul, true);
   }
   and(x: Value, y: Value): Value {
+    if (x.width === 128) return this.vectorBinary(x, y, Vector.and);
     return this.binary(x, y, Op.i32And, Op.i64And, false);
   }
   or(x: Value, y: Value): Value {
+    if (x.width === 128) return this.vectorBinary(x, y, Vector.or);
     return this.binary(x, y, Op.i32Or, Op.i64Or, false);
   }
   xor(x: Value, y: Value): Value {
+    if (x.width === 128) return this.vectorBinary(x, y, Vector.xor);
     return this.binary(x, y, Op.i32Xor, Op.i64Xor, false);
   }
   not(x: Value): Value {
     this.push(x);
+    if (x.width === 128) {
+      this.code.vector(Vector.not);
+      return this.take(128);
+    }
     if (x.width === 64) this.code.i64(-1n).op(Op.i64Xor);
     else this.code.i32(-1).op(Op.i32Xor);
     this.wrap(x.width);
@@ -385,6 +472,11 @@ export class HandlerBuilder implements Builder {
 
   zeroExtend(x: Value, width: Width): Value {
     if (width === x.width) return x;
+    if (width === 128) {
+      this.code.v128(0n);
+      this.push64(x).lane(Lane.i64x2Replace, 0);
+      return this.take(128);
+    }
     this.push(x);
     if (width === 64) this.code.op(Op.i64ExtendI32U);
     return this.take(width);
@@ -404,6 +496,11 @@ export class HandlerBuilder implements Builder {
   truncate(x: Value, width: Width): Value {
     if (width === x.width) return x;
     this.push(x);
+    if (x.width === 128) {
+      this.code.lane(EXTRACTIONS[width === 1 ? 8 : (width as LaneWidth)], 0);
+      if (width === 1) this.wrap(1);
+      return this.take(width);
+    }
     if (x.width === 64) this.code.op(Op.i32WrapI64);
     this.wrap(width);
     return this.take(width);
@@ -455,8 +552,8 @@ export class HandlerBuilder implements Builder {
 
   private operandWidth(n: number): OperandWidth {
     const { width } = this.form.operands[n];
-    if (width === 0) throw new Error(`${this.form.mnemonic}: operand ${n} has no width`);
-    return width;
+    if (width === 0 || width > 64) throw new Error(`${this.form.mnemonic}: operand ${n} has no width`);
+    return width as OperandWidth;
   }
 
   read(n: number): Value {
@@ -469,8 +566,8 @@ export class HandlerBuilder implements Builder {
         return this.readImmediate(n, width);
       case 'memory':
         return this.load('operand', this.effectiveAddress(n), width);
-      case 'relative':
-        throw new Error(`${this.form.mnemonic}: a relative operand is read by relative()`);
+      default:
+        throw new Error(`${this.form.mnemonic}: operand ${n} is not read so`);
     }
   }
 
@@ -655,7 +752,7 @@ export class HandlerBuilder implements Builder {
     return code
       .i32(SS * 4)
       .op(Op.i32Eq)
-      .i32(5)
+      .i32(STACK_POSITION)
       .op(Op.i32Shl)
       .i32(access)
       .op(Op.i32Or);
@@ -994,6 +1091,174 @@ export class HandlerBuilder implements Builder {
     this.push(condition()).op(Op.i32Eqz).branchIf(1);
     body();
     this.code.branch(0).op(Op.end).op(Op.end);
+  }
+
+  lanes(operation: LaneOperation, lane: LaneWidth, x: Value, y: Value): Value {
+    return this.vectorBinary(x, y, LANE_OPERATIONS[operation][lane]);
+  }
+  shiftLanes(operation: LaneShift, lane: LaneWidth, x: Value, count: Value): Value {
+    this.push(x);
+    this.pushCount(count, 32).vector(LANE_OPERATIONS[operation][lane]);
+    return this.take(128);
+  }
+  extractLane(lane: LaneWidth, x: Value, index: number): Value {
+    this.push(x).lane(EXTRACTIONS[lane], index);
+    return this.take(lane);
+  }
+  insertLane(lane: LaneWidth, x: Value, index: number, value: Value): Value {
+    if (value.width !== lane)
+      throw new Error(`${this.form.mnemonic}: width ${value.width} in a lane of ${lane}`);
+    this.push(x);
+    this.push(value).lane(REPLACEMENTS[lane], index);
+    return this.take(128);
+  }
+  splat(value: Value): Value {
+    this.push(value).vector(SPLATS[value.width as LaneWidth]);
+    return this.take(128);
+  }
+  shuffle(x: Value, y: Value, bytes: readonly number[]): Value {
+    this.push(x);
+    this.push(y).shuffle(bytes);
+    return this.take(128);
+  }
+  swizzle(x: Value, indices: Value): Value {
+    return this.vectorBinary(x, indices, Vector.i8x16Swizzle);
+  }
+  narrow(lane: LaneWidth, signed: boolean, x: Value, y: Value): Value {
+    const opcode = lane === 16 ? Vector.i8x16NarrowS : lane === 32 ? Vector.i16x8NarrowS : -2;
+    return this.vectorBinary(x, y, opcode + (signed ? 0 : 1));
+  }
+  multiplyExtended(lane: LaneWidth, signed: boolean, high: boolean, x: Value, y: Value): Value {
+    return this.vectorBinary(x, y, EXTENDED_PRODUCTS[lane] + (signed ? 0 : 2) + (high ? 1 : 0));
+  }
+  signMask(lane: LaneWidth, x: Value): Value {
+    this.push(x).vector(BITMASKS[lane]);
+    return this.take(32);
+  }
+
+  /** Pushes an address from which vector register operand `n` lies at the offset that it returns. */
+  protected pushVectorRegister(n: number): number {
+    this.pushRegisterAddress(n);
+    return 0;
+  }
+
+  /** The linear address of memory operand `n`, checked; a local. */
+  private vectorAddress(n: number, width: number, aligned: boolean, write: boolean): number {
+    const { code } = this;
+    const bytes = width / 8;
+    const linear = this.linearAddress('operand', this.effectiveAddress(n), bytes, write);
+    if (aligned && bytes > 8) {
+      code
+        .get(linear)
+        .op(Op.i32WrapI64)
+        .i32(bytes - 1)
+        .op(Op.i32And)
+        .if();
+      this.fault(GP, 0);
+      code.op(Op.end);
+    }
+    return linear;
+  }
+
+  readVector(n: number, aligned = false): readonly Value[] {
+    const { code } = this;
+    const { kind, width } = this.form.operands[n];
+    if (kind === 'memory') {
+      if (width <= 64) return [this.zeroExtend(this.read(n), 128)];
+      const linear = this.vectorAddress(n, width, aligned, false);
+      const host = this.translate('operand', linear, width / 8, false);
+      const parts: Value[] = [];
+      for (let offset = 0; offset < width / 8; offset += 16) {
+        code.get(host).vectorMemory(VectorMemory.load, offset);
+        parts.push(this.take(128));
+      }
+      return parts;
+    }
+    if (kind === 'mm') {
+      const offset = this.pushVectorRegister(n);
+      code.memory(Memory.i64Load, offset);
+      return [this.zeroExtend(this.take(64), 128)];
+    }
+    const parts: Value[] = [];
+    for (let part = 0; part < width; part += 128) {
+      const offset = this.pushVectorRegister(n);
+      code.vectorMemory(VectorMemory.load, offset + part / 8);
+      parts.push(this.take(128));
+    }
+    return parts;
+  }
+
+  writeVector(n: number, parts: readonly Value[], aligned = false): void {
+    const { kind, width } = this.form.operands[n];
+    if (kind === 'memory') {
+      if (width <= 64) this.write(n, this.truncate(parts[0], width as OperandWidth));
+      else this.storeVector(this.vectorAddress(n, width, aligned, true), parts);
+      return;
+    }
+    if (kind === 'mm') {
+      // The exponent and sign of the x87 register that an MM register lies in become ones.
+      for (const [half, value] of [this.truncate(parts[0], 64), this.constant(64, 0xffff)].entries()) {
+        const offset = this.pushVectorRegister(n);
+        this.push(value).memory(Memory.i64Store, offset + 8 * half);
+      }
+      return;
+    }
+    parts.forEach((value, part) => {
+      const offset = this.pushVectorRegister(n);
+      this.push(value).vectorMemory(VectorMemory.store, offset + 16 * part);
+    });
+  }
+
+  /** Stores 128 or 256 bits at a linear address. */
+  private storeVector(linear: number, parts: readonly Value[]): void {
+    const { code } = this;
+    const bytes = parts.length * 16;
+    const host = code.local(I32);
+    const entry = this.lookUp(linear, bytes, true);
+    const store = (offset: number) => {
+      parts.forEach((value, part) => {
+        code.get(host);
+        this.push(value).vectorMemory(VectorMemory.store, offset + 16 * part);
+      });
+    };
+    code.if();
+    code.get(linear).op(Op.i32WrapI64).get(entry).memory(Memory.i32Load, 8).op(Op.i32Add).set(host);
+    store(0);
+    code.op(Op.else);
+    code.get(CPU).set(host);
+    store(offsetOf('bounce'));
+    this.enterSlowPath();
+    code.get(CPU).get(linear);
+    this.pushAccess('operand', bytes).call(IMPORTS.storeVector).op(Op.i32Eqz).if();
+    this.returnStatus(FAULT);
+    code.op(Op.end);
+    this.leaveSlowPath();
+    code.op(Op.end);
+  }
+
+  getXmm(index: number): Value {
+    this.code.get(CPU).vectorMemory(VectorMemory.load, offsetOf('ymm', index * 4));
+    return this.take(128);
+  }
+  setXmm(index: number, value: Value): void {
+    this.code.get(CPU);
+    this.push(value).vectorMemory(VectorMemory.store, offsetOf('ymm', index * 4));
+  }
+
+  checkX87(): void {
+    const { code } = this;
+    code.get(CPU).memory(Memory.i32Load16U, offsetOf('fsw')).i32(FSW_ES).op(Op.i32And).if();
+    this.fault(MF);
+    code.op(Op.end);
+  }
+  setX87Tags(empty: boolean): void {
+    const { code } = this;
+    code.get(CPU).get(CPU).memory(Memory.i32Load16U, offsetOf('fsw')).i32(~FSW_TOP).op(Op.i32And);
+    code.memory(Memory.i32Store16, offsetOf('fsw'));
+    code
+      .get(CPU)
+      .i32(empty ? 0xffff : 0)
+      .memory(Memory.i32Store16, offsetOf('ftw'));
   }
 
   system(): void {

@@ -1,6 +1,6 @@
 /** The form of a decoded instruction: what its handler is made for, and the key that names it. */
 import type { Form, OperandForm } from '../../isa/builder.ts';
-import type { CodeSize, Instruction } from '../../isa/instruction.ts';
+import { type CodeSize, type Instruction, vectorImmediate } from '../../isa/instruction.ts';
 import { FS, GS } from '../../isa/state.ts';
 import { memoryOperand } from './op.ts';
 
@@ -19,6 +19,9 @@ export function formOf(instruction: Instruction, stackSize: CodeSize): HandlerFo
       case 'register':
       case 'memory':
       case 'immediate':
+      case 'mm':
+      case 'xmm':
+      case 'ymm':
         return { kind: operand.kind, width: operand.width };
       case 'relative':
         return { kind: 'relative', width: 0 };
@@ -38,14 +41,25 @@ export function formOf(instruction: Instruction, stackSize: CodeSize): HandlerFo
     condition: instruction.condition,
     repeat: instruction.repeat,
     segmented: instruction.codeSize !== 64 || instruction.segment === FS || instruction.segment === GS,
+    immediate: vectorImmediate(instruction),
     addressForm: !memory ? 'none' : memory.ripRelative ? 'rip' : memory.index < 0 ? 'base' : 'indexed',
   };
 }
 
+const KIND_LETTERS: Readonly<Record<OperandForm['kind'], string>> = {
+  register: 'r',
+  memory: 'm',
+  immediate: 'i',
+  relative: 'j',
+  mm: 'p',
+  xmm: 'x',
+  ymm: 'y',
+};
+
 /** Equal for two forms if and only if one handler serves both. */
 export function formKey(form: HandlerForm): string {
-  const operands = form.operands.map((operand) => `${operand.kind[0]}${operand.width}`).join('');
+  const operands = form.operands.map(({ kind, width }) => `${KIND_LETTERS[kind]}${width}`).join('');
   return `${form.mnemonic} ${form.operandSize} ${form.addressSize} ${form.codeSize} ${form.stackSize} ${operands} ${
     form.condition
-  } ${form.repeat} ${form.segmented ? 's' : ''} ${form.addressForm}`;
+  } ${form.repeat} ${form.segmented ? 's' : ''} ${form.addressForm} ${form.immediate}`;
 }

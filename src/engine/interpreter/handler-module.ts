@@ -17,6 +17,7 @@ export function handlerModule(): { writer: ModuleWriter; handler: number } {
     system: handler,
     divide: writer.type([I32, I64, I64, I64], [I64]),
     unimplemented: handler,
+    storeVector: writer.type([I32, I64, I32], [I32]),
   };
   const names = Object.keys(IMPORTS) as (keyof typeof IMPORTS)[];
   for (const name of names.sort((a, b) => IMPORTS[a] - IMPORTS[b])) writer.importFunction(name, types[name]);

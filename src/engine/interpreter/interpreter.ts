@@ -23,10 +23,13 @@ import {
   CONTEXT_BITS,
   CONTEXT_CODE_32,
   CONTEXT_CODE_64,
+  CONTEXT_EM,
   CONTEXT_LIMITED,
+  CONTEXT_NO_FXSR,
   CONTEXT_REAL,
   CONTEXT_SINGLE,
   CONTEXT_STACK_32,
+  CONTEXT_TS,
   DECODE_BITS,
 } from './context.ts';
 import { dispatchModule, END_HANDLER, JUMP_CONTEXT, JUMP_LINEAR, JUMP_OP, jumpSlot } from './dispatch.ts';
@@ -55,6 +58,8 @@ export interface Callbacks {
   load(cpu: number, linear: bigint, access: number): number;
   /** Slow path of a write; 1, or 0 with a fault recorded. */
   store(cpu: number, linear: bigint, access: number, value: bigint): number;
+  /** Slow path of a write of 16 or 32 bytes, which are in the processor's bounce area; 1, or 0 with a fault recorded. */
+  storeVector(cpu: number, linear: bigint, access: number): number;
   /** Checks that a write would not fault; 1, or 0 with a fault recorded. */
   probe(cpu: number, linear: bigint, access: number): number;
   /** Runs a system instruction: a status of op.ts. */
@@ -93,6 +98,7 @@ const ends: ReadonlySet<string> = new Set([
   'ud',
   'invalid',
   'toolong',
+  'nodevice',
   'unimplemented',
 ]);
 
@@ -148,6 +154,9 @@ export class Interpreter {
   private readonly pages = new Map<number, CodePage>();
   private nextOp: number;
   private generationNumber = 1;
+  /** Addresses of the fast TLBs' entries that may be valid: for reading, and for writing. */
+  private reads: number[] = [];
+  private writes: number[] = [];
   /** How many times a run that is decoded from now on is entered before it becomes a function; 0 for never. */
   static hotAfter = HOT_AFTER;
   /** The instruction that stopped the last run with UNIMPLEMENTED. */
@@ -170,6 +179,8 @@ export class Interpreter {
         load: (cpu: number, linear: bigint, access: number) => callbacks.load(cpuOf(cpu), linear, access),
         store: (cpu: number, linear: bigint, access: number, value: bigint) =>
           callbacks.store(cpuOf(cpu), linear, access, value),
+        storeVector: (cpu: number, linear: bigint, access: number) =>
+          callbacks.storeVector(cpuOf(cpu), linear, access),
         probe: (cpu: number, linear: bigint, access: number) => callbacks.probe(cpuOf(cpu), linear, access),
         system: (cpu: number, op: number) => callbacks.system(cpuOf(cpu), this.instructionAt(op)),
         unimplemented: (_cpu: number, op: number) => {
@@ -190,7 +201,9 @@ export class Interpreter {
     this.dispatch = instance.exports.run as (cpu: number, op: number) => number;
     for (let cpu = 0; cpu < layout.cpus; cpu++) {
       this.view.setUint32(layout.state(cpu) + offsetOf('jumpCache'), layout.jumpCache(cpu), true);
-      this.flushTranslations(cpu);
+      const [from, to] = this.fastTlbs(cpu);
+      this.words.fill(INVALID_TAG, from / 8, to / 8);
+      this.newGeneration();
     }
   }
 
@@ -234,33 +247,41 @@ export class Interpreter {
 
   /** Forgets a processor's fast translations, and where it found its code. */
   flushTranslations(cpu: number): void {
-    const start = this.layout.fastTlb(cpu, 0, false) / 8;
-    this.words.fill(
-      INVALID_TAG,
-      start,
-      start + (FAST_TLB_CONTEXTS * 2 * FAST_TLB_ENTRIES * FAST_TLB_ENTRY) / 8,
-    );
+    const [from, to] = this.fastTlbs(cpu);
+    this.reads = this.invalidate(this.reads, from, to);
+    this.writes = this.invalidate(this.writes, from, to);
     this.newGeneration();
   }
 
-  /** Forgets one page's. */
-  flushPage(cpu: number, linear: bigint): void {
+  /** Forgets one page's. @param code it may have been fetched from: where code was found holds no longer */
+  flushPage(cpu: number, linear: bigint, code: boolean): void {
     const slot = Number((linear >> 12n) & BigInt(FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY;
     for (let context = 0; context < FAST_TLB_CONTEXTS; context++) {
       this.words[(this.layout.fastTlb(cpu, context, false) + slot) / 8] = INVALID_TAG;
       this.words[(this.layout.fastTlb(cpu, context, true) + slot) / 8] = INVALID_TAG;
     }
-    this.newGeneration();
+    if (code) this.newGeneration();
   }
 
   /** Forgets every processor's fast translations for writing, so that the next write of each page is seen. */
   flushWrites(): void {
-    for (let cpu = 0; cpu < this.layout.cpus; cpu++) {
-      for (let context = 0; context < FAST_TLB_CONTEXTS; context++) {
-        const start = this.layout.fastTlb(cpu, context, true) / 8;
-        this.words.fill(INVALID_TAG, start, start + (FAST_TLB_ENTRIES * FAST_TLB_ENTRY) / 8);
-      }
+    this.writes = this.invalidate(this.writes, 0, Number.POSITIVE_INFINITY);
+  }
+
+  /** Where a processor's fast TLBs are, in bytes: [from, to). */
+  private fastTlbs(cpu: number): [number, number] {
+    const from = this.layout.fastTlb(cpu, 0, false);
+    return [from, from + FAST_TLB_CONTEXTS * 2 * FAST_TLB_ENTRIES * FAST_TLB_ENTRY];
+  }
+
+  /** Invalidates those entries of `filled` that lie in [from, to). @returns the others */
+  private invalidate(filled: number[], from: number, to: number): number[] {
+    const others: number[] = [];
+    for (const entry of filled) {
+      if (entry < from || entry >= to) others.push(entry);
+      else this.words[entry / 8] = INVALID_TAG;
     }
+    return others;
   }
 
   /**
@@ -269,10 +290,20 @@ export class Interpreter {
    */
   fillTranslation(tlb: number, linear: bigint, host: number): void {
     const page = lowHalf(linear) & -PAGE_SIZE;
-    const at = (tlb + ((page >>> 12) & (FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY) >> 2;
+    const entry = tlb + ((page >>> 12) & (FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY;
+    this.note(entry);
+    const at = entry >> 2;
     this.dwords[at] = page;
     this.dwords[at + 1] = highHalf(linear);
     this.dwords[at + 2] = host - page;
+  }
+
+  /** An entry of a fast TLB is about to be valid. */
+  private note(entry: number): void {
+    if (this.words[entry / 8] !== INVALID_TAG) return;
+    const table = FAST_TLB_ENTRIES * FAST_TLB_ENTRY;
+    const forWriting = ((entry - this.layout.fastTlb(0, 0, false)) / table) & 1;
+    (forWriting ? this.writes : this.reads).push(entry);
   }
 
   /**
@@ -568,11 +599,33 @@ function blockKey(offset: number, context: number): number {
   return offset * (1 << CONTEXT_BITS) + (context & DECODE_BITS);
 }
 
-/** The instruction as the context has it: #UD for VEX where there is none (SDM vol. 2A 2.3, "VEX prefix"). */
+/**
+ * The instruction as the context has it: #UD for VEX where there is none (SDM vol. 2A 2.3, "VEX prefix"); #UD or #NM for what uses
+ * registers that the processor's state does not permit (vol. 2A 2.4 and 2.6, exception types).
+ */
 function legalIn(context: number, instruction: Instruction | null): Instruction | null {
-  if (!instruction || !(context & CONTEXT_REAL) || !vexMnemonics.has(instruction.mnemonic))
-    return instruction;
-  return { ...instruction, mnemonic: 'invalid', operands: [] };
+  if (!instruction || !(context & RESTRICTIONS)) return instruction;
+  const { mnemonic } = instruction;
+  if (context & CONTEXT_REAL && vexMnemonics.has(mnemonic)) return { ...instruction, ...INVALID };
+  const file = vectorFile(instruction);
+  if (file === undefined) return instruction;
+  if (context & CONTEXT_EM || (file === 'sse' && context & CONTEXT_NO_FXSR))
+    return { ...instruction, ...INVALID };
+  return context & CONTEXT_TS ? { ...instruction, mnemonic: 'nodevice', operands: [] } : instruction;
+}
+
+const RESTRICTIONS = CONTEXT_REAL | CONTEXT_EM | CONTEXT_TS | CONTEXT_NO_FXSR;
+const INVALID = { mnemonic: 'invalid', operands: [] } as const;
+
+/** The registers that an instruction on vectors uses. */
+function vectorFile({ mnemonic, operands }: Instruction): 'mmx' | 'sse' | undefined {
+  if (mnemonic === 'unimplemented') return undefined;
+  let file: 'mmx' | 'sse' | undefined = mnemonic === 'emms' ? 'mmx' : undefined;
+  for (const { kind } of operands) {
+    if (kind === 'xmm' || kind === 'ymm') return 'sse';
+    if (kind === 'mm') file = 'mmx';
+  }
+  return file;
 }
 
 function sizesOf(context: number): { codeSize: CodeSize; stackSize: CodeSize } {

@@ -60,12 +60,29 @@ export const SHORT = 9;
 export const HOT = 10;
 
 const GPR = offsetOf('gpr');
+const X87 = offsetOf('x87');
+const YMM = offsetOf('ymm');
 const ZERO = offsetOf('zero');
 const SEGMENT_BASE = offsetOf('segBase');
 
 /** The memory operand of an instruction, which has one at most, or undefined. */
 export function memoryOperand(instruction: Instruction): MemoryOperand | undefined {
   return instruction.operands.find((operand): operand is MemoryOperand => operand.kind === 'memory');
+}
+
+/** Where the register of an operand lies in the state. An MM register is the low half of an x87 register. */
+export function registerOffset(operand: Operand): number {
+  switch (operand.kind) {
+    case 'register':
+      return GPR + operand.index * 8 + (operand.high ? 1 : 0);
+    case 'mm':
+      return X87 + operand.index * 16;
+    case 'xmm':
+    case 'ymm':
+      return YMM + operand.index * 32;
+    default:
+      throw new Error(`an operand of kind ${operand.kind} is no register`);
+  }
 }
 
 /**
@@ -81,7 +98,10 @@ export function writeOp(view: DataView, at: number, instruction: Instruction, ha
     const operand: Operand = instruction.operands[n];
     switch (operand.kind) {
       case 'register':
-        view.setUint32(at + OP_REGISTER + 4 * n, GPR + operand.index * 8 + (operand.high ? 1 : 0), true);
+      case 'mm':
+      case 'xmm':
+      case 'ymm':
+        view.setUint32(at + OP_REGISTER + 4 * n, registerOffset(operand), true);
         break;
       case 'memory':
         view.setUint32(at + OP_BASE, operand.base < 0 ? ZERO : GPR + operand.base * 8, true);

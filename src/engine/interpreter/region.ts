@@ -19,7 +19,7 @@ import { CONTEXT_LIMITED } from './context.ts';
 import { emitMeaning } from './emit-meaning.ts';
 import { CPU, type FlagsField, HandlerBuilder, IMPORTS, OP } from './handler-builder.ts';
 import { formOf, type HandlerForm } from './handler-form.ts';
-import { JUMP, OP_POSITION, OP_RUN, OP_START, STATUS_BITS, STOP } from './op.ts';
+import { JUMP, OP_POSITION, OP_RUN, OP_START, registerOffset, STATUS_BITS, STOP } from './op.ts';
 
 /** Calls of a region to whose return RET may go within it. */
 const MOST_RETURNS = 4;
@@ -323,16 +323,17 @@ class RunBuilder extends HandlerBuilder {
     this.writeAt(offsetOf('gpr', RAX) + 1, value);
   }
 
-  private registerOffset(n: number): number {
-    const operand = this.instruction.operands[n];
-    if (operand.kind !== 'register') throw new Error(`${this.form.mnemonic}: operand ${n} is no register`);
-    return offsetOf('gpr', operand.index) + (operand.high ? 1 : 0);
-  }
   protected override readRegisterOperand(n: number, width: OperandWidth): Value {
-    return this.readAt(this.registerOffset(n), width);
+    return this.readAt(registerOffset(this.instruction.operands[n]), width);
   }
   protected override writeRegisterOperand(n: number, value: Value): void {
-    this.writeAt(this.registerOffset(n), value);
+    this.writeAt(registerOffset(this.instruction.operands[n]), value);
+  }
+
+  /** Vector registers are not kept: they are read and written where they are. */
+  protected override pushVectorRegister(n: number): number {
+    this.code.get(CPU);
+    return registerOffset(this.instruction.operands[n]);
   }
 
   protected override readImmediate(n: number, width: OperandWidth): Value {
@@ -438,7 +439,7 @@ class RunBuilder extends HandlerBuilder {
 
 function runForm(instruction: Instruction, stackSize: CodeSize): HandlerForm {
   const system = instruction.operands.some(
-    ({ kind }) => kind !== 'register' && kind !== 'memory' && kind !== 'immediate' && kind !== 'relative',
+    ({ kind }) => kind === 'far' || kind === 'segment' || kind === 'control' || kind === 'debug',
   );
   return formOf(system ? { ...instruction, operands: [] } : instruction, stackSize);
 }

@@ -14,6 +14,8 @@ const nothing: TaintGuest = {
   flagsShadow: null,
   codeLimit: 0n,
   register: () => ({ bits: 0n, shadow: null }),
+  vector: () => ({ bits: 0n, shadow: null }),
+  x87Pending: false,
   segmentBase: () => ({ bits: 0n, shadow: null }),
   load: () => null,
   canStore: () => false,

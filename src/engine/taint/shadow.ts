@@ -78,20 +78,28 @@ export class Shadow {
 const split = new BigUint64Array(1);
 const halves = new Uint32Array(split.buffer);
 
-/** Calls `each` with the positions of the 1s of `mask` (64 bits at most), upward. */
+const ONES_64 = ones(64);
+
+/** Calls `each` with the positions of the 1s of `mask`, upward. */
 export function forEachBit(mask: bigint, each: (bit: number) => void): void {
   split[0] = mask;
   const high = halves[1];
   for (let left = halves[0]; left !== 0; left &= left - 1) each(31 - Math.clz32(left & -left));
   for (let left = high; left !== 0; left &= left - 1) each(63 - Math.clz32(left & -left));
+  if (mask > ONES_64) forEachBit(mask >> 64n, (bit) => each(64 + bit));
+}
+
+/** Positions up to and including the highest 1 of `mask`. */
+function lengthOf(mask: bigint): number {
+  if (mask > ONES_64) return 64 + lengthOf(mask >> 64n);
+  split[0] = mask;
+  return halves[1] !== 0 ? 64 - Math.clz32(halves[1]) : 32 - Math.clz32(halves[0]);
 }
 
 /** A shadow of the bits of `mask`, each with the label that `labelAt` gives; null for none. */
 export function make(mask: bigint, labelAt: (bit: number) => Label): Shadow | null {
   if (mask === 0n) return null;
-  split[0] = mask;
-  const length = halves[1] !== 0 ? 64 - Math.clz32(halves[1]) : 32 - Math.clz32(halves[0]);
-  const labels = new Int32Array(length);
+  const labels = new Int32Array(lengthOf(mask));
   forEachBit(mask, (bit) => {
     labels[bit] = labelAt(bit);
   });

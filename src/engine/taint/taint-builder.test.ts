@@ -47,6 +47,8 @@ function guestOf(state: VectorGuest, taint: Taint): TaintGuest {
     flagsShadow: shadowOf(BigInt(taint.flags), 20),
     codeLimit: state.codeLimit ?? 0xffff_ffffn,
     register: (index) => ({ bits: state.registers[index], shadow: shadows[index] }),
+    vector: () => ({ bits: 0n, shadow: null }),
+    x87Pending: false,
     segmentBase: (segment) => ({ bits: state.segmentBases?.[segment] ?? 0n, shadow: null }),
     load(linear, bytes) {
       if (!inPage(linear, bytes)) return null;

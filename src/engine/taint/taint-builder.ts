@@ -10,6 +10,7 @@ import type {
   Builder,
   FlagEffect,
   Form,
+  OperandForm,
   SegmentReference,
   StatusFlag,
   Value,
@@ -17,7 +18,13 @@ import type {
   Width,
 } from '../../isa/builder.ts';
 import * as flagBits from '../../isa/flags.ts';
-import type { CodeSize, Instruction, MemoryOperand, OperandWidth } from '../../isa/instruction.ts';
+import {
+  type CodeSize,
+  type Instruction,
+  type MemoryOperand,
+  type OperandWidth,
+  vectorImmediate,
+} from '../../isa/instruction.ts';
 import {
   countOnes,
   divide,
@@ -32,11 +39,26 @@ import {
   signed,
   trailingZeros,
 } from '../../isa/integers.ts';
-import type { IntegerMnemonic } from '../../isa/mnemonics.ts';
-import { semantics } from '../../isa/semantics/index.ts';
+import {
+  fromLanes,
+  type LaneOperation,
+  type LaneShift,
+  type LaneWidth,
+  laneOf,
+  laneOperation,
+  laneShift,
+  lanesOf,
+  multiplyLanes,
+  narrowLanes,
+  shuffleBytes,
+  swizzleBytes,
+  topBits,
+} from '../../isa/lanes.ts';
+import type { BuilderMnemonic } from '../../isa/mnemonics.ts';
+import { meanings } from '../../isa/semantics/index.ts';
 import { DS, ES, FS, RAX, RSP, type SegmentNumber, SS } from '../../isa/state.ts';
 import * as taint from './propagate.ts';
-import { anyOf, extract, insert, type Label, type Shadow, uniform } from './shadow.ts';
+import { anyOf, extract, insert, type Label, make, type Shadow, uniform, union } from './shadow.ts';
 
 /** A value and which of its bits are tainted. */
 export interface TaintedBits {
@@ -54,6 +76,10 @@ export interface TaintGuest {
   /** Last offset of CS outside 64-bit mode. */
   readonly codeLimit: bigint;
   register(index: number): TaintedBits;
+  /** Of the vector registers in parts of 128 bits ({@link vectorPart}); of an MM register, 64 bits. */
+  vector(part: number): TaintedBits;
+  /** An unmasked x87 exception is pending. */
+  readonly x87Pending: boolean;
   segmentBase(segment: SegmentNumber): TaintedBits;
   /** `bytes` (1 to 8) at `linear`; null where that would fault. */
   load(linear: bigint, bytes: number): TaintedBits | null;
@@ -71,6 +97,7 @@ export type Outcome =
 /** A place that an instruction reads. */
 export type Source =
   | { readonly kind: 'register'; readonly index: number; readonly shadow: Shadow }
+  | { readonly kind: 'vector'; readonly part: number; readonly shadow: Shadow }
   | { readonly kind: 'flags'; readonly shadow: Shadow }
   | { readonly kind: 'base'; readonly segment: SegmentNumber; readonly shadow: Shadow }
   | { readonly kind: 'memory'; readonly linear: bigint; readonly bytes: number; readonly shadow: Shadow };
@@ -94,6 +121,8 @@ export type Approximation =
   | 'division'
   | 'shift by a tainted count'
   | 'count of tainted bits'
+  | 'saturation'
+  | 'tainted choice of bytes'
   | 'loop with a tainted end';
 
 /** What depends on a secret in a way that shadows do not follow. */
@@ -124,6 +153,13 @@ class Ended {
     this.outcome = outcome;
   }
 }
+
+/** Number of a part of a vector register: those of YMM0 first (low, high), YMM1..YMM15, then MM0..MM7. */
+export function vectorPart(kind: 'mm' | 'xmm' | 'ymm', index: number, part = 0): number {
+  return kind === 'mm' ? 32 + index : 2 * index + part;
+}
+/** How many there are. */
+export const VECTOR_PARTS = 40;
 
 const NO_REGISTERS: readonly undefined[] = new Array(16).fill(undefined);
 
@@ -165,6 +201,7 @@ interface Captured {
   readonly stores: number;
   readonly variables: readonly Tainted[];
   readonly values: readonly TaintedBits[];
+  readonly vectors: ReadonlyMap<number, TaintedBits>;
 }
 
 const forms = new WeakMap<Instruction, Form[]>();
@@ -184,12 +221,14 @@ function formOf(instruction: Instruction, stackSize: CodeSize): Form {
       addressSize: instruction.addressSize,
       codeSize: instruction.codeSize,
       stackSize,
-      operands: instruction.operands.map((operand) =>
-        'width' in operand ? { kind: operand.kind, width: operand.width } : { kind: 'relative', width: 0 },
+      operands: instruction.operands.map(
+        (operand): OperandForm =>
+          'width' in operand ? { kind: operand.kind, width: operand.width } : { kind: 'relative', width: 0 },
       ),
       condition: instruction.condition,
       repeat: instruction.repeat,
       segmented: instruction.codeSize !== 64 || instruction.segment >= FS,
+      immediate: vectorImmediate(instruction),
     };
     known.push(form);
   }
@@ -203,6 +242,10 @@ export class Evaluation implements Builder {
   readonly stackSize: CodeSize;
   /** General-purpose registers that the instruction writes, whole. */
   readonly registers: (TaintedBits | undefined)[] = NO_REGISTERS.slice();
+  /** Parts of vector registers that it writes. */
+  readonly vectors = new Map<number, TaintedBits>();
+  /** What the x87 tags become. */
+  x87: 'valid' | 'empty' | undefined;
   flags: number;
   flagsShadow: Shadow | null;
   /** In the order in which they are made. */
@@ -229,9 +272,9 @@ export class Evaluation implements Builder {
     return this.#form;
   }
 
-  /** Works out the instruction, which must be one of `integerMnemonics`. */
+  /** Works out the instruction, whose meaning must be in isa. */
   run(): Outcome {
-    return this.attempt(() => semantics[this.instruction.mnemonic as IntegerMnemonic](this));
+    return this.attempt(() => meanings[this.instruction.mnemonic as BuilderMnemonic](this));
   }
 
   /** Works out `meaning`, written against this builder. */
@@ -752,6 +795,7 @@ export class Evaluation implements Builder {
       flags: this.flags,
       flagsShadow: this.flagsShadow,
       stores: this.stores.length,
+      vectors: new Map(this.vectors),
       variables: this.#variables.slice(),
       values: this.#variables.map(({ bits, shadow }) => ({ bits, shadow })),
     };
@@ -761,6 +805,8 @@ export class Evaluation implements Builder {
     this.flags = to.flags;
     this.flagsShadow = to.flagsShadow;
     this.stores.length = to.stores;
+    this.vectors.clear();
+    for (const [part, value] of to.vectors) this.vectors.set(part, value);
     this.#variables = to.variables.slice();
     for (const [i, { bits, shadow }] of to.values.entries()) {
       this.#variables[i].bits = bits;
@@ -777,6 +823,8 @@ export class Evaluation implements Builder {
       if (this.registers[i] === other.registers[i]) continue;
       this.registers[i] = chosen(this.whole(i), other.registers[i] ?? this.guest.register(i));
     }
+    for (const part of new Set([...this.vectors.keys(), ...other.vectors.keys()]))
+      this.vectors.set(part, chosen(this.vector(part), other.vectors.get(part) ?? this.guest.vector(part)));
     this.flagsShadow = taint.choice(
       condition,
       BigInt(this.flags),
@@ -823,7 +871,9 @@ export class Evaluation implements Builder {
         // A turn that is not made here may be made with another secret.
         const before = this.capture();
         const { kind } = this.attempt(body);
-        const changed = before.registers.some((register, i) => register !== this.registers[i]);
+        const changed =
+          before.vectors.size !== this.vectors.size ||
+          before.registers.some((register, i) => register !== this.registers[i]);
         if (kind !== 'next' || changed || this.stores.length !== before.stores)
           throw new Error(`${this.form.mnemonic}: a loop with a tainted end does more than assign variables`);
         this.restore(before);
@@ -838,6 +888,254 @@ export class Evaluation implements Builder {
       const label = anyOf(end, variable.shadow);
       variable.shadow = this.approximate('loop with a tainted end', uniform(ones(variable.width), label));
     }
+  }
+
+  /** Lanes made from pairs of lanes. */
+  private eachLane(
+    lane: LaneWidth,
+    x: Value,
+    y: Value,
+    bits: (x: bigint, y: bigint) => bigint,
+    shadow: (x: bigint, xs: Shadow | null, y: bigint, ys: Shadow | null) => Shadow | null,
+  ): Value {
+    const [p, q] = [lanesOf(of(x).bits, lane), lanesOf(of(y).bits, lane)];
+    const [ps, qs] = [of(x).shadow, of(y).shadow];
+    let taken: Shadow | null = null;
+    if (ps !== null || qs !== null)
+      for (let i = 0; i < p.length; i++) {
+        const [xs, ys] = [extract(ps, i * lane, lane), extract(qs, i * lane, lane)];
+        if (xs !== null || ys !== null) taken = insert(taken, shadow(p[i], xs, q[i], ys), i * lane, lane);
+      }
+    return new Tainted(
+      128,
+      fromLanes(
+        lane,
+        p.map((value, i) => bits(value, q[i])),
+      ),
+      taken,
+    );
+  }
+  lanes(operation: LaneOperation, lane: LaneWidth, x: Value, y: Value): Value {
+    const sign = 1n << BigInt(lane - 1);
+    const all = (shadow: Shadow | null) => shadow && uniform(ones(lane), shadow.any);
+    const shadow = (p: bigint, ps: Shadow | null, q: bigint, qs: Shadow | null): Shadow | null => {
+      switch (operation) {
+        case 'add':
+          return taint.add(lane, p, ps, q, qs);
+        case 'sub':
+          return taint.sub(lane, p, ps, q, qs);
+        case 'mul': {
+          const product = taint.mul(lane, p, ps, q, qs);
+          return product.exact ? product.shadow : this.approximate('product', product.shadow);
+        }
+        case 'eq':
+          return all(taint.equal(p, ps, q, qs));
+        case 'gtSigned':
+          return all(taint.lessThan(q ^ sign, qs, p ^ sign, ps));
+        case 'minUnsigned':
+        case 'maxUnsigned':
+        case 'minSigned':
+        case 'maxSigned': {
+          const flip = operation.endsWith('Signed') && !operation.endsWith('Unsigned') ? sign : 0n;
+          const order = taint.lessThan(p ^ flip, ps, q ^ flip, qs);
+          const chosen = laneOperation(operation, lane, p, q) === p ? ps : qs;
+          return order === null ? chosen : taint.choice(order, p, ps, q, qs);
+        }
+        default:
+          return this.approximate('saturation', uniform(ones(lane), anyOf(ps, qs)));
+      }
+    };
+    return this.eachLane(lane, x, y, (p, q) => laneOperation(operation, lane, p, q), shadow);
+  }
+  shiftLanes(operation: LaneShift, lane: LaneWidth, x: Value, count: Value): Value {
+    const { bits: by, shadow: counts } = of(count);
+    const n = Number(by & BigInt(lane - 1));
+    const bits = (value: bigint) => laneShift(operation, lane, value, BigInt(n));
+    return this.eachLane(
+      lane,
+      x,
+      counts === null ? this.constant(128, 0) : this.value(128, 0n, uniform(ones(128), counts.any)),
+      bits,
+      (_, xs, _y, tainted) => {
+        if (tainted !== null)
+          return this.approximate('shift by a tainted count', uniform(ones(lane), anyOf(xs, tainted)));
+        if (operation === 'shl') return taint.shl(lane, xs, n);
+        return operation === 'shr' ? taint.shr(xs, n) : taint.sar(lane, xs, n);
+      },
+    );
+  }
+  extractLane(lane: LaneWidth, x: Value, index: number): Value {
+    return new Tainted(lane, laneOf(of(x).bits, lane, index), extract(of(x).shadow, index * lane, lane));
+  }
+  insertLane(lane: LaneWidth, x: Value, index: number, value: Value): Value {
+    const lanes = lanesOf(of(x).bits, lane);
+    lanes[index] = of(value).bits;
+    const shadow = insert(of(x).shadow, of(value).shadow, index * lane, lane);
+    return new Tainted(128, fromLanes(lane, lanes), shadow);
+  }
+  splat(value: Value): Value {
+    const { width, bits, shadow } = of(value);
+    let mask = 0n;
+    if (shadow !== null) for (let at = 0; at < 128; at += width) mask |= shadow.mask << BigInt(at);
+    const every = make(mask, (bit) => shadow?.at(bit % width) ?? 0);
+    return new Tainted(128, fromLanes(width, new Array(128 / width).fill(bits)), every);
+  }
+  /** The shadow of bytes chosen from a vector, or from one above another. */
+  private bytesOf(shadow: Shadow | null, bytes: readonly number[]): Shadow | null {
+    if (shadow === null) return null;
+    let mask = 0n;
+    bytes.forEach((byte, i) => {
+      mask |= ((shadow.mask >> BigInt(8 * byte)) & 0xffn) << BigInt(8 * i);
+    });
+    return make(mask, (bit) => shadow.at(8 * bytes[bit >> 3] + (bit & 7)));
+  }
+  shuffle(x: Value, y: Value, bytes: readonly number[]): Value {
+    const low = bytes.map((byte) => Math.min(byte, 16));
+    const high = bytes.map((byte) => (byte < 16 ? 16 : byte - 16));
+    const shadow = union(this.bytesOf(of(x).shadow, low), this.bytesOf(of(y).shadow, high));
+    return new Tainted(128, shuffleBytes(of(x).bits, of(y).bits, bytes), shadow);
+  }
+  swizzle(x: Value, indices: Value): Value {
+    const bits = swizzleBytes(of(x).bits, of(indices).bits);
+    const bytes = lanesOf(of(indices).bits, 8).map((byte) => Math.min(Number(byte), 16));
+    let shadow = this.bytesOf(of(x).shadow, bytes);
+    const chosen = of(indices).shadow;
+    if (chosen !== null)
+      for (let at = 0; at < 128; at += 8) {
+        const by = extract(chosen, at, 8);
+        if (by === null) continue;
+        const every = uniform(ones(8), anyOf(by, of(x).shadow));
+        shadow = insert(shadow, this.approximate('tainted choice of bytes', every), at, 8);
+      }
+    return new Tainted(128, bits, shadow);
+  }
+  /** Every lane of `lane` bits wholly tainted that has a tainted operand; `shadows` by lane. */
+  private wholeLanes(lane: number, why: Approximation, shadows: readonly (Shadow | null)[]): Shadow | null {
+    let shadow: Shadow | null = null;
+    shadows.forEach((part, i) => {
+      if (part !== null)
+        shadow = insert(shadow, this.approximate(why, uniform(ones(lane), part.any)), i * lane, lane);
+    });
+    return shadow;
+  }
+  narrow(lane: LaneWidth, isSigned: boolean, x: Value, y: Value): Value {
+    const parts = [x, y].flatMap((value) =>
+      lanesOf(0n, lane).map((_, i) => extract(of(value).shadow, i * lane, lane)),
+    );
+    const shadow = this.wholeLanes(lane / 2, 'saturation', parts);
+    return new Tainted(128, narrowLanes(lane, isSigned, of(x).bits, of(y).bits), shadow);
+  }
+  multiplyExtended(lane: LaneWidth, isSigned: boolean, high: boolean, x: Value, y: Value): Value {
+    const first = high ? 64 : 0;
+    const parts = Array.from({ length: 64 / lane }, (_, i) => {
+      const at = first + i * lane;
+      return union(extract(of(x).shadow, at, lane), extract(of(y).shadow, at, lane));
+    });
+    const shadow = this.wholeLanes(2 * lane, 'product', parts);
+    return new Tainted(128, multiplyLanes(lane, isSigned, high, of(x).bits, of(y).bits), shadow);
+  }
+  signMask(lane: LaneWidth, x: Value): Value {
+    const { bits, shadow } = of(x);
+    const position = (bit: number) => bit * lane + lane - 1;
+    let mask = 0n;
+    if (shadow !== null) mask = topBits(lane, shadow.mask);
+    return new Tainted(
+      32,
+      topBits(lane, bits),
+      make(mask, (bit) => shadow?.at(position(bit)) ?? 0),
+    );
+  }
+
+  /** A part of a vector register. */
+  private vector(part: number): TaintedBits {
+    const written = this.vectors.get(part);
+    if (written !== undefined) return written;
+    const found = this.guest.vector(part);
+    if (found.shadow !== null && !this.sources.some((s) => s.kind === 'vector' && s.part === part))
+      this.sources.push({ kind: 'vector', part, shadow: found.shadow });
+    return found;
+  }
+  /** Raises #GP(0) for memory operand `n` that is not aligned to its size. */
+  private align(n: number, width: number): void {
+    const linear = this.linearOf('operand', this.offset(n));
+    if (linear % BigInt(width / 8) !== 0n) this.fault(13);
+  }
+  readVector(n: number, aligned = false): readonly Value[] {
+    const operand = this.instruction.operands[n];
+    const parts: Value[] = [];
+    switch (operand?.kind) {
+      case 'mm':
+      case 'xmm':
+      case 'ymm':
+        for (let part = 0; part < operand.width; part += 128) {
+          const { bits, shadow } = this.vector(vectorPart(operand.kind, operand.index, part / 128));
+          parts.push(new Tainted(128, bits, shadow));
+        }
+        return parts;
+      case 'memory': {
+        const { width } = operand;
+        if (width <= 64) return [this.zeroExtend(this.read(n), 128)];
+        if (aligned) this.align(n, width);
+        const offset = this.offset(n);
+        const address = () => this.offsetShadow(n);
+        const labels = this.addressLabels(n);
+        for (let part = 0; part < width; part += 128) {
+          const [low, high] = [0, 8].map((half) => {
+            const at = BigInt.asUintN(this.instruction.addressSize, offset + BigInt(part / 8 + half));
+            return of(this.loadAt('operand', at, 64, address, labels));
+          });
+          const shadow = insert(low.shadow, high.shadow, 64, 64);
+          parts.push(new Tainted(128, (high.bits << 64n) | low.bits, shadow));
+        }
+        return parts;
+      }
+      default:
+        throw new Error(`operand ${n} is no vector`);
+    }
+  }
+  writeVector(n: number, parts: readonly Value[], aligned = false): void {
+    const operand = this.instruction.operands[n];
+    switch (operand?.kind) {
+      case 'mm':
+        this.vectors.set(vectorPart('mm', operand.index), of(this.truncate(parts[0], 64)));
+        return;
+      case 'xmm':
+      case 'ymm':
+        for (const [part, value] of parts.entries())
+          this.vectors.set(vectorPart(operand.kind, operand.index, part), of(value));
+        return;
+      case 'memory': {
+        const { width } = operand;
+        if (width <= 64) {
+          this.write(n, this.truncate(parts[0], width as OperandWidth));
+          return;
+        }
+        if (aligned) this.align(n, width);
+        const offset = this.offset(n);
+        const labels = this.addressLabels(n);
+        for (let at = 0; at < width; at += 64) {
+          const value = this.extractLane(64, parts[at >> 7], (at >> 6) & 1);
+          const to = BigInt.asUintN(this.instruction.addressSize, offset + BigInt(at / 8));
+          this.storeAt('operand', to, value, () => this.offsetShadow(n), labels);
+        }
+        return;
+      }
+      default:
+        throw new Error(`operand ${n} is no vector`);
+    }
+  }
+  getXmm(index: number): Value {
+    const { bits, shadow } = this.vector(vectorPart('xmm', index));
+    return new Tainted(128, bits, shadow);
+  }
+  setXmm(index: number, value: Value): void {
+    this.vectors.set(vectorPart('xmm', index), of(value));
+  }
+  checkX87(): void {
+    if (this.guest.x87Pending) this.fault(16);
+  }
+  setX87Tags(empty: boolean): void {
+    this.x87 = empty ? 'empty' : 'valid';
   }
 
   system(): void {

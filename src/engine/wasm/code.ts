@@ -5,7 +5,8 @@
 
 export const I32 = 0x7f;
 export const I64 = 0x7e;
-export type ValueType = typeof I32 | typeof I64;
+export const V128 = 0x7b;
+export type ValueType = typeof I32 | typeof I64 | typeof V128;
 const EMPTY = 0x40;
 
 /** Opcodes with no immediate. */
@@ -96,6 +97,111 @@ export const Memory = {
   i64Store16: 0x3d,
   i64Store32: 0x3e,
 } as const;
+
+/** Vector instructions with no immediate, after the prefix FD. */
+export const Vector = {
+  i8x16Swizzle: 0x0e,
+  i8x16Splat: 0x0f,
+  i16x8Splat: 0x10,
+  i32x4Splat: 0x11,
+  i64x2Splat: 0x12,
+  i8x16Eq: 0x23,
+  i8x16GtS: 0x27,
+  i16x8Eq: 0x2d,
+  i16x8GtS: 0x31,
+  i32x4Eq: 0x37,
+  i32x4GtS: 0x3b,
+  not: 0x4d,
+  and: 0x4e,
+  andnot: 0x4f,
+  or: 0x50,
+  xor: 0x51,
+  i8x16Bitmask: 0x64,
+  i8x16NarrowS: 0x65,
+  i8x16NarrowU: 0x66,
+  i8x16Shl: 0x6b,
+  i8x16ShrS: 0x6c,
+  i8x16ShrU: 0x6d,
+  i8x16Add: 0x6e,
+  i8x16AddSatS: 0x6f,
+  i8x16AddSatU: 0x70,
+  i8x16Sub: 0x71,
+  i8x16SubSatS: 0x72,
+  i8x16SubSatU: 0x73,
+  i8x16MinS: 0x76,
+  i8x16MinU: 0x77,
+  i8x16MaxS: 0x78,
+  i8x16MaxU: 0x79,
+  i8x16AvgrU: 0x7b,
+  i16x8Bitmask: 0x84,
+  i16x8NarrowS: 0x85,
+  i16x8NarrowU: 0x86,
+  i16x8Shl: 0x8b,
+  i16x8ShrS: 0x8c,
+  i16x8ShrU: 0x8d,
+  i16x8Add: 0x8e,
+  i16x8AddSatS: 0x8f,
+  i16x8AddSatU: 0x90,
+  i16x8Sub: 0x91,
+  i16x8SubSatS: 0x92,
+  i16x8SubSatU: 0x93,
+  i16x8Mul: 0x95,
+  i16x8MinS: 0x96,
+  i16x8MinU: 0x97,
+  i16x8MaxS: 0x98,
+  i16x8MaxU: 0x99,
+  i16x8AvgrU: 0x9b,
+  i16x8ExtmulLowS: 0x9c,
+  i16x8ExtmulHighS: 0x9d,
+  i16x8ExtmulLowU: 0x9e,
+  i16x8ExtmulHighU: 0x9f,
+  i32x4Bitmask: 0xa4,
+  i32x4Shl: 0xab,
+  i32x4ShrS: 0xac,
+  i32x4ShrU: 0xad,
+  i32x4Add: 0xae,
+  i32x4Sub: 0xb1,
+  i32x4Mul: 0xb5,
+  i32x4MinS: 0xb6,
+  i32x4MinU: 0xb7,
+  i32x4MaxS: 0xb8,
+  i32x4MaxU: 0xb9,
+  i32x4ExtmulLowS: 0xbc,
+  i32x4ExtmulHighS: 0xbd,
+  i32x4ExtmulLowU: 0xbe,
+  i32x4ExtmulHighU: 0xbf,
+  i64x2Bitmask: 0xc4,
+  i64x2Shl: 0xcb,
+  i64x2ShrS: 0xcc,
+  i64x2ShrU: 0xcd,
+  i64x2Add: 0xce,
+  i64x2Sub: 0xd1,
+  i64x2Mul: 0xd5,
+  i64x2Eq: 0xd6,
+  i64x2GtS: 0xd9,
+  i64x2ExtmulLowS: 0xdc,
+  i64x2ExtmulHighS: 0xdd,
+  i64x2ExtmulLowU: 0xde,
+  i64x2ExtmulHighU: 0xdf,
+} as const;
+
+/** Vector instructions with a lane's number as immediate. */
+export const Lane = {
+  i8x16ExtractU: 0x16,
+  i8x16Replace: 0x17,
+  i16x8ExtractU: 0x19,
+  i16x8Replace: 0x1a,
+  i32x4Extract: 0x1b,
+  i32x4Replace: 0x1c,
+  i64x2Extract: 0x1d,
+  i64x2Replace: 0x1e,
+} as const;
+
+/** Loads and stores of vectors. */
+export const VectorMemory = { load: 0x00, store: 0x0b } as const;
+const VECTOR_PREFIX = 0xfd;
+const VECTOR_CONST = 0x0c;
+const VECTOR_SHUFFLE = 0x0d;
 
 const LOCAL_GET = 0x20;
 const LOCAL_SET = 0x21;
@@ -199,6 +305,38 @@ export class Code {
   /** A load or store at the address on the stack plus `offset`. */
   memory(opcode: number, offset: number): this {
     this.bytes.push(opcode, 0);
+    unsigned(this.bytes, offset);
+    return this;
+  }
+
+  /** A vector instruction with no immediate. */
+  vector(opcode: number): this {
+    this.bytes.push(VECTOR_PREFIX);
+    unsigned(this.bytes, opcode);
+    return this;
+  }
+
+  /** A vector instruction on lane `index`. */
+  lane(opcode: number, index: number): this {
+    this.vector(opcode).bytes.push(index);
+    return this;
+  }
+
+  v128(value: bigint): this {
+    this.vector(VECTOR_CONST);
+    for (let i = 0n; i < 128n; i += 8n) this.bytes.push(Number((value >> i) & 0xffn));
+    return this;
+  }
+
+  /** Chooses bytes from the two vectors on the stack: 0 to 15 of the first, 16 to 31 of the second. */
+  shuffle(bytes: readonly number[]): this {
+    this.vector(VECTOR_SHUFFLE).bytes.push(...bytes);
+    return this;
+  }
+
+  /** A load or store of a vector at the address on the stack plus `offset`. */
+  vectorMemory(opcode: number, offset: number): this {
+    this.vector(opcode).bytes.push(0);
     unsigned(this.bytes, offset);
     return this;
   }

@@ -86,6 +86,7 @@ export class Cursor {
     this.extendBase = 0;
     this.vvvv = 0;
     this.vvvvUnused = true;
+    this.vectorLength = 0;
     this.mod = 0;
   }
 

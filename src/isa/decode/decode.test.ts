@@ -228,11 +228,25 @@ const rows: readonly Row[] = [
   ['vol. 2A 2.3.5 LDS', 16, 'c5 02', 'lds 16/16 rax.16, ss:[rbp rsi*1].0'],
   ['vol. 2A 2.7.1 BOUND', 32, '62 02', 'bound 32/32 rax.32, ds:[rdx].0'],
   // What is not there yet
+  // SIMD
+  ['vol. 2B MOVAPS', 64, '45 0f 28 c1', 'movaps 32/64 xmm8, xmm9'],
+  ['vol. 2B MOVAPS, extensions outside 64-bit', 32, '0f 28 00', 'movaps 32/32 xmm0, ds:[rax].128'],
+  ['vol. 2B MOVHLPS and MOVLPS', 64, '0f 12 c1', 'movhlps 32/64 xmm0, xmm1'],
+  ['vol. 2B MOVHLPS and MOVLPS', 64, '0f 12 01', 'movlps 32/64 xmm0, ds:[rcx].64'],
+  ['vol. 2B MOVNTI', 64, '48 0f c3 00', 'movnti 64/64 ds:[rax].64, rax.64'],
+  ['vol. 2B MOVD', 64, '66 0f 6e c8', 'movd 32/64 xmm1, rax.32'],
+  ['vol. 2B MOVQ', 64, '66 48 0f 6e c8', 'movq 64/64 xmm1, rax.64'],
+  ['vol. 2A 2.2.1.2: REX.B does not extend MM', 64, '41 0f ef c8', 'pxor 32/64 mm1, mm0'],
+  ['vol. 2A 2.1.2: F3 goes before 66', 64, '66 f3 0f 6f 01', 'movdqu 32/64 xmm0, ds:[rcx].128'],
+  ['vol. 2B PUNPCKLBW of memory', 64, '0f 60 01', 'punpcklbw 32/64 mm0, ds:[rcx].32'],
+  ['vol. 2B PINSRB of memory', 64, '66 0f 3a 20 01 0f', 'pinsrb 32/64 xmm0, ds:[rcx].8, 0xf.8'],
+  ['vol. 2B PSRLDQ', 64, '66 0f 73 d9 02', 'psrldq 32/64 xmm1, 0x2.8'],
+  ['vol. 2B PSRLDQ of MM', 64, '0f 73 d9 02', 'invalid'],
+  ['vol. 2A ADDPS', 64, '0f 58 c1', 'unimplemented'],
+  // The rest
   ['vol. 2A FLD', 64, 'd9 00', 'x87 32/64 ds:[rax].0'],
   ['vol. 2C WAIT', 64, '9b', 'wait 32/64'],
-  ['vol. 2B MOVAPS', 64, '0f 28 c0', 'unimplemented'],
   ['vol. 2A FXSAVE', 64, '0f ae 00', 'unimplemented'],
-  ['vol. 2B MOVNTI', 64, '0f c3 00', 'unimplemented'],
   ['vol. 2C VZEROUPPER', 64, 'c5 f8 77', 'unimplemented'],
   ['vol. 2C VMOVDQU64', 64, '62 f1 fe 48 6f 00', 'unimplemented'],
 ];

@@ -20,6 +20,11 @@ function escapes(memory: string, register: string): GroupText {
   };
 }
 
+/** A shift by an immediate, of MMX and SSE2. */
+function shift(name: string): string {
+  return `NP ${name} Nq,Ib | 66 ${name} Ux,Ib`;
+}
+
 // biome-ignore format: a table
 export const groups: Readonly<Record<string, GroupText>> = {
   '1': ['add lock', 'or lock', 'adc lock', 'sbb lock', 'and lock', 'sub lock', 'xor lock', 'cmp'],
@@ -54,9 +59,12 @@ export const groups: Readonly<Record<string, GroupText>> = {
     memory: ['mov', '', '', '', '', '', '', ''],
     register: ['mov', '', '', '', '', '', '', ''],
   },
-  '12': ['', '', 'NP 66 *', '', 'NP 66 *', '', 'NP 66 *', ''],
-  '13': ['', '', 'NP 66 *', '', 'NP 66 *', '', 'NP 66 *', ''],
-  '14': ['', '', 'NP 66 *', '66 *', '', '', 'NP 66 *', '66 *'],
+  '12': ['', '', shift('psrlw'), '', shift('psraw'), '', shift('psllw'), ''],
+  '13': ['', '', shift('psrld'), '', shift('psrad'), '', shift('pslld'), ''],
+  '14': ['', '', shift('psrlq'), '66 psrldq Ux,Ib', '', '', shift('psllq'), '66 pslldq Ux,Ib'],
+  // 0F 12 and 0F 16.
+  Movlps: { memory: times(8, 'movlps Vo,Mq'), register: times(8, 'movhlps Vo,Uo') },
+  Movhps: { memory: times(8, 'movhps Vo,Mq'), register: times(8, 'movlhps Vo,Uo') },
   '15': {
     memory: ['NP * M', 'NP * M', 'NP * M', 'NP * M', 'NP * M', 'NP * M', 'NP * M | 66 clflush Mb', 'NFx clflush Mb'],
     register: [

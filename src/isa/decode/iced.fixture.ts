@@ -4,7 +4,7 @@
  */
 import * as iced from 'iced-x86';
 import type { CodeSize, Instruction, Operand } from '../instruction.ts';
-import type { Mnemonic } from '../mnemonics.ts';
+import { floatMnemonics, type Mnemonic, simdMnemonics } from '../mnemonics.ts';
 
 /** Extensions that the machine does not have yet: their instructions are `unimplemented`. */
 const notYet =
@@ -29,6 +29,8 @@ const have: ReadonlySet<string> = new Set([
   'prefetcht2',
   'crc32',
 ]);
+/** SIMD instructions that have a meaning. */
+const simd: ReadonlySet<string> = new Set([...simdMnemonics, ...floatMnemonics]);
 /** Instructions of extensions that are not reported but whose opcodes are NOPs then. */
 const nops: Readonly<Record<string, Mnemonic>> = {
   rdsspd: 'nop',
@@ -196,6 +198,9 @@ function classify(instruction: iced.Instruction): Mnemonic {
   if (nops[name] !== undefined) return nops[name];
   if (name === 'vmgexit' || is(/^(VMX|SVM|INVEPT|INVVPID|SKINIT)/)) return 'vmcall';
   if (is(otherVendors) || is(notReported)) return 'invalid';
+  // MOVSD and CMPSD are string instructions, too.
+  if (simd.has(name) && !/^(Movs|Cmps)d_m32/.test(code)) return name as Mnemonic;
+  if (name === 'pcmpestri64' || name === 'pcmpestrm64') return name.slice(0, -2) as Mnemonic;
   if (name === 'fisttp' || (is(/^FPU/) && name !== 'wait')) return 'x87';
   if (!have.has(name) && is(notYet)) return 'unimplemented';
   if (instruction.isJccShortOrNear) return 'jcc';
@@ -240,6 +245,14 @@ for (const value of Object.values(iced.Register)) {
     } else if (value >= R.SPL && value <= R.R15L) {
       index = value - R.SPL + 4;
     } else if (value >= R.AL && value <= R.BL) index = value - R.AL;
+  } else if (iced.RegisterExt.isVectorRegister(value) || iced.RegisterExt.isMM(value)) {
+    kind = iced.RegisterExt.isMM(value)
+      ? 'mm'
+      : iced.RegisterExt.isXMM(value)
+        ? 'xmm'
+        : iced.RegisterExt.isYMM(value)
+          ? 'ymm'
+          : 'zmm';
   } else if (iced.RegisterExt.isSegmentRegister(value)) {
     kind = 'segment';
     index = value - R.ES;
@@ -261,14 +274,18 @@ function mask(value: bigint, width: number): bigint {
 function compareOperand(
   ours: Instruction,
   theirs: iced.Instruction,
+  ourNumber: number,
   n: number,
   next: bigint,
 ): string | undefined {
-  const operand: Operand = ours.operands[n];
+  const operand: Operand = ours.operands[ourNumber];
   const kind = theirs.opKind(n);
   const K = iced.OpKind;
   switch (operand.kind) {
     case 'register':
+    case 'mm':
+    case 'xmm':
+    case 'ymm':
     case 'segment':
     case 'control':
     case 'debug': {
@@ -427,11 +444,13 @@ export function difference(
   if (ours.lock !== theirs.hasLockPrefix) return `lock ${ours.lock}`;
 
   if (!withoutOperands.has(ours.mnemonic)) {
-    if (ours.operands.length !== theirs.opCount)
+    // The memory that MASKMOVQ and MASKMOVDQU write is implied.
+    const implied = ours.mnemonic.startsWith('maskmov') ? 1 : 0;
+    if (ours.operands.length + implied !== theirs.opCount)
       return `operands ${ours.operands.length}, not ${theirs.opCount}`;
     const next = ip + BigInt(ours.length);
     for (let n = 0; n < ours.operands.length; n++) {
-      const message = compareOperand(ours, theirs, n, next);
+      const message = compareOperand(ours, theirs, n, n + implied, next);
       if (message !== undefined) return `operand ${n}: ${message}`;
     }
   } else if (theirs.isStringInstruction) {

@@ -9,7 +9,7 @@
  * - mode: `i64` (invalid in 64-bit mode), `o64` (only there), `W0`, `W1` (by REX.W or VEX.W; W1 only in 64-bit mode).
  * - prefixes: the mandatory prefixes with which the variant stands: `NP` (none), `66`, `F3`, `F2`, or `NFx` for
  *   `NP 66`. Without any, the variant stands for those that no other variant of the cell claims.
- * - mnemonic: of isa/mnemonics.ts; `*` is `unimplemented`. Of these, and of `invalid`, the operands only tell the length:
+ * - mnemonic: of isa/mnemonics.ts; `*` is `unimplemented`, and so are those of `pendingMnemonics`. Of these, and of `invalid`, the operands only tell the length:
  *   `W` (ModR/M), `M` (ModR/M, memory), `U` (ModR/M, register), `Ib`.
  * - operands: comma-separated, an addressing method and a type as in A.2.1 and A.2.2 (see below).
  * - attributes: the operation's width where it is not that of the first operand: `b` `w` `v` `z` `y` `n` `f64` `d64`;
@@ -23,7 +23,14 @@
  * columns (or of the group). This tells on a page boundary, where a page fault on the rest goes before #UD.
  */
 import type { Mnemonic } from '../mnemonics.ts';
-import { integerMnemonics, otherMnemonics, systemMnemonics } from '../mnemonics.ts';
+import {
+  floatMnemonics,
+  integerMnemonics,
+  otherMnemonics,
+  pendingMnemonics,
+  simdMnemonics,
+  systemMnemonics,
+} from '../mnemonics.ts';
 import { CS, DS, ES, FS, GS, SS } from '../state.ts';
 
 /** Widths: of operands (A.2.2) and of operations. */
@@ -45,7 +52,11 @@ export const NATIVE = 8;
 export const FORCED_64 = 9;
 /** d64: in 64-bit mode 64 bits, 16 with 66; else the operand size. */
 export const DEFAULT_64 = 10;
-export type WidthRule = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
+/** o: 128 bits. */
+export const OCTAWORD = 11;
+/** x: 128 bits, 256 with VEX.L. */
+export const VECTOR = 12;
+export type WidthRule = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12;
 
 /** Addressing methods (A.2.1). */
 /** E: general register or memory by mod and rm. `Rv/Mw` is E with a width each. */
@@ -80,6 +91,18 @@ export const FIXED = 14;
 export const FIXED_SEGMENT = 15;
 /** The immediate 1 that the opcode implies. */
 export const ONE = 16;
+/**
+ * V, U, H: XMM register by reg, by rm only, by VEX.vvvv; W: XMM register or memory by mod and rm. Of type x it is a YMM
+ * register with VEX.L.
+ */
+export const V = 17;
+export const U = 18;
+export const W = 19;
+export const H = 20;
+/** P, N: MM register by reg, by rm only; Q: MM register or memory by mod and rm. */
+export const P = 21;
+export const N = 22;
+export const Q = 23;
 
 export interface OperandRule {
   readonly method: number;
@@ -136,13 +159,37 @@ const operandWidths: Readonly<Record<string, WidthRule>> = {
   z: UP_TO_32,
   y: AT_LEAST_32,
   n: NATIVE,
+  o: OCTAWORD,
+  x: VECTOR,
 };
 const operationWidths: Readonly<Record<string, WidthRule>> = {
   ...operandWidths,
   f64: FORCED_64,
   d64: DEFAULT_64,
 };
-const methods: Readonly<Record<string, number>> = { E, G, I, sI: SIGNED_I, J, M, R, O, S, C, D, A, B, Z };
+const methods: Readonly<Record<string, number>> = {
+  E,
+  G,
+  I,
+  sI: SIGNED_I,
+  J,
+  M,
+  R,
+  O,
+  S,
+  C,
+  D,
+  A,
+  B,
+  Z,
+  V,
+  U,
+  W,
+  H,
+  P,
+  N,
+  Q,
+};
 const fixed: Readonly<Record<string, OperandRule>> = {
   AL: { method: FIXED, width: BYTE, memoryWidth: NO_WIDTH, number: 0 },
   rAX: { method: FIXED, width: OPERAND, memoryWidth: NO_WIDTH, number: 0 },
@@ -157,12 +204,18 @@ const fixed: Readonly<Record<string, OperandRule>> = {
   GS: { method: FIXED_SEGMENT, width: NO_WIDTH, memoryWidth: NO_WIDTH, number: GS },
   '1': { method: ONE, width: BYTE, memoryWidth: NO_WIDTH, number: 0 },
   'Rv/Mw': { method: E, width: OPERAND, memoryWidth: WORD, number: 0 },
+  'Ry/Mb': { method: E, width: AT_LEAST_32, memoryWidth: BYTE, number: 0 },
+  'Ry/Mw': { method: E, width: AT_LEAST_32, memoryWidth: WORD, number: 0 },
+  'Ry/Md': { method: E, width: AT_LEAST_32, memoryWidth: DOUBLEWORD, number: 0 },
 };
 const mnemonics: ReadonlySet<string> = new Set<string>([
   ...integerMnemonics,
+  ...simdMnemonics,
+  ...floatMnemonics,
   ...systemMnemonics,
   ...otherMnemonics,
 ]);
+const pending: ReadonlySet<string> = new Set(pendingMnemonics);
 const columns: Readonly<Record<string, number>> = { NP: 1, '66': 2, F3: 4, F2: 8, NFx: 3 };
 /** Thirds of a cell (bits: outside 64-bit mode, 64-bit mode, 64-bit mode with W) by mode tag. */
 const modes: Readonly<Record<string, number>> = { i64: 1, o64: 6, W0: 3, W1: 4 };
@@ -181,8 +234,11 @@ function parseOperand(text: string): OperandRule {
   return { method, width, memoryWidth: width, number: 0 };
 }
 
-/** The width of the operation by its first operand. */
+const vectorMethods: ReadonlySet<number> = new Set([V, U, W, H, P, N, Q]);
+
+/** The width of the operation by its first operand; with vectors, that of its general registers. */
 function widthOf(operands: readonly OperandRule[]): WidthRule {
+  if (operands.some(({ method }) => vectorMethods.has(method))) return AT_LEAST_32;
   const width = operands.length === 0 ? NO_WIDTH : operands[0].width;
   return width === NO_WIDTH ? OPERAND : width;
 }
@@ -192,7 +248,7 @@ export function asInvalid(opcode: Opcode): Opcode {
   return { ...opcode, mnemonic: 'invalid', members: null };
 }
 
-const takesModrm: ReadonlySet<number> = new Set([E, G, M, R, S, C, D]);
+const takesModrm: ReadonlySet<number> = new Set([E, G, M, R, S, C, D, ...vectorMethods]);
 
 function parseBody(
   words: readonly string[],
@@ -212,7 +268,7 @@ function parseBody(
     members = parseGroup(group, groups, operandText, attributes);
   }
   const lengthOnly = name === '*' || name === 'invalid';
-  const mnemonic = name === '*' || members !== null ? 'unimplemented' : name;
+  const mnemonic = name === '*' || members !== null || pending.has(name) ? 'unimplemented' : name;
   if (!mnemonics.has(mnemonic)) fail('mnemonic', text);
 
   const operandNames = operandText === '' ? [] : operandText.split(',');
@@ -235,7 +291,7 @@ function parseBody(
     for (const { method } of operands) {
       if (takesModrm.has(method)) modrm = true;
       if (method === M) memoryOnly = true;
-      if (method === R) registerOnly = true;
+      if (method === R || method === U || method === N) registerOnly = true;
     }
   }
 
@@ -261,7 +317,7 @@ function parseBody(
     lockable,
     repeat,
     conditional: conditional.has(mnemonic),
-    usesVvvv: operands.some(({ method }) => method === B),
+    usesVvvv: operands.some(({ method }) => method === B || method === H),
     skip,
     members,
   };

@@ -1,11 +1,13 @@
 /** Builds the operands of a decoded instruction from the rules of the tables. SDM vol. 2D A.2.1, A.2.2. */
 import type {
+  AccessWidth,
   ImmediateOperand,
   MemoryOperand,
   Operand,
   OperandWidth,
   RegisterOperand,
   SpecialOperand,
+  VectorOperand,
 } from '../instruction.ts';
 import { DS, RBP, RSP, type SegmentNumber, SS } from '../state.ts';
 import type { Cursor } from './cursor.ts';
@@ -30,6 +32,12 @@ const immediateBytes: ImmediateOperand[] = Array.from({ length: 256 }, (_, value
 function specials(kind: SpecialOperand['kind'], count: number): SpecialOperand[] {
   return Array.from({ length: count }, (_, index) => Object.freeze({ kind, index }));
 }
+function vectors(kind: VectorOperand['kind'], width: VectorOperand['width'], count: number): VectorOperand[] {
+  return Array.from({ length: count }, (_, index) => Object.freeze({ kind, width, index }));
+}
+const mmRegisters = vectors('mm', 64, 8);
+const xmmRegisters = vectors('xmm', 128, 16);
+const ymmRegisters = vectors('ymm', 256, 16);
 const segmentRegisters = specials('segment', 6);
 const controlRegisters = specials('control', 16);
 const debugRegisters = specials('debug', 16);
@@ -94,7 +102,19 @@ export function segmentOf(c: Cursor, base: number): SegmentNumber {
   return base === RSP || base === RBP ? SS : DS;
 }
 
-function memory(c: Cursor, width: OperandWidth | 0): MemoryOperand {
+/** The width of a memory operand of an operation of width `operation`. */
+function accessWidth(c: Cursor, rule: n.WidthRule, operation: OperandWidth): AccessWidth | 0 {
+  if (rule === n.OCTAWORD) return 128;
+  if (rule === n.VECTOR) return c.vectorLength === 0 ? 128 : 256;
+  return operandWidth(c, rule, operation);
+}
+
+/** XMM register `index`, or YMM where the operand is as long as VEX.L says. */
+function vector(c: Cursor, rule: n.WidthRule, index: number): VectorOperand {
+  return rule === n.VECTOR && c.vectorLength !== 0 ? ymmRegisters[index] : xmmRegisters[index];
+}
+
+function memory(c: Cursor, width: AccessWidth | 0): MemoryOperand {
   return {
     kind: 'memory',
     width,
@@ -177,7 +197,7 @@ export function operand(
     case n.E:
       return c.mod === 3
         ? register(c, operandWidth(c, rule.width, operation), c.rm | c.extendBase)
-        : memory(c, operandWidth(c, rule.memoryWidth, operation));
+        : memory(c, accessWidth(c, rule.memoryWidth, operation));
     case n.G:
       return register(c, operandWidth(c, rule.width, operation), c.reg | c.extendReg);
     case n.I:
@@ -187,7 +207,7 @@ export function operand(
     case n.J:
       return readRelative(c, rule.width, operation);
     case n.M:
-      return memory(c, operandWidth(c, rule.memoryWidth, operation));
+      return memory(c, accessWidth(c, rule.memoryWidth, operation));
     case n.R:
       return register(c, operandWidth(c, rule.width, operation), c.rm | c.extendBase);
     case n.O:
@@ -212,6 +232,22 @@ export function operand(
       return register(c, operandWidth(c, rule.width, operation), rule.number);
     case n.FIXED_SEGMENT:
       return segmentRegisters[rule.number];
+    case n.V:
+      return vector(c, rule.width, c.reg | c.extendReg);
+    case n.U:
+      return vector(c, rule.width, c.rm | c.extendBase);
+    case n.W:
+      return c.mod === 3
+        ? vector(c, rule.width, c.rm | c.extendBase)
+        : memory(c, accessWidth(c, rule.memoryWidth, operation));
+    case n.H:
+      return vector(c, rule.width, c.vvvv);
+    case n.P:
+      return mmRegisters[c.reg];
+    case n.N:
+      return mmRegisters[c.rm];
+    case n.Q:
+      return c.mod === 3 ? mmRegisters[c.rm] : memory(c, accessWidth(c, rule.memoryWidth, operation));
     default:
       return immediateBytes[1];
   }

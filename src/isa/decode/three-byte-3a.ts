@@ -5,27 +5,29 @@ import { type Cell, parseMap, times } from './notation.ts';
 const cells: readonly string[] = [
   // 00
   '', '', '', '', '', '', '', '',
-  ...times(7, '66 * W,Ib'), 'NP 66 * W,Ib',
+  '66 roundps Vx,Wx,Ib', '66 roundpd Vx,Wx,Ib', '66 roundss Vo,Wd,Ib', '66 roundsd Vo,Wq,Ib',
+  '66 blendps Vx,Wx,Ib', '66 blendpd Vx,Wx,Ib', '66 pblendw Vx,Wx,Ib', 'NP palignr Pq,Qq,Ib | 66 palignr Vx,Wx,Ib',
   // 10
-  '', '', '', '', '66 * W,Ib', '66 * W,Ib', '66 * W,Ib', '66 * W,Ib',
+  '', '', '', '', '66 pextrb Ry/Mb,Vo,Ib', '66 pextrw Ry/Mw,Vo,Ib',
+  'W0 66 pextrd Ey,Vo,Ib | W1 66 pextrq Ey,Vo,Ib', '66 extractps Ry/Md,Vo,Ib',
   '', '', '', '', '', '', '', '',
   // 20
-  '66 * W,Ib', '66 * W,Ib', '66 * W,Ib', ...times(13, ''),
+  '66 pinsrb Vo,Ry/Mb,Ib', '66 insertps Vo,Wd,Ib', 'W0 66 pinsrd Vo,Ey,Ib | W1 66 pinsrq Vo,Ey,Ib', ...times(13, ''),
   // 30
   ...times(16, ''),
   // 40
-  '66 * W,Ib', '66 * W,Ib', '66 * W,Ib', '', '66 * W,Ib', ...times(11, ''),
+  '66 dpps Vx,Wx,Ib', '66 dppd Vo,Wo,Ib', '66 mpsadbw Vx,Wx,Ib', '', '66 pclmulqdq Vo,Wo,Ib', ...times(11, ''),
   // 50
   ...times(16, ''),
   // 60
-  ...times(4, '66 * W,Ib'), ...times(12, ''),
+  '66 pcmpestrm Vo,Wo,Ib', '66 pcmpestri Vo,Wo,Ib', '66 pcmpistrm Vo,Wo,Ib', '66 pcmpistri Vo,Wo,Ib', ...times(12, ''),
   // 70, 80, 90, A0, B0
   ...times(80, ''),
   // C0
   '', '', '', '', '', '', '', '',
-  '', '', '', '', 'NP * W,Ib', '', '66 * W,Ib', '66 * W,Ib',
+  '', '', '', '', 'NP sha1rnds4 Vo,Wo,Ib', '', '66 * W,Ib', '66 * W,Ib',
   // D0
-  ...times(15, ''), '66 * W,Ib',
+  ...times(15, ''), '66 aeskeygenassist Vo,Wo,Ib',
   // E0, F0
   ...times(32, ''),
 ];

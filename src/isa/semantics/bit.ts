@@ -205,7 +205,7 @@ const crc32: Semantic = (b) => {
       b.assign(left, plus(b, left, -1));
     },
   );
-  b.write(0, resize(b, b.truncate(register, 32), b.form.operands[0].width || 32));
+  b.write(0, resize(b, b.truncate(register, 32), b.form.operands[0].width === 64 ? 64 : 32));
 };
 
 export const bitInstructions = {

@@ -14,7 +14,14 @@ import type {
   Width,
 } from '../builder.ts';
 import * as flagBits from '../flags.ts';
-import type { CodeSize, Instruction, MemoryOperand, OperandWidth } from '../instruction.ts';
+import {
+  type AccessWidth,
+  type CodeSize,
+  type Instruction,
+  type MemoryOperand,
+  type OperandWidth,
+  vectorImmediate,
+} from '../instruction.ts';
 import {
   countOnes,
   divide,
@@ -27,9 +34,24 @@ import {
   shiftRightArithmetic,
   trailingZeros,
 } from '../integers.ts';
-import type { IntegerMnemonic } from '../mnemonics.ts';
+import {
+  fromLanes,
+  type LaneOperation,
+  type LaneShift,
+  type LaneWidth,
+  laneOf,
+  laneOperation,
+  laneShift,
+  lanesOf,
+  multiplyLanes,
+  narrowLanes,
+  shuffleBytes,
+  swizzleBytes,
+  topBits,
+} from '../lanes.ts';
+import type { BuilderMnemonic } from '../mnemonics.ts';
 import { DS, ES, FS, RAX, RSP, SS } from '../state.ts';
-import { semantics } from './index.ts';
+import { meanings } from './index.ts';
 
 /** Bytes by linear address; those absent are not mapped. */
 export interface ByteMemory {
@@ -51,6 +73,11 @@ export interface Guest {
   readonly segmentBases?: readonly bigint[];
   /** Last offset of CS outside 64-bit mode. */
   readonly codeLimit?: bigint;
+  /** YMM registers, for instructions that use them or their low halves. */
+  readonly ymm?: bigint[];
+  /** MM registers, and what the x87 state has become for them. */
+  readonly mm?: bigint[];
+  x87?: 'pending exception' | 'valid' | 'empty';
 }
 
 export type Outcome =
@@ -126,7 +153,7 @@ class Evaluator implements Builder {
       codeSize: instruction.codeSize,
       stackSize,
       operands: instruction.operands.map(({ kind, ...rest }) => {
-        if (kind !== 'register' && kind !== 'memory' && kind !== 'immediate' && kind !== 'relative') {
+        if (kind === 'far' || kind === 'segment' || kind === 'control' || kind === 'debug') {
           throw new Error(`no ${kind} operands here`);
         }
         return { kind, width: 'width' in rest ? rest.width : 0 };
@@ -134,6 +161,7 @@ class Evaluator implements Builder {
       condition: instruction.condition,
       repeat: instruction.repeat,
       segmented: instruction.codeSize !== 64 || instruction.segment >= FS,
+      immediate: vectorImmediate(instruction),
     };
   }
 
@@ -282,8 +310,8 @@ class Evaluator implements Builder {
   }
   private memoryWidth(n: number): OperandWidth {
     const { width } = this.memoryOperand(n);
-    if (width === 0) throw new Error(`operand ${n} has no width`);
-    return width;
+    if (width === 0 || width > 64) throw new Error(`operand ${n} has no width`);
+    return width as OperandWidth;
   }
   read(n: number): Value {
     const operand = this.instruction.operands[n];
@@ -342,22 +370,25 @@ class Evaluator implements Builder {
   }
 
   load(segment: SegmentReference, offset: Value, width: OperandWidth): Value {
-    const linear = this.linearOf(segment, offset);
+    return new Known(width, this.loadBits(this.linearOf(segment, offset), width));
+  }
+  private loadBits(linear: bigint, width: AccessWidth): bigint {
     let value = 0n;
     for (let i = 0n; i < width / 8; i++) {
       const byte = this.guest.memory.get(linear + i);
       if (byte === undefined) this.pageFault(linear + i, 4);
       else value |= BigInt(byte) << (8n * i);
     }
-    return new Known(width, value);
+    return value;
   }
   store(segment: SegmentReference, offset: Value, value: Value): void {
-    this.probeWrite(segment, offset, value.width as OperandWidth);
+    this.storeBits(this.linearOf(segment, offset), value.width as OperandWidth, bits(value));
+  }
+  private storeBits(linear: bigint, width: AccessWidth, value: bigint): void {
+    this.probe(linear, width);
     this.stored = true;
-    const linear = this.linearOf(segment, offset);
-    for (let i = 0n; i < value.width / 8; i++) {
-      this.guest.memory.set(linear + i, Number((bits(value) >> (8n * i)) & 0xffn));
-    }
+    for (let i = 0n; i < width / 8; i++)
+      this.guest.memory.set(linear + i, Number((value >> (8n * i)) & 0xffn));
   }
   loadForWrite(
     segment: SegmentReference,
@@ -375,7 +406,9 @@ class Evaluator implements Builder {
     };
   }
   probeWrite(segment: SegmentReference, offset: Value, width: OperandWidth): void {
-    const linear = this.linearOf(segment, offset);
+    this.probe(this.linearOf(segment, offset), width);
+  }
+  private probe(linear: bigint, width: AccessWidth): void {
     for (let address = linear; address < linear + BigInt(width / 8); address++) {
       if (this.guest.memory.get(address) === undefined) this.pageFault(address, 6);
       if (this.guest.readOnlyPages?.has(address >> 12n)) this.pageFault(address, 7);
@@ -463,6 +496,95 @@ class Evaluator implements Builder {
   loop(condition: () => Value, body: () => void): void {
     while (this.holds(condition())) body();
   }
+  lanes(operation: LaneOperation, lane: LaneWidth, x: Value, y: Value): Value {
+    const others = lanesOf(bits(y), lane);
+    const lanes = lanesOf(bits(x), lane).map((value, i) => laneOperation(operation, lane, value, others[i]));
+    return new Known(widthsMatch(x, y), fromLanes(lane, lanes));
+  }
+  shiftLanes(operation: LaneShift, lane: LaneWidth, x: Value, count: Value): Value {
+    const lanes = lanesOf(bits(x), lane).map((value) => laneShift(operation, lane, value, bits(count)));
+    return new Known(128, fromLanes(lane, lanes));
+  }
+  extractLane(lane: LaneWidth, x: Value, index: number): Value {
+    return new Known(lane, laneOf(bits(x), lane, index));
+  }
+  insertLane(lane: LaneWidth, x: Value, index: number, value: Value): Value {
+    if (value.width !== lane) throw new Error(`width ${value.width} in a lane of ${lane}`);
+    const lanes = lanesOf(bits(x), lane);
+    lanes[index] = bits(value);
+    return new Known(128, fromLanes(lane, lanes));
+  }
+  splat(value: Value): Value {
+    return new Known(128, fromLanes(value.width, new Array(128 / value.width).fill(bits(value))));
+  }
+  shuffle(x: Value, y: Value, bytes: readonly number[]): Value {
+    if (bytes.length !== 16) throw new Error(`shuffle of ${bytes.length} bytes`);
+    return new Known(128, shuffleBytes(bits(x), bits(y), bytes));
+  }
+  swizzle(x: Value, indices: Value): Value {
+    return new Known(128, swizzleBytes(bits(x), bits(indices)));
+  }
+  narrow(lane: LaneWidth, isSigned: boolean, x: Value, y: Value): Value {
+    return new Known(128, narrowLanes(lane, isSigned, bits(x), bits(y)));
+  }
+  multiplyExtended(lane: LaneWidth, isSigned: boolean, high: boolean, x: Value, y: Value): Value {
+    return new Known(128, multiplyLanes(lane, isSigned, high, bits(x), bits(y)));
+  }
+  signMask(lane: LaneWidth, x: Value): Value {
+    return new Known(32, topBits(lane, bits(x)));
+  }
+
+  private vectorFile(kind: 'mm' | 'xmm' | 'ymm'): bigint[] {
+    const file = kind === 'mm' ? this.guest.mm : this.guest.ymm;
+    if (!file) throw new Error(`the guest has no ${kind} registers`);
+    return file;
+  }
+  private vectorLinear(n: number, width: AccessWidth, aligned: boolean): bigint {
+    const linear = this.linearOf('operand', this.effectiveAddress(n));
+    if (aligned && width > 64 && linear % BigInt(width / 8) !== 0n) this.fault(13, 0);
+    return linear;
+  }
+  readVector(n: number, aligned = false): readonly Value[] {
+    const operand = this.instruction.operands[n];
+    let value: bigint;
+    if (operand.kind === 'memory' && operand.width !== 0)
+      value = this.loadBits(this.vectorLinear(n, operand.width, aligned), operand.width);
+    else if (operand.kind === 'mm' || operand.kind === 'xmm' || operand.kind === 'ymm')
+      value = BigInt.asUintN(operand.width, this.vectorFile(operand.kind)[operand.index]);
+    else throw new Error(`operand ${n} is no vector`);
+    const parts = operand.width === 256 ? [value, value >> 128n] : [value];
+    return parts.map((part) => new Known(128, part));
+  }
+  writeVector(n: number, parts: readonly Value[], aligned = false): void {
+    const operand = this.instruction.operands[n];
+    const value = BigInt.asUintN(
+      'width' in operand ? operand.width : 0,
+      fromLanes(
+        128,
+        parts.map((part) => bits(part)),
+      ),
+    );
+    if (operand.kind === 'memory' && operand.width !== 0)
+      this.storeBits(this.vectorLinear(n, operand.width, aligned), operand.width, value);
+    else if (operand.kind === 'mm' || operand.kind === 'xmm' || operand.kind === 'ymm') {
+      const file = this.vectorFile(operand.kind);
+      file[operand.index] = ((file[operand.index] >> BigInt(operand.width)) << BigInt(operand.width)) | value;
+    } else throw new Error(`operand ${n} is no vector`);
+  }
+  getXmm(index: number): Value {
+    return new Known(128, this.vectorFile('xmm')[index]);
+  }
+  setXmm(index: number, value: Value): void {
+    const file = this.vectorFile('xmm');
+    file[index] = ((file[index] >> 128n) << 128n) | bits(value);
+  }
+  checkX87(): void {
+    if (this.guest.x87 === 'pending exception') this.fault(16);
+  }
+  setX87Tags(empty: boolean): void {
+    this.guest.x87 = empty ? 'empty' : 'valid';
+  }
+
   system(): void {
     throw new Error('no system instructions here');
   }
@@ -480,7 +602,7 @@ export function evaluate(
   const before = snapshot(guest);
   const evaluator = new Evaluator(instruction, guest, stackSize);
   try {
-    semantics[instruction.mnemonic as IntegerMnemonic](evaluator);
+    meanings[instruction.mnemonic as BuilderMnemonic](evaluator);
   } catch (ended) {
     if (!(ended instanceof Ended)) throw ended;
     if (ended.outcome.kind !== 'fault') evaluator.finish();
@@ -497,8 +619,8 @@ export function evaluate(
 /** What these stored or loaded before a fault stays, as on the processor. */
 const PARTIAL: ReadonlySet<string> = new Set(['call', 'enter', 'pusha', 'popa']);
 
-function snapshot({ registers, flags, rip }: Guest): string {
-  return [...registers, flags, rip].join();
+function snapshot({ registers, flags, rip, ymm = [], mm = [], x87 }: Guest): string {
+  return [...registers, flags, rip, ...ymm, ...mm, x87].join();
 }
 
 /** A register operand. */
@@ -513,7 +635,7 @@ export function immediate(width: OperandWidth, value: bigint | number): Instruct
 
 /** A memory operand [base + displacement] in DS. */
 export function memory(
-  width: OperandWidth | 0,
+  width: AccessWidth | 0,
   base: number,
   displacement = 0n,
 ): Instruction['operands'][number] {
@@ -531,7 +653,7 @@ export function memory(
 
 /** An instruction of 64-bit code but for what is given. */
 export function instruction(
-  mnemonic: IntegerMnemonic,
+  mnemonic: BuilderMnemonic,
   operandSize: OperandWidth,
   operands: Instruction['operands'],
   rest: Partial<Instruction> = {},

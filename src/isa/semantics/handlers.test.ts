@@ -68,7 +68,15 @@ function compile(group: VectorGroup): () => number {
 
   const { writer, handler: type } = handlerModule();
   writer.export('handler', writer.define(type, code));
-  const imports = { load: translate, store, probe: translate, system: never, divide, unimplemented: never };
+  const imports = {
+    load: translate,
+    store,
+    probe: translate,
+    system: never,
+    divide,
+    unimplemented: never,
+    storeVector: never,
+  };
   const instance = new WebAssembly.Instance(new WebAssembly.Module(writer.finish()), {
     e: { m: memory, t: table, ...imports },
   });

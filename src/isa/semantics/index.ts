@@ -1,6 +1,6 @@
-/** The meaning of every integer instruction, by mnemonic. Each is written once, against the builder of isa/builder.ts. */
+/** The meaning of every instruction that is written against the builder, by mnemonic. Each is written once, against the builder of isa/builder.ts. */
 import type { Semantic } from '../builder.ts';
-import type { IntegerMnemonic } from '../mnemonics.ts';
+import type { BuilderMnemonic, IntegerMnemonic } from '../mnemonics.ts';
 import { arithmetic } from './arithmetic.ts';
 import { bitInstructions } from './bit.ts';
 import { control } from './control.ts';
@@ -11,6 +11,7 @@ import { miscellaneous } from './miscellaneous.ts';
 import { move } from './move.ts';
 import { multiply } from './multiply.ts';
 import { shift } from './shift.ts';
+import { simd } from './simd/index.ts';
 import { stack } from './stack.ts';
 import { string } from './string.ts';
 
@@ -29,3 +30,6 @@ export const semantics: Readonly<Record<IntegerMnemonic, Semantic>> = {
   ...string,
   ...miscellaneous,
 };
+
+/** The same with the instructions on vectors. */
+export const meanings: Readonly<Record<BuilderMnemonic, Semantic>> = { ...semantics, ...simd };

@@ -10,7 +10,7 @@ const GENERAL_PROTECTION = 13;
 const mov: Semantic = (b) => b.write(0, b.read(1));
 
 function destinationWidth(b: Builder): OperandWidth {
-  return b.form.operands[0].width || b.form.operandSize;
+  return (b.form.operands[0].width as OperandWidth | 0) || b.form.operandSize;
 }
 
 const movzx: Semantic = (b) => b.write(0, resize(b, b.read(1), destinationWidth(b)));
