@@ -11,6 +11,7 @@ import { junitReport } from './junit.ts';
 import { parseMarkup } from './markup.fixture.ts';
 import { NASTY, sample, sampleSubject } from './sample.fixture.ts';
 import { sarifReport } from './sarif.ts';
+import { sarifValidator } from './sarif-schema.fixture.ts';
 import { textReport } from './text.ts';
 
 /** What formats that cannot hold control characters make of it. */
@@ -130,26 +131,38 @@ describe('SARIF', () => {
     expect(run.results[1].codeFlows[0].message.text).toContain('rsp[31:16]');
   });
 
-  it('has only what the standard knows of', () => {
-    const known: Record<string, string[]> = {
-      log: ['$schema', 'version', 'runs'],
-      run: ['tool', 'automationDetails', 'columnKind', 'invocations', 'properties', 'results'],
-      result:
-        'ruleId ruleIndex kind level message locations codeFlows occurrenceCount partialFingerprints'.split(
-          ' ',
-        ),
-      location: ['physicalLocation', 'logicalLocations', 'message'],
-    };
-    const only = (value: object, kind: string) =>
-      expect(Object.keys(value).filter((key) => !known[kind].includes(key))).toEqual([]);
-    only(log, 'log');
-    for (const run of log.runs) {
-      only(run, 'run');
-      for (const result of run.results) {
-        only(result, 'result');
-        for (const location of result.locations) only(location, 'location');
-      }
-    }
+  const validate = sarifValidator();
+  it('is as the schema of the standard says', () => {
+    expect(validate(log), JSON.stringify(validate.errors)).toBe(true);
+  });
+
+  it.each<[string, (copy: typeof log) => void]>([
+    ['another version', (l) => (l.version = '2.0.0')],
+    ['an unknown field', (l) => Object.assign(l.runs[0].results[0], { more: 1 })],
+    ['a level of its own', (l) => (l.runs[0].results[0].level = 'bad')],
+    ['no message', (l) => Reflect.deleteProperty(l.runs[0].results[0], 'message')],
+    ['a line 0', (l) => (l.runs[0].results[0].locations[0].physicalLocation.region.startLine = 0)],
+    [
+      'a name that is no URI',
+      (l) => (l.runs[0].results[0].locations[0].physicalLocation.artifactLocation.uri = 'a b'),
+    ],
+  ])('one with %s is not', (_name, spoil) => {
+    const copy = structuredClone(log);
+    spoil(copy);
+    expect(validate(copy)).toBe(false);
+  });
+
+  it('is so whatever the subject is called and says', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), fc.string({ unit: 'binary' }), (name, text) => {
+        const [first] = sampleSubject.findings;
+        const place = { address: 0n, name, text };
+        const finding = { ...first, what: text, details: [text], struck: [{ event: text, place }] };
+        const report = { ...sampleSubject, subject: name, findings: [finding], notes: [text] };
+        const made = sarifReport({ version: '1.2.3', subjects: [{ report, file: name, told: [{}] }] });
+        expect(validate(JSON.parse(JSON.stringify(made))), JSON.stringify(validate.errors)).toBe(true);
+      }),
+    );
   });
 });
 
