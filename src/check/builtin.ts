@@ -34,6 +34,7 @@ const IRET_FAULTS: readonly FaultDetail[] = [
   { vector: 11, error: 0x24 },
 ];
 const WATCH = 200_000_000;
+const KEPT = ['rcx', 'rdx', 'rsi', 'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'];
 
 /** The next seed that puts every stack elsewhere, and the ministacks where the variant moves them. */
 function otherSeed(variant: ImageName, cpus: number, seed: number): number {
@@ -120,6 +121,8 @@ export function builtinSubject(
       [`INT 0x${standIn.toString(16)}`, 'mc'],
       ['NMI', 'nmi'],
     ]),
+    // A system call has results. Whatever else comes, a signal handler gets these as they were, too.
+    keeps: (entry) => (entry.startsWith('SYS') ? [] : KEPT),
     gaveUp: ['oops'].flatMap((name) => kernel.symbols.get(name) ?? []),
     watch: WATCH,
   };

@@ -8,6 +8,7 @@ import { describeEvent, type EventKind, type Schedule } from './event.ts';
 import { Experiment, NoReturn, type Outcome } from './explore/experiment.ts';
 import { type Counts, explore, judge } from './explore/explore.ts';
 import { tryStackPointers } from './explore/stack-pointers.ts';
+import { tryTrials } from './explore/trials.ts';
 import { type Failure, type Recording, recordVisits, type Visit } from './explore/visit.ts';
 import {
   type Finding,
@@ -117,10 +118,12 @@ export class OpenSubject {
    * The depth to which a visit is explored. What the kernel does under several events depends on its path: of visits that
    * differ only in the segments they return to, the first is explored further than to depth 1.
    */
-  depthOf({ id, path }: Visit, depth: number): number {
-    return this.recording.visits.some((other) => other.path === path && other.id < id)
-      ? Math.min(depth, 1)
-      : depth;
+  depthOf(visit: Visit, depth: number): number {
+    return this.#firstOfPath(visit) ? depth : Math.min(depth, 1);
+  }
+
+  #firstOfPath({ id, path }: Visit): boolean {
+    return !this.recording.visits.some((other) => other.path === path && other.id < id);
   }
 
   /**
@@ -246,6 +249,19 @@ export class OpenSubject {
       ...(stop && { stop }),
       ...(onProgress && { onProgress }),
     });
+    // Paths that the exploration finds at fault, and visits that differ only in the segments they return to, need no more.
+    const trials =
+      events.length === 0 || !findings.none || !this.#firstOfPath(experiment.visit)
+        ? 0
+        : tryTrials(experiment, {
+            depth,
+            events,
+            onViolation: take,
+            ...(options.without && { without: options.without }),
+            ...(range && { range }),
+            ...(first !== undefined && { first }),
+            ...(stop && { stop }),
+          });
     if (!options.without?.includes('kernel-bits'))
       for (const finding of toTrack) {
         if (finding.property !== 'transparent' || finding.registers.length === 0) continue;
@@ -258,7 +274,7 @@ export class OpenSubject {
     return {
       report: {
         ...emptyReport(experiment.visit),
-        experiments: counts.experiments + pointers,
+        experiments: counts.experiments + pointers + trials,
         boundaries: counts.boundaries,
         merged: counts.merged,
         bounded: counts.bounded,
@@ -449,6 +465,10 @@ class Causes {
     const places = [...new Set([...known.alsoAt, ...finding.alsoAt])].slice(0, MOST_PLACES);
     this.#causes.set(key, { ...better, count: known.count + finding.count, alsoAt: places });
     return false;
+  }
+
+  get none(): boolean {
+    return this.#causes.size === 0;
   }
 
   get list(): Finding[] {

@@ -8,7 +8,7 @@ import type { Cpu } from '../arch/cpu.ts';
 import { Fault } from '../arch/fault.ts';
 import { deliverFault } from '../arch/interrupts.ts';
 import { IF, RF } from '../isa/flags.ts';
-import { SHADOW_MOV_SS, SHADOW_NONE } from '../isa/state.ts';
+import { RSP, SHADOW_MOV_SS, SHADOW_NONE } from '../isa/state.ts';
 import type { Machine } from '../machine/machine.ts';
 
 export const eventKinds = [
@@ -34,7 +34,17 @@ export const eventKinds = [
   /** The coming instruction faults; only where the subject says that it may. */
   'fault',
 ] as const;
-export type EventKind = (typeof eventKinds)[number];
+
+/** What trials beyond the exploration bring (`explore/trials.ts`). */
+export const trialKinds = [
+  /** An instruction breakpoint on the coming instruction that stays: RF or DR7 must keep it from being met again at once. */
+  'db-stays',
+  /** User mode's stack pointer is `pointer`. */
+  'stack-pointer',
+  /** User mode has a data breakpoint, on an address that nobody touches. */
+  'watch',
+] as const;
+export type EventKind = (typeof eventKinds)[number] | (typeof trialKinds)[number];
 
 /** A fault that an instruction may raise by the kernel's own design. */
 export interface FaultDetail {
@@ -55,6 +65,8 @@ export interface ScheduledEvent {
   /** Of `irq`: its vector. */
   readonly vector?: number;
   readonly fault?: FaultDetail;
+  /** Of `stack-pointer`. */
+  readonly pointer?: bigint;
 }
 
 /**
@@ -74,6 +86,14 @@ const BS = 0x4000;
 /** DR7.L3 with a breakpoint on execution of one byte at DR3. */
 const DR7_L3 = 0x40n;
 const DR7_FIELDS_3 = 0xf000_0000n;
+/** The same for DR2. */
+const DR7_L2 = 0x10n;
+const DR7_FIELDS_2 = 0x0f00_0000n;
+/** DR7.L0 with a breakpoint on writes of one byte at DR0. */
+const DR7_WATCH = 0x1_0001n;
+const DR7_FIELDS_0 = 0xf_0000n;
+/** Canonical, in user mode's half, in a page of nobody. */
+const WATCHED = 0x5a5a_a5a5_0000n;
 
 /**
  * Whether the event would be delivered at this very boundary. One that is held off (NMI in an NMI, an interrupt with
@@ -97,12 +117,16 @@ export function deliverable(cpu: Cpu, kind: EventKind): boolean {
         cpu.acknowledged === 0
       );
     case 'db-code':
+    case 'db-stays':
       return !held && (cpu.flagsRest & RF) === 0n && cpu.pendingDebug === 0;
     case 'db-data':
     case 'db-step':
       return !held && cpu.pendingDebug === 0;
     case 'mov-ss':
       return cpu.cpl === 3 && cpu.shadow === SHADOW_NONE && cpu.pendingDebug === 0;
+    case 'stack-pointer':
+      return cpu.cpl === 3;
+    case 'watch':
     case 'fault':
       return true;
   }
@@ -128,8 +152,19 @@ export function inject(machine: Machine, index: number, event: Omit<ScheduledEve
       cpu.acknowledged = spuriousVector(machine, index) + 1;
       return true;
     case 'db-code':
-      cpu.dr[3] = cpu.mode64 ? cpu.rip : (cpu.codeBase + cpu.rip) & 0xffff_ffffn;
+      cpu.dr[3] = linearRip(cpu);
       cpu.dr[7] = (cpu.dr[7] & ~DR7_FIELDS_3) | DR7_L3;
+      return true;
+    case 'db-stays':
+      cpu.dr[2] = linearRip(cpu);
+      cpu.dr[7] = (cpu.dr[7] & ~DR7_FIELDS_2) | DR7_L2;
+      return true;
+    case 'stack-pointer':
+      cpu.gpr[RSP] = event.pointer ?? 0n;
+      return true;
+    case 'watch':
+      cpu.dr[0] = WATCHED;
+      cpu.dr[7] = (cpu.dr[7] & ~DR7_FIELDS_0) | DR7_WATCH;
       return true;
     case 'db-data':
       cpu.pendingDebug |= B1;
@@ -150,6 +185,8 @@ export function inject(machine: Machine, index: number, event: Omit<ScheduledEve
     }
   }
 }
+
+const linearRip = (cpu: Cpu): bigint => (cpu.mode64 ? cpu.rip : (cpu.codeBase + cpu.rip) & 0xffff_ffffn);
 
 /** The vector of an NMI or machine check. */
 export function vectorOf(event: Pick<ScheduledEvent, 'kind'> | undefined): number | undefined {
@@ -185,6 +222,12 @@ export function describeEvent(event: Omit<ScheduledEvent, 'at'>): string {
       return 'spurious interrupt';
     case 'db-code':
       return '#DB (instruction breakpoint)';
+    case 'db-stays':
+      return '#DB (instruction breakpoint that stays)';
+    case 'stack-pointer':
+      return `RSP of user mode 0x${(event.pointer ?? 0n).toString(16)}`;
+    case 'watch':
+      return 'a data breakpoint of user mode';
     case 'db-data':
       return '#DB (data breakpoint)';
     case 'db-step':

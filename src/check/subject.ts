@@ -79,6 +79,8 @@ export interface Subject {
   readonly assertions?: readonly Assertion[];
   /** When the watching begins; default: at power-on. */
   readonly ready?: Ready;
+  /** Registers of user mode that visits of an entry (as `VisitSummary.entry`) leave as they are, unless the kernel gives up. */
+  readonly keeps?: (entry: string) => readonly string[];
   /** The kernel may answer a debug exception of user mode, or an interrupt, by going on elsewhere in user mode. */
   readonly foreign: boolean;
   /** The same subject with its secrets elsewhere, for the second world. */

@@ -8,6 +8,7 @@ import { CS, DS, ES, FS, GS, offsetOf, SS } from '../isa/state.ts';
 
 /** IA32_MCG_STATUS.MCIP. */
 const MCG_MCIP = 4;
+const DR7_0_TO_2 = 0x3f;
 const GENERAL = ['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi'];
 const SELECTORS = [
   ['es', ES],
@@ -47,6 +48,8 @@ const KERNEL_GS = part('kernel GS base', 64, false);
 const CR3 = part('cr3', 64, false);
 const NMI_BLOCKED = part('NMI blocking', 32, false);
 const MCIP = part('machine check in progress', 32, false);
+/** Breakpoints 0 to 2, local and global: DR7[5:0]. The third is the checker's. */
+const BREAKPOINTS = part('breakpoints', 32, false);
 const IN_SERVICE = Array.from({ length: 8 }, (_, i) =>
   part(`interrupts in service [${32 * i + 31}:${32 * i}]`, 32, false),
 )[0];
@@ -64,6 +67,7 @@ const AT = {
   kernelGs: offsetOf('kernelGsBase') / 4,
   cr3: offsetOf('cr3') / 4,
   mcgStatus: offsetOf('mcgStatus') / 4,
+  dr7: offsetOf('dr') / 4 + 14,
 };
 
 /** Takes the state of a processor. @param inService ISR of its local APIC */
@@ -89,6 +93,7 @@ export function userState(
   into[CR3 + 1] = u32[AT.cr3 + 1];
   into[NMI_BLOCKED] = cpu.nmiBlocked;
   into[MCIP] = u32[AT.mcgStatus] & MCG_MCIP;
+  into[BREAKPOINTS] = u32[AT.dr7] & DR7_0_TO_2;
   into.set(inService, IN_SERVICE);
   return into;
 }
@@ -101,6 +106,9 @@ export function sameUserState(a: UserState, b: UserState): boolean {
 export const ripOf = (state: UserState): bigint => (BigInt(state[RIP + 1]) << 32n) | BigInt(state[RIP]);
 
 export const cr3Of = (state: UserState): bigint => (BigInt(state[CR3 + 1]) << 32n) | BigInt(state[CR3]);
+
+/** Of breakpoints 0 to 2: DR7[5:0]. */
+export const enabledBreakpoints = (state: UserState): number => state[BREAKPOINTS];
 
 export function setGsBase(state: UserState, base: bigint): void {
   state[GS_BASE] = Number(base & 0xffff_ffffn);

@@ -5,7 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import * as v from 'valibot';
-import { type EventKind, eventKinds } from '../check/event.ts';
+import { type EventKind, eventKinds, trialKinds } from '../check/event.ts';
 import { type Finding, type PropertyName, propertyNames } from '../check/finding.ts';
 import type { VisitAddress } from '../check/revisit.ts';
 import { describeIssue } from '../check/schema-issue.ts';
@@ -66,12 +66,13 @@ const schema = v.object(
     schedule: v.array(
       v.object(
         {
-          kind: v.picklist(eventKinds, `one of ${eventKinds.join(', ')}`),
+          kind: v.picklist([...eventKinds, ...trialKinds], `one of ${eventKinds.join(', ')}`),
           at: natural,
           vector: optional(natural),
           fault: optional(
             v.object({ vector: natural, error: optional(natural), address: optional(address) }, 'a fault'),
           ),
+          pointer: optional(address),
         },
         'an event',
       ),
@@ -157,11 +158,12 @@ export async function loadFinding(file: string): Promise<SavedFinding> {
     digests: withoutUndefined(output.digests),
     visit: withoutUndefined(output.visit),
     fails: output.fails,
-    schedule: output.schedule.map(({ kind, at, vector, fault }) => ({
+    schedule: output.schedule.map(({ kind, at, vector, fault, pointer }) => ({
       kind: kind as EventKind,
       at,
       ...(vector !== undefined && { vector }),
       ...(fault && { fault: withoutUndefined(fault) }),
+      ...(pointer !== undefined && { pointer }),
     })),
     property: output.property,
     what: output.what,

@@ -1,5 +1,6 @@
 /** `espfix plan init`: a first plan for a kernel, from what watching it shows. */
 import { openSubject } from '../check/check-subject.ts';
+import { eventKinds } from '../check/event.ts';
 import { propertyNames } from '../check/finding.ts';
 import type { Plan } from '../check/plan.ts';
 import type { Subject } from '../check/subject.ts';
@@ -68,7 +69,7 @@ function planOf(subject: Subject, entries: readonly string[], stacks: NonNullabl
     },
     watch: subject.watch,
     visits: { only: entries.map((entry) => ({ entry })) },
-    events: [...subject.events],
+    events: eventKinds.filter((kind) => subject.events.includes(kind)),
     vectors: [...subject.vectors],
     depth: 1,
     properties: Object.fromEntries(propertyNames.map((name) => [name, true])) as NonNullable<

@@ -51,7 +51,7 @@ export function survival(
   { plan, ...options }: SurviveOptions = {},
 ): Survival {
   for (const kind of events ?? [])
-    if (!eventKinds.includes(kind))
+    if (!(eventKinds as readonly EventKind[]).includes(kind))
       throw new RangeError(`event "${kind}": expected one of ${eventKinds.join(', ')}`);
   const planned = applyPlan(subject, parsePlan(plan ?? {}, 'the plan'), 'the plan');
   const report = checkPlanned(planned, { ...options, ...(events && { events }) });

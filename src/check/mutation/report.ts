@@ -75,7 +75,7 @@ export function mutationReport(
     '',
     '## Caught by',
     '',
-    '| by | mutants | of them with 0, 1, 2, 3 events |',
+    '| by | mutants | of them with 0, 1, 2, 3 and more events |',
     '| --- | --: | --: |',
     ...byWhat(mutants, verdicts),
     '',
@@ -97,7 +97,7 @@ export function mutationReport(
 
 /** What is not harmless first, then the most frequent. */
 function byImportance([a, x]: [string, Mutant[]], [b, y]: [string, Mutant[]]): number {
-  const first = (why: string) => (why.startsWith('Not ') ? 0 : 1);
+  const first = (why: string) => (why.startsWith('Not harmless') ? 0 : 1);
   return first(a) - first(b) || y.length - x.length;
 }
 
@@ -107,8 +107,8 @@ function byWhat(mutants: readonly Mutant[], verdicts: ReadonlyMap<string, Verdic
     const verdict = verdicts.get(key);
     if (!verdict?.caught) continue;
     const name = verdict.by === 'report' ? `the image's report: ${verdict.what}` : `property ${verdict.by}`;
-    const row = counts.get(name) ?? [0, 0, 0, 0];
-    row[verdict.depth]++;
+    const row = counts.get(name) ?? [0, 0, 0, 0, 0];
+    row[Math.min(verdict.depth, row.length - 1)]++;
     counts.set(name, row);
   }
   const sum = (row: readonly number[]) => row.reduce((a, b) => a + b, 0);

@@ -47,7 +47,7 @@ export type Verdict =
 
 /** Code whose business is events in the handlers of events; the rest gets schedules of one event. */
 const aboutNesting =
-  /^(paranoid_entry|paranoid_exit|return_without_iret|leave_machine_check_stack|handle_machine_check|end_machine_check|handle_event|return_to_user_end)\b/;
+  /^(IST of |paranoid_entry|paranoid_exit|return_without_iret|leave_machine_check_stack|handle_machine_check|end_machine_check|handle_event|return_to_user_end)\b/;
 /** Visits, the shortest first, in which a mutant is tried that these visits come to only with events. */
 const MOST_BY_EVENTS = 14;
 /** Instructions without a new line of the report after which the kernel counts as hung. */
@@ -93,7 +93,7 @@ export class TestBed {
   readonly #coverage: readonly Coverage[];
   readonly #alone: Reporting;
   /** Two processors, for set-up code; made when it is wanted. */
-  #pair: { readonly reporting: Reporting; readonly mutants: ReadonlyMap<string, Mutant> } | undefined;
+  #pairs: readonly ReturnType<typeof twoProcessors>[] | undefined;
 
   /**
    * @param known the coverage as another test bed gave it
@@ -141,11 +141,16 @@ export class TestBed {
     if ('failed' in report) return failed(report.failed);
     const verdict = this.#exploreSafely(mutant);
     if (verdict.caught || verdict.reached !== 'set-up') return verdict;
-    // What is done once for each processor shows where there are two, with the last ministack of a page and the first.
-    this.#pair ??= twoProcessors();
-    const twin = mutant.group === 'code' ? this.#pair.mutants.get(key) : undefined;
-    const both = twin && runCases(this.#pair.reporting, twin);
-    return both && 'failed' in both ? failed(`with two processors, ${both.failed}`) : verdict;
+    if (mutant.group !== 'code') return verdict;
+    // What is done once for each processor shows where there are two, with the last ministack of a page and the first; and
+    // both where the tables of ministacks begin and further up.
+    this.#pairs ??= [0n, 1n].map(twoProcessors);
+    for (const { reporting, mutants } of this.#pairs) {
+      const twin = mutants.get(key);
+      const both = twin && runCases(reporting, twin);
+      if (both && 'failed' in both) return failed(`with two processors, ${both.failed}`);
+    }
+    return verdict;
   }
 
   #exploreSafely(mutant: Mutant): Verdict {
@@ -252,10 +257,10 @@ function reporting(image: Uint8Array, cpus: number): Reporting {
   return { machine, image, sound: report.text };
 }
 
-function twoProcessors() {
-  // Bits 39:32 of the ministacks' addresses are zero: the first entries of their tables.
+/** @param half bit 38 of the ministacks' addresses; bits 37:32 are zero: the first entries of their tables, or of the upper half */
+function twoProcessors(half: bigint) {
   let seed = 1;
-  while (((linux.ministack(0, { cpus: 2, seed, slot: 0 }) >> 32n) & 0xffn) !== 0n) seed++;
+  while (((linux.ministack(0, { cpus: 2, seed, slot: 0 }) >> 32n) & 0x7fn) !== half << 6n) seed++;
   const kernel = buildImage('linux', { cpus: 2, seed, only: cases(), slot: 'last' });
   const result = reporting(kernel.elf, 2);
   const { machine } = result;

@@ -44,7 +44,7 @@ const summaryJson = ({ id, cpu, entry, start, boundaries, occurrences }: VisitSu
 });
 
 /** An event of a schedule as JSON. */
-export const eventJson = ({ kind, at, vector, fault }: ScheduledEvent) => ({
+export const eventJson = ({ kind, at, vector, fault, pointer }: ScheduledEvent) => ({
   kind,
   at,
   ...(vector !== undefined && { vector }),
@@ -55,6 +55,7 @@ export const eventJson = ({ kind, at, vector, fault }: ScheduledEvent) => ({
       ...(fault.address !== undefined && { address: hex(fault.address) }),
     },
   }),
+  ...(pointer !== undefined && { pointer: hex(pointer) }),
 });
 
 function findingJson(finding: Finding, story: Story | undefined, replay: string | undefined) {
