@@ -30,7 +30,7 @@ function checked(cpu: Cpu, linear: bigint, size: number, stack: boolean): bigint
   if (!cpu.longMode) return linear & 0xffff_ffffn;
   const address = BigInt.asUintN(64, linear);
   if (!isCanonical(address) || !isCanonical(BigInt.asUintN(64, address + BigInt(size - 1)))) {
-    throw notCanonical(cpu, address, true, stack);
+    throw notCanonical(cpu, address, size <= 8, stack);
   }
   return address;
 }
@@ -78,7 +78,7 @@ export function slowLoad(cpu: Cpu, interpreter: Interpreter, linear: bigint, fla
     else host = bounce(cpu, readLinear(cpu, address, size as AccessSize, access, stack));
   } else {
     const aligned = alignmentChecked(cpu);
-    if (aligned && (address & BigInt(size - 1)) !== 0n) throw new Fault(AC, 0);
+    if (aligned && size <= 8 && (address & BigInt(size - 1)) !== 0n) throw new Fault(AC, 0);
     const physical = translate(cpu, address, pageAccess(cpu.cpl === 3, false, write, false));
     const observer = cpu.hooks.access;
     if (observer) {
@@ -102,10 +102,12 @@ export function slowLoad(cpu: Cpu, interpreter: Interpreter, linear: bigint, fla
 
 /** A vector across two pages. */
 function readAcross(cpu: Cpu, address: bigint, size: number, access: Access, stack: boolean): number {
-  if (alignmentChecked(cpu)) throw new Fault(AC, 0);
-  return bounceVector(cpu, size, (offset) =>
-    readLinear(cpu, partOf(cpu, address, offset), PART, access, stack),
-  );
+  return bounceVector(cpu, size, (offset) => {
+    let part = 0n;
+    for (let i = 0; i < PART; i++)
+      part |= readLinear(cpu, partOf(cpu, address, offset + i), 1, access, stack) << BigInt(8 * i);
+    return part;
+  });
 }
 
 /** Slow path of a write of a vector, which stands in the processor's bounce area. */
@@ -118,11 +120,12 @@ export function slowStoreVector(cpu: Cpu, interpreter: Interpreter, linear: bigi
   if (crossesPage(address, size)) {
     const access = atCpl(cpu.cpl);
     probeWrite(cpu, address, size, access, stack);
-    for (let offset = 0; offset < size; offset += PART)
-      writeLinear(cpu, partOf(cpu, address, offset), PART, bounce[offset / PART], access, stack);
+    for (let offset = 0; offset < size; offset++) {
+      const byte = (bounce[offset >> 3] >> BigInt(8 * (offset & 7))) & 0xffn;
+      writeLinear(cpu, partOf(cpu, address, offset), 1, byte, access, stack);
+    }
   } else {
     const aligned = alignmentChecked(cpu);
-    if (aligned && (address & BigInt(size - 1)) !== 0n) throw new Fault(AC, 0);
     const physical = translate(cpu, address, pageAccess(cpu.cpl === 3, false, true, false));
     const observer = cpu.hooks.access;
     observer?.(cpu, physical, size, true);

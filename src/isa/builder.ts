@@ -8,7 +8,7 @@
  * - Every access that may fault comes before the first change of architectural state, so that a fault finds
  *   the state of the instruction's start. A read-modify-write uses {@link Builder.readForWrite}; several stores are
  *   preceded by {@link Builder.probeWrite}. `setRip` comes last. Only where the processor itself leaves partial results
- *   do semantics: CALL, ENTER, PUSHA (memory), POPA (registers).
+ *   do semantics: CALL, ENTER, PUSHA (memory), POPA (registers), stores from MM registers (x87 TOP).
  * - Static facts ({@link Form}) may steer which operations are emitted (TypeScript `if`); run-time values may not
  *   (use `when`, `select`, `loop`).
  * - Operations work modulo 2^width on operands of equal width. Booleans are of width 1.
@@ -158,6 +158,9 @@ export interface Builder {
   /** Faults as a store of `width` bits there would. */
   probeWrite(segment: SegmentReference, offset: Value, width: OperandWidth): void;
 
+  /** Faults as a store of `width` bits there would for the segment's sake alone. */
+  checkSegment(segment: SegmentReference, offset: Value, width: AccessWidth): void;
+
   /** One flag, width 1. */
   getFlag(flag: StatusFlag | 'df'): Value;
   setFlags(effect: FlagEffect): void;
@@ -216,8 +219,8 @@ export interface Builder {
   setXmm(index: number, value: Value): void;
   /** #MF if an unmasked x87 exception is pending: before all else in instructions that use MM registers. */
   checkX87(): void;
-  /** The x87 state after an instruction on MM registers: TOP is 0, all registers are valid or, for EMMS, empty. */
-  setX87Tags(empty: boolean): void;
+  /** The x87 state of an instruction on MM registers: TOP is 0, and the registers are all valid, all empty, or as they were. */
+  setX87(tags: 'valid' | 'empty' | 'kept'): void;
 
   /** The instruction's meaning is in arch: calls it by mnemonic with the decoded instruction. Ends the instruction. */
   system(): void;

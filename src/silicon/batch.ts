@@ -86,6 +86,8 @@ export interface Result extends Registers {
   changed: number;
   hash: number;
   words: { index: number; value: number }[];
+  /** The image of vector-state.ts, of cases that use vectors. */
+  image?: Uint8Array;
 }
 
 /** Writes a case to the 256 bytes at `at`. */

@@ -6,6 +6,7 @@
  */
 import { KIND_EXCEPTION, RESULT, type Result } from './batch.ts';
 import type { Host } from './host-info.ts';
+import { imageDifferences } from './vector-state.ts';
 
 const PF = 14;
 const RF = 0x10000;
@@ -108,6 +109,7 @@ export function differences(
       break;
     }
   }
+  if (native.image && machine.image) found.push(...imageDifferences(native.image, machine.image));
   if (found.length === 0) compare('hash of changed memory', native.hash >>> 0, machine.hash >>> 0);
   return found;
 }

@@ -31,7 +31,19 @@ const MACHINE_FEATURES = new Set([
   'BMI1', 'BMI2', 'ADX', 'MOVBE', 'POPCNT', 'LZCNT', 'CMOV', 'CX8', 'CMPXCHG16B', 'FSGSBASE',
   'PREFETCHW', 'CLFSH', 'CLFLUSHOPT', 'CLWB', 'SMAP', 'CET_IBT', 'MULTIBYTENOP', 'SYSCALL', 'SEP', 'INVPCID',
   'RDPMC', 'MSR', 'TSC', 'CPUID', 'PAUSE', 'SMM', 'RDTSCP', 'RDPID', 'RDRAND', 'RDSEED', 'XSAVE', 'SSE', 'SSE2', 'SSE4_2',
+  'MMX', 'SSE3', 'SSSE3', 'SSE4_1', 'AES', 'PCLMULQDQ', 'SHA',
 ]); // biome-ignore format: a table
+
+/** Extensions that not every x86-64 processor has, as /proc/cpuinfo names them. */
+const HOST_FEATURES: Readonly<Record<string, string>> = {
+  SSE3: 'pni',
+  SSSE3: 'ssse3',
+  SSE4_1: 'sse4_1',
+  SSE4_2: 'sse4_2',
+  AES: 'aes',
+  PCLMULQDQ: 'pclmulqdq',
+  SHA: 'sha_ni',
+};
 
 const HYPERVISOR = new Set([
   'Vmcall', 'Vmmcall', 'Vmfunc', 'Vmlaunch', 'Vmresume', 'Vmxoff', 'Vmxon', 'Vmclear', 'Vmptrld', 'Vmptrst', 'Vmread',
@@ -94,7 +106,7 @@ export const environmentRules: readonly EnvironmentRule[] = [
   },
   {
     name: 'not implemented',
-    reason: 'x87, MMX, SSE and AVX instructions stop the machine',
+    reason: 'instructions that the machine does not have yet stop it',
     applies: ({ machine }) => machine.kind === KIND_INCOMPARABLE,
   },
   {
@@ -102,6 +114,14 @@ export const environmentRules: readonly EnvironmentRule[] = [
     reason: 'an instruction of an extension that the machine does not report, so #UD or a NOP there',
     applies: ({ executed }) =>
       executed.some((instruction) => instruction.features.some((feature) => !MACHINE_FEATURES.has(feature))),
+  },
+  {
+    name: 'missing feature',
+    reason: 'an instruction of an extension that the host processor does not have',
+    applies: ({ executed, host }) =>
+      executed.some(({ features }) =>
+        features.some((feature) => HOST_FEATURES[feature] && !host.features.has(HOST_FEATURES[feature])),
+      ),
   },
   {
     name: 'hypervisor',

@@ -15,6 +15,7 @@ import {
   Mnemonic,
   OpCodeTableKind,
 } from 'iced-x86';
+import { floatMnemonics, simdMnemonics } from '../isa/mnemonics.ts';
 
 /** What the ModRM byte, if any, may hold in its rm field. */
 export type RmKind = 'none' | 'either' | 'memory' | 'register';
@@ -36,7 +37,11 @@ export interface FormRecord {
   /** Fixed reg field of ModRM (an opcode extension), or -1. */
   readonly group: number;
   /** What the reg field of ModRM names otherwise. */
-  readonly reg: 'none' | 'general' | 'segment' | 'control' | 'debug';
+  readonly reg: 'none' | 'general' | 'segment' | 'control' | 'debug' | 'mm' | 'xmm';
+  /** What the rm field names where it is a register. */
+  readonly rmRegister: 'general' | 'mm' | 'xmm';
+  /** It uses MM or XMM registers. */
+  readonly vectors: boolean;
   /** The low three bits of the opcode name a register. */
   readonly opcodeRegister: boolean;
   /** Register operands are byte registers, for which AH..BH and REX matter. */
@@ -80,6 +85,7 @@ const FEATURES = new Set([
   'BMI1', 'BMI2', 'ADX', 'MOVBE', 'POPCNT', 'LZCNT', 'CMOV', 'CX8', 'CMPXCHG16B', 'FSGSBASE',
   'PREFETCHW', 'CLFSH', 'CLFLUSHOPT', 'CLWB', 'SSE', 'SSE2', 'SSE4_2', 'RDPID', 'SMAP',
   'CET_IBT', 'MULTIBYTENOP', 'SYSCALL', 'SEP', 'INVPCID', 'XSAVE', 'RDPMC', 'MSR', 'PAUSE', 'SMM',
+  'MMX', 'SSE3', 'SSSE3', 'SSE4_1', 'AES', 'PCLMULQDQ', 'SHA',
 ]); // biome-ignore format: a table
 
 /**
@@ -89,7 +95,7 @@ const FEATURES = new Set([
 const LEFT_OUT = new Set([
   'Syscall', 'Sysenter', // would enter the host's kernel
   'Xsave', 'Xsave64', 'Xrstor', 'Xrstor64', 'Xgetbv', // extended state is not the machine's yet
-  'Ldmxcsr', 'Stmxcsr', 'Movnti',
+  'Ldmxcsr', 'Stmxcsr',
   'Sgdt', 'Sidt', 'Smsw', 'Sldt', 'Str', // emulated by Linux where UMIP is on; host values where it is not
   'Rdpid', 'Jmpe', 'Loadall', 'Loadall286', 'Storeall',
 ]); // biome-ignore format: a table
@@ -102,6 +108,7 @@ const GENERAL = new Set<K>([
   K.imm8, K.imm8_const_1, K.imm8sex16, K.imm8sex32, K.imm8sex64, K.imm16, K.imm32, K.imm32sex64, K.imm64,
   K.seg_rSI, K.es_rDI, K.seg_rBX_al, K.br16_1, K.br32_1, K.br64_1, K.br16_2, K.br32_4, K.br64_4,
   K.farbr2_2, K.farbr4_2,
+  K.mm_reg, K.mm_rm, K.mm_or_mem, K.xmm_reg, K.xmm_rm, K.xmm_or_mem, K.seg_rDI,
 ]); // biome-ignore format: a table
 
 const IMMEDIATE_BYTES = new Map<K, readonly number[]>([
@@ -110,6 +117,10 @@ const IMMEDIATE_BYTES = new Map<K, readonly number[]>([
   [K.br16_1, [1]], [K.br32_1, [1]], [K.br64_1, [1]], [K.br16_2, [2]], [K.br32_4, [4]], [K.br64_4, [4]],
   [K.farbr2_2, [2, 2]], [K.farbr4_2, [4, 2]],
 ]); // biome-ignore format: a table
+
+const VECTORS = [K.mm_reg, K.mm_rm, K.mm_or_mem, K.xmm_reg, K.xmm_rm, K.xmm_or_mem];
+/** Mnemonics of instructions on vectors that have a meaning. */
+const VECTOR_MNEMONICS: ReadonlySet<string> = new Set([...simdMnemonics, ...floatMnemonics]);
 
 const SEGMENT_OPERANDS = new Set<K>([K.es, K.ss, K.ds, K.fs, K.gs]);
 
@@ -172,11 +183,14 @@ function record(code: Code): FormRecord | undefined {
     else opcode.push(info.opCode);
 
     const has = (...wanted: K[]) => kinds.some((kind) => wanted.includes(kind));
-    const rm: RmKind = has(K.r8_or_mem, K.r16_or_mem, K.r32_or_mem, K.r64_or_mem)
+    const vectors = has(...VECTORS) || mnemonic === 'Emms';
+    // PCMPESTRI with REX.W has a name of its own in iced.
+    if (vectors && !VECTOR_MNEMONICS.has(mnemonic.toLowerCase().replace(/64$/, ''))) return undefined;
+    const rm: RmKind = has(K.r8_or_mem, K.r16_or_mem, K.r32_or_mem, K.r64_or_mem, K.mm_or_mem, K.xmm_or_mem)
       ? 'either'
       : has(K.mem)
         ? 'memory'
-        : has(K.r16_rm, K.r32_rm, K.r64_rm)
+        : has(K.r16_rm, K.r32_rm, K.r64_rm, K.mm_rm, K.xmm_rm)
           ? 'register'
           : 'none';
     const modes: (16 | 32 | 64)[] = [];
@@ -215,7 +229,13 @@ function record(code: Code): FormRecord | undefined {
             ? 'control'
             : has(K.dr_reg)
               ? 'debug'
-              : 'none',
+              : has(K.mm_reg)
+                ? 'mm'
+                : has(K.xmm_reg)
+                  ? 'xmm'
+                  : 'none',
+      rmRegister: has(K.mm_rm, K.mm_or_mem) ? 'mm' : has(K.xmm_rm, K.xmm_or_mem) ? 'xmm' : 'general',
+      vectors,
       opcodeRegister: has(K.r8_opcode, K.r16_opcode, K.r32_opcode, K.r64_opcode),
       byteRegisters: has(K.r8_reg, K.r8_opcode, K.r8_or_mem),
       immediates: kinds.flatMap((kind) => IMMEDIATE_BYTES.get(kind) ?? []),

@@ -13,6 +13,7 @@ const HELP = `Runs random instructions on this processor and on the machine and 
   --cases N      cases to run (default 100000)
   --first P      program to begin with, for a run in parts (default 0)
   --case K       run one case of the seed again and show it
+  --vectors      only programs that use vector registers (else one batch in four)
   --findings N   stop after N differences (default 10)
   --list         what is compared, what is not and why
   --forms        count programs by instruction form in the summary
@@ -37,6 +38,7 @@ async function main(): Promise<number> {
       first: { type: 'string' },
       case: { type: 'string' },
       findings: { type: 'string' },
+      vectors: { type: 'boolean' },
       list: { type: 'boolean' },
       forms: { type: 'boolean' },
       unimplemented: { type: 'boolean' },
@@ -80,6 +82,7 @@ async function main(): Promise<number> {
       seed,
       cases,
       firstProgram: number('first', values.first, 0),
+      vectorsOnly: values.vectors ?? false,
       maxFindings: number('findings', values.findings, 10),
       onFinding: (finding) => console.log(describeBriefly(finding)),
       onProgress: (done, findings) => {

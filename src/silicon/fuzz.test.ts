@@ -1,7 +1,7 @@
 /** A quick batch of the differential fuzzer, and its parts. `npm run fuzz:silicon` runs as many as one likes. */
 import { describe, expect, test } from 'vitest';
 import { decode } from '../isa/decode/decode.ts';
-import { integerMnemonics, systemMnemonics } from '../isa/mnemonics.ts';
+import { floatMnemonics, integerMnemonics, simdMnemonics, systemMnemonics } from '../isa/mnemonics.ts';
 import { CASE, decodeCase, encodeCase } from './batch.ts';
 import { allForms } from './forms.ts';
 import { BATCH_CASES, Fuzzer } from './fuzz.ts';
@@ -53,7 +53,12 @@ describe('generation', () => {
       }
     }
     expect(allForms().filter(({ name }) => !forms.has(name))).toEqual([]);
-    const known: readonly string[] = [...integerMnemonics, ...systemMnemonics];
+    const known: readonly string[] = [
+      ...integerMnemonics,
+      ...systemMnemonics,
+      ...simdMnemonics,
+      ...floatMnemonics,
+    ];
     expect(known.filter((name) => !mnemonics.has(name) && !(name in unreachable))).toEqual([]);
     expect(Object.keys(unreachable).filter((name) => !known.includes(name))).toEqual([]);
     expect(faultsOnly.filter((name) => !mnemonics.has(name))).toEqual([]);
@@ -82,8 +87,13 @@ describe.runIf(nativeHere())('against this processor', () => {
     // A processor that adds one to RBX in every result.
     const wrong = {
       info: native.info,
-      async run(code: Uint8Array, cases: Uint8Array, count: number): Promise<Uint8Array> {
-        const results = await native.run(code, cases, count);
+      async run(
+        code: Uint8Array,
+        cases: Uint8Array,
+        count: number,
+        images?: Uint8Array,
+      ): Promise<Uint8Array> {
+        const results = await native.run(code, cases, count, images);
         for (let i = 0; i < count; i++) results[i * 256 + 24] ^= 1;
         return results;
       },

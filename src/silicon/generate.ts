@@ -28,6 +28,7 @@ import {
 } from './layout.ts';
 import { USER_CS, USER_DS, USER32_CS } from './linux-abi.ts';
 import { Random } from './random.ts';
+import { IMAGE_BYTES, makeImage } from './vector-state.ts';
 
 /** States from which each program is run. */
 export const STATES = 8;
@@ -94,29 +95,38 @@ const weightOf = (form: FormRecord): number => {
   }
 };
 
+/** Of programs with vectors, the part of their instructions that are others. */
+const OTHER_INSTRUCTIONS = 0.15;
+
+/** Whether a program uses vectors: all of a batch do, or none. */
+export function usesVectors(number: number): boolean {
+  return Math.floor(number / SLOTS) % 4 === 3;
+}
+
 interface Weighted {
   readonly forms: readonly FormRecord[];
   readonly cumulative: readonly number[];
 }
 const weighted = new Map<number, Weighted>();
 
-function formsFor(bits: 16 | 32 | 64): Weighted {
-  let known = weighted.get(bits);
+function formsFor(bits: 16 | 32 | 64, vectors: boolean): Weighted {
+  const key = vectors ? -bits : bits;
+  let known = weighted.get(key);
   if (!known) {
-    const forms = allForms().filter((form) => form.modes.includes(bits));
+    const forms = allForms().filter((form) => form.vectors === vectors && form.modes.includes(bits));
     let sum = 0;
     const cumulative = forms.map((form) => {
       sum += weightOf(form);
       return sum;
     });
     known = { forms, cumulative };
-    weighted.set(bits, known);
+    weighted.set(key, known);
   }
   return known;
 }
 
-function pickForm(random: Random, bits: 16 | 32 | 64): FormRecord {
-  const { forms, cumulative } = formsFor(bits);
+function pickForm(random: Random, bits: 16 | 32 | 64, vectors: boolean): FormRecord {
+  const { forms, cumulative } = formsFor(bits, vectors && !random.chance(OTHER_INSTRUCTIONS));
   const wanted = (random.u32() / 0x1_0000_0000) * cumulative[cumulative.length - 1];
   let low = 0;
   let high = cumulative.length - 1;
@@ -182,6 +192,9 @@ export class Generator {
   /** The instruction being made is locked; the program has one such, so that pointers had better be aligned. */
   #locked = false;
   #aligned = false;
+  #vectors = false;
+  /** An instruction takes lengths from RAX and RDX. */
+  #usesLengths = false;
   /** The program stands in scratch memory, where it may change itself. */
   #changeable = false;
   /** Byte offsets of relative displacements to fill in once the layout is known. */
@@ -196,8 +209,15 @@ export class Generator {
    * Makes program `number` and its `STATES` cases.
    * @param code the whole code region; the program's slot is rewritten
    * @param cases where the first of its cases goes
+   * @param images where the vector registers of its first case go, as many bytes on as there are cases, if it uses vectors
    */
-  make(number: number, code: Uint8Array, cases: DataView, at: number): Program {
+  make(
+    number: number,
+    code: Uint8Array,
+    cases: DataView,
+    at: number,
+    images?: { readonly view: DataView; readonly at: number },
+  ): Program {
     const random = new Random(this.seed, number + 1);
     this.#random = random;
     const slot = number % SLOTS;
@@ -208,8 +228,10 @@ export class Generator {
     this.#pieces = [];
     this.#relatives = [];
     this.#usesRepeat = false;
-    this.#aligned = false;
     this.#locked = false;
+    this.#usesLengths = false;
+    this.#vectors = usesVectors(number);
+    this.#aligned = this.#vectors && random.chance(0.75);
     const slotStart = slotOffset(slot);
     // Where the program starts must be known before RIP-relative operands are written.
     let start = slotStart;
@@ -230,7 +252,7 @@ export class Generator {
     const count = this.#sequenceLength();
     let undefinedFlags = 0;
     for (let i = 0; i < count; i++) {
-      const form = pickForm(random, this.#bits);
+      const form = pickForm(random, this.#bits, this.#vectors);
       const before = this.#bytes.length;
       if (form.flagsRead & undefinedFlags & ALL_STATUS) {
         this.#compare();
@@ -258,6 +280,9 @@ export class Generator {
       if (!this.#changeable) code.set(bytes.subarray(0, Math.min(bytes.length, code.length - start)), start);
     }
     for (let state = 0; state < STATES; state++) this.#state(cases, at + state * CASE.size);
+    if (this.#vectors && images)
+      for (let state = 0; state < STATES; state++)
+        makeImage(random, images.view, images.at + state * IMAGE_BYTES);
     return { seed: this.seed, number, slot, bits: this.#bits, start, bytes, pieces: this.#pieces };
   }
 
@@ -336,6 +361,12 @@ export class Generator {
     return this.#registerWith('data', 'data', 'small', 'count', 'selector', 'code');
   }
 
+  /** Few registers, so that instructions have to do with one another; now and then any. */
+  #vectorRegister(): number {
+    const random = this.#random;
+    return random.chance(0.75) ? random.below(4) : random.below(this.#registers);
+  }
+
   /** Gives a register that holds plain data another role. */
   #assign(role: Role): number {
     const register = this.#registerWith(role, 'data');
@@ -377,7 +408,10 @@ export class Generator {
 
     let operandSize = form.operandSize;
     if (operandSize === 0 && bits !== 64) operandSize = bits;
-    if (
+    if (form.mnemonic.startsWith('pcmpestr')) this.#usesLengths = true;
+    if (form.vectors) {
+      if (random.chance(0.003)) prefixes.push(0x66);
+    } else if (
       (bits === 16 && form.operandSize === 32) ||
       (bits !== 16 && form.operandSize === 16) ||
       (form.operandSize === 0 && form.branch === 'none' && random.chance(0.01))
@@ -429,6 +463,10 @@ export class Generator {
           case 'debug':
             reg = random.below(8);
             break;
+          case 'mm':
+          case 'xmm':
+            reg = this.#vectorRegister();
+            break;
           default:
             reg = random.below(8);
         }
@@ -442,7 +480,7 @@ export class Generator {
         tail.push(modrm | ((reg & 7) << 3), ...rest);
         if (relative) ripRelative = 1;
       } else {
-        let register = this.#valueRegister();
+        let register = form.rmRegister === 'general' ? this.#valueRegister() : this.#vectorRegister();
         if (form.class === 'indirect-branch') register = this.#assign('code');
         else if (form.class === 'segment-load' && random.chance(0.9)) register = this.#assign('selector');
         if (register & 8) rex |= 0x41;
@@ -576,12 +614,15 @@ export class Generator {
   ): { modrm: number; rest: number[]; rexBits: number; relative: boolean } {
     const random = this.#random;
     const roll = random.below(100);
+    const wide = form.vectors && this.#aligned && random.chance(0.9);
     const displacement =
       random.chance(0.3) || (this.#locked && random.chance(0.98))
         ? 0
-        : random.chance(0.6)
-          ? random.between(-4, 8) * 8
-          : random.between(-64, 64);
+        : wide
+          ? random.between(-4, 8) * 16
+          : random.chance(0.6)
+            ? random.between(-4, 8) * 8
+            : random.between(-64, 64);
     if (addressSize === 16) {
       if (roll < 10)
         return { modrm: 0x06, rest: littleEndian(this.#offsetInSegment(16), 2), rexBits: 0, relative: false };
@@ -626,7 +667,7 @@ export class Generator {
     const mod = sized === 0 ? 0 : sized === 1 ? 0x40 : 0x80;
     const rest = sized ? littleEndian(displacement, sized) : [];
     let rexBits = base & 8 ? 0x41 : 0;
-    const indexed = roll > 78 && !(this.#locked && random.chance(0.98));
+    const indexed = roll > (wide ? 96 : 78) && !(this.#locked && random.chance(0.98));
     if (!indexed && (base & 7) !== RSP) {
       this.#wish(form, base, sized ? displacement : 0, operandSize);
       return { modrm: mod | (base & 7), rest, rexBits, relative: false };
@@ -846,6 +887,13 @@ export class Generator {
       view.setUint32(at + 8, random.below(20), true);
       if (random.chance(0.9)) view.setUint32(at + 12, 0, true);
     }
+    if (this.#usesLengths)
+      for (const register of [0, 2]) {
+        if (random.chance(0.2)) continue;
+        const length = random.between(-20, 20);
+        view.setInt32(at + register * 8, length, true);
+        view.setInt32(at + register * 8 + 4, length >> 31, true);
+      }
     let flags = 0x202 | (random.u32() & STATUS_BITS);
     if (random.chance(0.25)) flags |= 0x400;
     if (random.chance(0.05)) flags |= 0x100;
@@ -918,6 +966,13 @@ export class Generator {
           put(3 * size, stackSelector(), size);
           break;
         }
+        if (this.#usesLengths)
+          for (const register of [0, 2]) {
+            if (random.chance(0.2)) continue;
+            const length = random.between(-20, 20);
+            view.setInt32(at + register * 8, length, true);
+            view.setInt32(at + register * 8 + 4, length >> 31, true);
+          }
         let flags = 0x202 | (random.u32() & STATUS_BITS);
         if (random.chance(0.1)) flags = random.u32();
         if (random.chance(0.95)) flags &= ~0x100;

@@ -1,8 +1,8 @@
 /**
  * The native side of the fuzzer: a static Linux program that runs batches of cases on the processor itself.
  *
- * It reads the memory pattern, then batches (count, flags, code region, cases) from standard input and writes
- * one result a case to standard output. A case starts with IRETQ, which loads CS, RIP, RFLAGS, SS and RSP at
+ * It reads the memory pattern, then batches (count, flags, code region, cases, images) from standard input and writes
+ * one result a case, then the images, to standard output. A case starts with IRETQ, which loads CS, RIP, RFLAGS, SS and RSP at
  * once, and ends with an exception, whose signal handler (on an alternate stack, above 4 GiB) records the
  * machine context and goes on with the next case without returning.
  *
@@ -50,6 +50,7 @@ import {
   SYSCALL_DISPATCH_FILTER_BLOCK,
   UC_MCONTEXT,
 } from './linux-abi.ts';
+import { IMAGE, IMAGE_BYTES } from './vector-state.ts';
 
 /** Addresses that arithmetic on edge values does not come upon. */
 const TEXT = 0x15b7_3a60_0000n;
@@ -67,7 +68,7 @@ const WATCHDOG_SECONDS = 1;
 
 /** What the harness tells before the first batch: FSGSBASE, LAR and LSL of 7b, prctl's result; 32 bits each. */
 export const INFO_BYTES = 16;
-/** Bytes of a batch's header: number of cases (32 bits), then zero. */
+/** Bytes of a batch's header: number of cases, and whether images of vector registers come with them (32 bits each). */
 export const HEADER_BYTES = 8;
 
 /** Exit statuses. */
@@ -92,6 +93,9 @@ export function buildHarness(): Uint8Array {
   const dispatchSelector = variable('dispatchSelector', 8);
   const header = variable('header', HEADER_BYTES);
   const info = variable('info', INFO_BYTES);
+  const imagePointer = variable('imagePointer', 8);
+  const imageStride = variable('imageStride', 8);
+  const resultImagePointer = variable('resultImagePointer', 8);
   const memfdName = variable('memfdName', 8);
   const affinity = variable('affinity', 128);
   data.align(8);
@@ -118,6 +122,9 @@ export function buildHarness(): Uint8Array {
   const master = buffer(DATA_BYTES);
   const cases = buffer(MAX_CASES * CASE.size);
   const results = buffer(MAX_CASES * RESULT.size);
+  const images = buffer(MAX_CASES * IMAGE_BYTES);
+  const resultImages = buffer(MAX_CASES * IMAGE_BYTES);
+  const noVectors = buffer(IMAGE_BYTES);
   const signalStackBytes = 0x20000;
   const signalStack = buffer(signalStackBytes);
   const harnessStack = buffer(0x10000) + 0xf000n;
@@ -250,6 +257,10 @@ export function buildHarness(): Uint8Array {
     a.op(C.Jne_rel32_64, noLdt);
   }
 
+  // MXCSR is taken from an image whatever its header says.
+  set(R.RAX, noVectors);
+  a.op(C.Mov_rm32_imm32, at(R.RAX, IMAGE.mxcsr), 0x1f80n);
+
   // What the parent wants to know.
   a.op(C.Mov_r64_rm64, R.RAX, dataAt(hasFsGsBase));
   a.op(C.Mov_rm32_r32, dataAt(info), R.EAX);
@@ -304,6 +315,24 @@ export function buildHarness(): Uint8Array {
   a.op(C.Call_rel32_64, readExactly);
   set(R.RAX, results);
   a.op(C.Mov_rm64_r64, dataAt(resultPointer), R.RAX);
+  set(R.RAX, noVectors);
+  a.op(C.Mov_rm64_r64, dataAt(imagePointer), R.RAX);
+  a.op(C.Mov_rm64_imm32, dataAt(imageStride), 0n);
+  const imagesRead = a.label('imagesRead');
+  const imageBytes = (of: R) => {
+    a.op(C.Mov_r32_rm32, of, dataAt(header));
+    a.op(C.Imul_r32_rm32_imm32, of, of, BigInt(IMAGE_BYTES));
+  };
+  a.op(C.Cmp_rm32_imm8, dataAt(header, 4), 0n);
+  a.op(C.Je_rel32_64, imagesRead);
+  imageBytes(R.EDX);
+  set(R.RSI, images);
+  a.op(C.Mov_rm64_r64, dataAt(imagePointer), R.RSI);
+  a.op(C.Mov_rm64_imm32, dataAt(imageStride), BigInt(IMAGE_BYTES));
+  a.op(C.Call_rel32_64, readExactly);
+  set(R.RAX, resultImages);
+  a.op(C.Mov_rm64_r64, dataAt(resultImagePointer), R.RAX);
+  a.place(imagesRead);
   for (const offset of [0, 16]) a.op(C.Mov_rm64_imm32, dataAt(timer, offset), BigInt(WATCHDOG_SECONDS));
   call(SYS.setitimer, BigInt(ITIMER_PROF), timer, 0n);
 
@@ -341,6 +370,10 @@ export function buildHarness(): Uint8Array {
     a.place(loaded);
   }
   a.place(basesDone);
+  a.op(C.Mov_r64_rm64, R.RCX, dataAt(imagePointer));
+  a.op(C.Mov_r32_imm32, R.EAX, 7n);
+  a.op(C.Xor_r32_rm32, R.EDX, R.EDX);
+  a.op(C.Xrstor64_mem, at(R.RCX));
   a.op(C.Mov_rm8_imm8, dataAt(inCase), 1n);
   set(R.RSP, IRET_STACK + 0xf000n);
   a.op(C.Movzx_r32_rm16, R.EAX, selector(1));
@@ -364,6 +397,11 @@ export function buildHarness(): Uint8Array {
   a.op(C.Mov_r32_rm32, R.EDX, dataAt(header));
   a.op(C.Shl_rm64_imm8, R.RDX, 8n);
   set(R.RSI, results);
+  a.op(C.Call_rel32_64, writeExactly);
+  a.op(C.Cmp_rm32_imm8, dataAt(header, 4), 0n);
+  a.op(C.Je_rel32_64, batch);
+  imageBytes(R.EDX);
+  set(R.RSI, resultImages);
   a.op(C.Call_rel32_64, writeExactly);
   a.op(C.Jmp_rel32_64, batch);
 
@@ -421,6 +459,16 @@ export function buildHarness(): Uint8Array {
   a.op(C.Mov_rm8_r8, at(R.R12, RESULT.trapno), R.AL);
   a.op(C.Mov_r32_rm32, R.EAX, at(R.RSI, SIGCONTEXT.err));
   result16(RESULT.err);
+
+  // The kernel has put the vector registers into the frame, as XSAVE does.
+  const imageKept = a.label('imageKept');
+  a.op(C.Cmp_rm32_imm8, dataAt(header, 4), 0n);
+  a.op(C.Je_rel32_64, imageKept);
+  a.op(C.Mov_r64_rm64, R.RSI, at(R.RSI, SIGCONTEXT.fpstate));
+  a.op(C.Mov_r64_rm64, R.RDI, dataAt(resultImagePointer));
+  a.op(C.Mov_r32_imm32, R.ECX, BigInt(IMAGE_BYTES));
+  a.bytes(0xf3, 0xa4); // rep movsb
+  a.place(imageKept);
 
   // Compare scratch memory with what it was, and put it back. EDX: hash. EBX: words changed.
   set(R.RSP, harnessStack);
@@ -492,6 +540,9 @@ export function buildHarness(): Uint8Array {
   }
   a.op(C.Add_rm64_imm32, dataAt(casePointer), BigInt(CASE.size));
   a.op(C.Add_rm64_imm32, dataAt(resultPointer), BigInt(RESULT.size));
+  a.op(C.Mov_r64_rm64, R.RAX, dataAt(imageStride));
+  a.op(C.Add_rm64_r64, dataAt(imagePointer), R.RAX);
+  a.op(C.Add_rm64_r64, dataAt(resultImagePointer), R.RAX);
   a.op(C.Dec_rm64, dataAt(remaining));
   a.op(C.Jmp_rel32_64, nextCase);
 

@@ -15,5 +15,9 @@ export interface Host {
 /** Runs batches on the processor itself. */
 export interface NativeSide {
   readonly info: Host;
-  run(code: Uint8Array, cases: Uint8Array, count: number): Promise<Uint8Array>;
+  /**
+   * The results of `count` cases. With `images`, the cases start with those vector registers (vector-state.ts), else with initial
+   * ones; the images of the results follow the results then.
+   */
+  run(code: Uint8Array, cases: Uint8Array, count: number, images?: Uint8Array): Promise<Uint8Array>;
 }

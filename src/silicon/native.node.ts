@@ -7,6 +7,7 @@ import { CASE, RESULT } from './batch.ts';
 import { buildHarness, EXIT_NO_LDT, EXIT_SETUP, HEADER_BYTES, INFO_BYTES, MAX_CASES } from './harness.ts';
 import type { Host, NativeSide } from './host-info.ts';
 import { CODE_BYTES, DATA_BYTES } from './layout.ts';
+import { IMAGE_BYTES } from './vector-state.ts';
 
 /** Why native runs are impossible here, in one line; undefined where they are possible as far as can be told. */
 export function hostUnfit(): string | undefined {
@@ -91,20 +92,22 @@ export class NativeRunner implements NativeSide {
 
   /**
    * Runs `count` cases over one content of the code region. Several may be under way; they are answered in order.
-   * @returns `count` results. Rejects with {@link HarnessExit}.
+   * @returns `count` results, and with `images` as many images. Rejects with {@link HarnessExit}.
    */
-  run(code: Uint8Array, cases: Uint8Array, count: number): Promise<Uint8Array> {
+  run(code: Uint8Array, cases: Uint8Array, count: number, images?: Uint8Array): Promise<Uint8Array> {
     if (code.length !== CODE_BYTES || count > MAX_CASES) throw new RangeError('bad batch');
     const header = Buffer.alloc(HEADER_BYTES);
     header.writeUInt32LE(count, 0);
+    header.writeUInt32LE(images ? 1 : 0, 4);
     const stdin = this.#child.stdin;
     stdin?.cork();
     stdin?.write(header);
     // The stream keeps references until it has written; callers may reuse their buffers at once.
     stdin?.write(code.slice());
     stdin?.write(cases.slice(0, count * CASE.size));
+    if (images) stdin?.write(images.slice(0, count * IMAGE_BYTES));
     stdin?.uncork();
-    return this.#reader.read(count * RESULT.size);
+    return this.#reader.read(count * (RESULT.size + (images ? IMAGE_BYTES : 0)));
   }
 
   /** Ends the process. */

@@ -7,10 +7,10 @@ import type { Finding, FuzzSummary } from './fuzz.ts';
 import { CODE } from './layout.ts';
 
 const hex = (value: bigint | number, digits = 0) =>
-  (typeof value === 'bigint' ? BigInt.asUintN(64, value) : value >>> 0).toString(16).padStart(digits, '0');
+  (typeof value === 'bigint' ? BigInt.asUintN(128, value) : value >>> 0).toString(16).padStart(digits, '0');
 
 const VECTOR_NAMES: Readonly<Record<number, string>> = {
-  0: '#DE', 1: '#DB', 3: '#BP', 4: '#OF', 5: '#BR', 6: '#UD', 10: '#TS', 11: '#NP', 12: '#SS', 13: '#GP', 14: '#PF', 17: '#AC',
+  0: '#DE', 1: '#DB', 3: '#BP', 4: '#OF', 5: '#BR', 6: '#UD', 7: '#NM', 10: '#TS', 11: '#NP', 12: '#SS', 13: '#GP', 14: '#PF', 16: '#MF', 17: '#AC', 19: '#XM',
 }; // biome-ignore format: a table
 
 /** `#GP` and its like, or the number. */

@@ -32,6 +32,7 @@ import {
   SCRATCH_BYTES,
 } from './layout.ts';
 import { type FirstDifference, makeScanner } from './memory-scan.ts';
+import { initialImage, loadImage, storeImage } from './vector-state.ts';
 import { World } from './world.ts';
 
 /** Instructions after which a case is given up. */
@@ -47,6 +48,15 @@ export interface Step {
   readonly rip: bigint;
   readonly cl: number;
 }
+
+/** Images of vector registers before and after, at the same offset. */
+export interface Vectors {
+  readonly images: DataView;
+  readonly results: DataView;
+  readonly at: number;
+}
+
+const INITIAL = new DataView(initialImage().buffer);
 
 const SEGMENTS = [CS, SS, DS, ES, FS, GS] as const;
 
@@ -132,10 +142,19 @@ export class Target {
 
   /**
    * Runs one case.
+   * @param vectors the registers that it starts with where they are not the initial ones, and where they go then
    * @param onStep told of each instruction before it runs; makes the run slow
    */
-  run(cases: DataView, at: number, results: DataView, resultAt: number, onStep?: (step: Step) => void): void {
+  run(
+    cases: DataView,
+    at: number,
+    results: DataView,
+    resultAt: number,
+    vectors?: Vectors,
+    onStep?: (step: Step) => void,
+  ): void {
     const { cpu, execution } = this.#world;
+    loadImage(cpu, vectors?.images ?? INITIAL, vectors?.at ?? 0);
     const caseBytes = cases.byteOffset + at;
     cpu.gpr.set(new BigUint64Array(cases.buffer, caseBytes + CASE.gpr, 16));
     writeFlags(cpu, cases.getBigUint64(at + CASE.rflags, true));
@@ -175,6 +194,7 @@ export class Target {
       this.unimplemented.set(message, (this.unimplemented.get(message) ?? 0) + 1);
     }
     this.#record(results, resultAt);
+    if (vectors) storeImage(cpu, vectors.results, vectors.at);
     this.#scratch.set(this.#pattern.subarray(patchAt, patchAt + PATCH_BYTES), patchAt);
     this.#written(patchAt, PATCH_BYTES);
     this.#pristine.set(this.#pattern.subarray(patchAt, patchAt + PATCH_BYTES), patchAt);

@@ -169,7 +169,7 @@ export class World {
     cpu.sysenterEip = cpu.lstar;
     cpu.fcw = 0x37f;
     cpu.mxcsr = 0x1f80;
-    cpu.xcr0 = 1n;
+    cpu.xcr0 = 7n;
     cpu.apicBase = 0xfee0_0900n;
     const system = { usable: true } as const;
     setSegmentRaw(cpu, TR, {

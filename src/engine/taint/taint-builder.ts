@@ -244,8 +244,8 @@ export class Evaluation implements Builder {
   readonly registers: (TaintedBits | undefined)[] = NO_REGISTERS.slice();
   /** Parts of vector registers that it writes. */
   readonly vectors = new Map<number, TaintedBits>();
-  /** What the x87 tags become. */
-  x87: 'valid' | 'empty' | undefined;
+  /** What the x87 tags become, with TOP 0. */
+  x87: 'valid' | 'empty' | 'kept' | undefined;
   flags: number;
   flagsShadow: Shadow | null;
   /** In the order in which they are made. */
@@ -695,6 +695,9 @@ export class Evaluation implements Builder {
     this.probe(this.linearOf(segment, of(offset).bits), width / 8, () => of(offset).shadow);
   }
 
+  /** Segments' limits are the machine's to check. */
+  checkSegment(): void {}
+
   getFlag(flag: StatusFlag | 'df'): Value {
     const position = FLAG_POSITIONS[flag];
     if (this.flagsShadow !== null && !this.sources.some((s) => s.kind === 'flags'))
@@ -1134,8 +1137,8 @@ export class Evaluation implements Builder {
   checkX87(): void {
     if (this.guest.x87Pending) this.fault(16);
   }
-  setX87Tags(empty: boolean): void {
-    this.x87 = empty ? 'empty' : 'valid';
+  setX87(tags: 'valid' | 'empty' | 'kept'): void {
+    this.x87 = tags;
   }
 
   system(): void {

@@ -415,6 +415,9 @@ class Evaluator implements Builder {
     }
   }
 
+  /** Segments here have no limits. */
+  checkSegment(): void {}
+
   getFlag(name: StatusFlag | 'df'): Value {
     return flag((this.guest.flags & FLAG_BITS[name]) !== 0n);
   }
@@ -581,8 +584,8 @@ class Evaluator implements Builder {
   checkX87(): void {
     if (this.guest.x87 === 'pending exception') this.fault(16);
   }
-  setX87Tags(empty: boolean): void {
-    this.guest.x87 = empty ? 'empty' : 'valid';
+  setX87(tags: 'valid' | 'empty' | 'kept'): void {
+    if (tags !== 'kept') this.guest.x87 = tags;
   }
 
   system(): void {
@@ -617,7 +620,17 @@ export function evaluate(
 }
 
 /** What these stored or loaded before a fault stays, as on the processor. */
-const PARTIAL: ReadonlySet<string> = new Set(['call', 'enter', 'pusha', 'popa']);
+const PARTIAL: ReadonlySet<string> = new Set([
+  'call',
+  'enter',
+  'pusha',
+  'popa',
+  // From an MM register.
+  'movd',
+  'movq',
+  'movntq',
+  'maskmovq',
+]);
 
 function snapshot({ registers, flags, rip, ymm = [], mm = [], x87 }: Guest): string {
   return [...registers, flags, rip, ...ymm, ...mm, x87].join();

@@ -20,7 +20,7 @@ export function withX87(b: Builder, meaning: () => void): void {
   const mmx = isMmx(b);
   if (mmx) b.checkX87();
   meaning();
-  if (mmx) b.setX87Tags(false);
+  if (mmx) b.setX87('valid');
 }
 
 /** The last operand that is no immediate: the source. */
