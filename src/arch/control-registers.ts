@@ -30,6 +30,7 @@ export const CR4_PAE = 1n << 5n;
 export const CR4_MCE = 1n << 6n;
 export const CR4_PGE = 1n << 7n;
 export const CR4_PCE = 1n << 8n;
+export const CR4_OSFXSR = 1n << 9n;
 export const CR4_FSGSBASE = 1n << 16n;
 export const CR4_PCIDE = 1n << 17n;
 export const CR4_OSXSAVE = 1n << 18n;
@@ -52,8 +53,10 @@ const CR4_DEFINED =
   CR4_MCE |
   CR4_PGE |
   CR4_PCE |
+  CR4_OSFXSR |
   CR4_FSGSBASE |
   CR4_PCIDE |
+  CR4_OSXSAVE |
   CR4_SMEP |
   CR4_SMAP;
 /** Changes of these reload the PDPTE registers where PAE paging is then in use (SDM vol. 3A 4.4.1). */

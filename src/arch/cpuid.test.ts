@@ -63,9 +63,28 @@ describe('what is reported is there, and what is there is reported', () => {
     expect(has(0x8000_0001, 3, 20)).toBe(true);
     expect(faultOf(() => writeMsr(cpu, 0xc000_0080, 0x900n))).toBeNull();
   });
-  test('neither x87, MMX, SSE, AVX nor a hypervisor', () => {
-    for (const bit of [0, 23, 24, 25, 26]) expect(has(1, 3, bit)).toBe(false);
-    for (const bit of [0, 9, 12, 19, 20, 26, 27, 28, 29, 31]) expect(has(1, 2, bit)).toBe(false);
+  test('x87, FXSAVE and XSAVE', () => {
+    for (const bit of [0, 24]) expect(has(1, 3, bit)).toBe(true);
+    expect(has(1, 2, 26)).toBe(true);
+    // FDP only by exceptions; neither FCS nor FDS.
+    for (const bit of [6, 13]) expect(has(7, 1, bit)).toBe(true);
+  });
+  test('OSXSAVE tells of CR4.OSXSAVE', () => {
+    const cpu = cpu64();
+    expect((cpuidLeaf(cpu, 1, 0)[2] >>> 27) & 1).toBe(0);
+    writeCr4(cpu, 0x4_0020n);
+    expect((cpuidLeaf(cpu, 1, 0)[2] >>> 27) & 1).toBe(1);
+  });
+  test('the extended state: components, sizes of areas, instructions', () => {
+    const cpu = cpu64();
+    cpu.xcr0 = 3n;
+    expect(cpuidLeaf(cpu, 0xd, 0)).toEqual([3, 576, 576, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 1)).toEqual([7, 576, 0, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 2)).toEqual([0, 0, 0, 0]);
+  });
+  test('neither MMX, SSE, AVX nor a hypervisor', () => {
+    for (const bit of [23, 25, 26]) expect(has(1, 3, bit)).toBe(false);
+    for (const bit of [0, 9, 12, 19, 20, 27, 28, 29, 31]) expect(has(1, 2, bit)).toBe(false);
   });
 });
 

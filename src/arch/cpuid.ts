@@ -4,7 +4,9 @@
  * Crystal, TSC and local-APIC timer run at 1 GHz: one tick an instruction.
  */
 import { RAX, RBX, RCX, RDX } from '../isa/state.ts';
+import { CR4_OSXSAVE } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
+import { areaBytes, XCR0_AVX, XCR0_SUPPORTED } from './extended-state.ts';
 import { MAXPHYADDR } from './paging.ts';
 
 /** EAX, EBX, ECX, EDX. */
@@ -26,6 +28,7 @@ function bits(...positions: number[]): number {
 }
 
 const FEATURES_EDX = bits(
+  0, // x87 FPU
   2, // DE
   3, // PSE
   4, // TSC
@@ -41,8 +44,10 @@ const FEATURES_EDX = bits(
   16, // PAT
   17, // PSE-36
   19, // CLFSH
+  24, // FXSR
 );
 const APIC = 9;
+const OSXSAVE = 27;
 const HTT = 28;
 const FEATURES_ECX = bits(
   13, // CMPXCHG16B
@@ -51,15 +56,18 @@ const FEATURES_ECX = bits(
   22, // MOVBE
   23, // POPCNT
   24, // TSC deadline
+  26, // XSAVE
   30, // RDRAND
 );
 const STRUCTURED_EBX = bits(
   0, // FSGSBASE
   1, // IA32_TSC_ADJUST
   3, // BMI1
+  6, // FDP is updated by x87 exceptions only
   7, // SMEP
   8, // BMI2
   10, // INVPCID
+  13, // FCS and FDS are not kept
   18, // RDSEED
   19, // ADX
   20, // SMAP
@@ -102,7 +110,8 @@ function basicLeaf(cpu: Cpu, leaf: number, subleaf: number): CpuidLeaf {
       const apic = cpu.apicBase & IA32_APIC_BASE_ENABLE ? bits(APIC) : 0;
       const several = cpuCount > 1 ? bits(HTT) : 0;
       const ebx = ((index & 0xff) << 24) | (Math.min(ids, 0xff) << 16) | (8 << 8);
-      return [SIGNATURE, ebx >>> 0, FEATURES_ECX, FEATURES_EDX | apic | several];
+      const osxsave = cpu.cr4 & CR4_OSXSAVE ? bits(OSXSAVE) : 0;
+      return [SIGNATURE, ebx >>> 0, FEATURES_ECX | osxsave, FEATURES_EDX | apic | several];
     }
     // Caches and TLBs: see leaf 4.
     case 0x2:
@@ -118,6 +127,8 @@ function basicLeaf(cpu: Cpu, leaf: number, subleaf: number): CpuidLeaf {
       if (subleaf === 0) return [0, 1, 0x100, index];
       if (subleaf === 1) return [idBits(cpuCount), cpuCount, 0x201, index];
       return [0, 0, subleaf & 0xff, index];
+    case 0xd:
+      return extendedStateLeaf(cpu, subleaf);
     // TSC = crystal * EBX / EAX.
     case 0x15:
       return [1, 1, HERTZ, 0];
@@ -127,6 +138,22 @@ function basicLeaf(cpu: Cpu, leaf: number, subleaf: number): CpuidLeaf {
     default:
       return NOTHING;
   }
+}
+
+const XSAVE_FEATURES = bits(
+  0, // XSAVEOPT
+  1, // XSAVEC
+  2, // XGETBV with ECX = 1
+);
+
+/** Components of extended state: which there are, how long their areas, and where the AVX component stands. */
+function extendedStateLeaf(cpu: Cpu, subleaf: number): CpuidLeaf {
+  const supported = Number(XCR0_SUPPORTED);
+  if (subleaf === 0) return [supported, areaBytes(cpu.xcr0), areaBytes(XCR0_SUPPORTED), 0];
+  if (subleaf === 1) return [XSAVE_FEATURES, areaBytes(cpu.xcr0), 0, 0];
+  if (subleaf === 2 && XCR0_SUPPORTED & XCR0_AVX)
+    return [areaBytes(XCR0_AVX) - areaBytes(0n), areaBytes(0n), 0, 0];
+  return NOTHING;
 }
 
 /** Deterministic cache parameters: 32-KByte L1 data and instruction caches, 1-MByte L2, each a processor's own. */

@@ -8,11 +8,12 @@ import { HALTED } from '../isa/state.ts';
 import { clts, lmsw, movFromControl, movToControl, requireCpl0, smsw } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { cpuid } from './cpuid.ts';
-import { xgetbv, xsetbv } from './extended-state.ts';
+import { fxrstor, fxsave, xgetbv, xrstor, xsave, xsavec, xsaveopt, xsetbv } from './extended-state.ts';
 import { ud } from './fault.ts';
 import { invalidateCaches, invlpg, invpcid } from './invalidation.ts';
 import { input, inputString, output, outputString } from './io.ts';
 import { rdmsr, rdpid, rdpmc, rdtsc, rdtscp, wrmsr } from './msr.ts';
+import { ldmxcsr, stmxcsr } from './mxcsr.ts';
 import { random } from './random.ts';
 import {
   lds,
@@ -107,6 +108,14 @@ export const systemInstructions = {
   wrgsbase,
   x87,
   wait,
+  fxsave,
+  fxrstor,
+  xsave,
+  xsaveopt,
+  xsavec,
+  xrstor,
+  ldmxcsr,
+  stmxcsr,
   monitor: notReported,
   mwait: notReported,
   rsm: notReported,

@@ -119,18 +119,17 @@ export function fxtract(cpu: Cpu): void {
 
 /** FPREM (quotient cut) and FPREM1 (quotient rounded to nearest). */
 export function fprem(cpu: Cpu, nearest: boolean): void {
+  cpu.fsw &= ~FSW_C2;
   if (isEmpty(cpu, 0) || isEmpty(cpu, 1)) {
-    if (stackFault(cpu, false)) {
-      writeSt(cpu, 0, INDEFINITE);
-      cpu.fsw &= ~FSW_C2;
-    }
+    if (stackFault(cpu, false)) writeSt(cpu, 0, INDEFINITE);
     return;
   }
   const e = begin(cpu);
   const { result, quotient, partial } = partialRemainder(e, st(cpu, 0), st(cpu, 1), nearest);
   if (!report(cpu, e)) return;
   writeSt(cpu, 0, result);
-  cpu.fsw &= ~(FSW_C0 | FSW_C1 | FSW_C2 | FSW_C3);
+  if (quotient === undefined) return;
+  cpu.fsw &= ~(FSW_C0 | FSW_C1 | FSW_C3);
   if (partial) cpu.fsw |= FSW_C2;
   else {
     if (quotient & 4) cpu.fsw |= FSW_C0;
@@ -151,16 +150,18 @@ function popTimes(cpu: Cpu, pops: number): void {
   for (let i = 0; i < pops; i++) pop(cpu);
 }
 
-/** FCOM, FUCOM (`quiet`), FICOM, FTST and their popping forms. `y` undefined: an empty register. */
+/**
+ * FCOM, FUCOM (`quiet`), FICOM, FTST and their popping forms. `y` undefined: an empty register. The relation is told even where
+ * an unmasked exception keeps the registers from being popped (measured).
+ */
 function compareWith(cpu: Cpu, y: Real | undefined, quiet: boolean, pops: number): void {
   if (isEmpty(cpu, 0) || y === undefined) {
-    if (!stackFault(cpu, false)) return;
     setRelation(cpu, UNORDERED);
+    if (!stackFault(cpu, false)) return;
   } else {
     const e = begin(cpu);
-    const relation = compare(e, st(cpu, 0), y, !quiet);
+    setRelation(cpu, compare(e, st(cpu, 0), y, !quiet));
     if (!report(cpu, e)) return;
-    setRelation(cpu, relation);
   }
   popTimes(cpu, pops);
 }
@@ -181,19 +182,25 @@ export function ftst(cpu: Cpu): void {
 const ARITHMETIC_FLAGS = 0x8d5n;
 const CF_PF_ZF = 0x45n;
 
-/** FCOMI, FUCOMI (`quiet`): to ZF, PF and CF; OF, SF and AF are cleared. */
+/**
+ * FCOMI, FUCOMI (`quiet`): to ZF, PF and CF; OF, SF and AF are cleared. Flags are set even where an unmasked exception keeps the
+ * register from being popped, and C1 tells of stack faults alone (measured).
+ */
 export function compareToFlags(cpu: Cpu, i: number, quiet: boolean, pops: number): void {
   let relation: Relation = UNORDERED;
+  let completes: boolean;
   if (isEmpty(cpu, 0) || isEmpty(cpu, i)) {
-    if (!stackFault(cpu, false)) return;
+    completes = stackFault(cpu, false);
   } else {
+    const c1 = cpu.fsw & FSW_C1;
     const e = begin(cpu);
     relation = compare(e, st(cpu, 0), st(cpu, i), !quiet);
-    if (!report(cpu, e)) return;
+    completes = report(cpu, e);
+    cpu.fsw |= c1;
   }
   const flags = relation === UNORDERED ? CF_PF_ZF : relation === EQUAL ? 0x40n : relation === LESS ? 1n : 0n;
   writeFlags(cpu, (readFlags(cpu) & ~ARITHMETIC_FLAGS) | flags);
-  popTimes(cpu, pops);
+  if (completes) popTimes(cpu, pops);
 }
 
 /** FXAM: the class of ST(0) in C3, C2, C0, its sign in C1, an empty register's too. */

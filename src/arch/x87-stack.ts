@@ -10,6 +10,7 @@ import {
   Environment,
   INVALID,
   OVERFLOW,
+  PRECISION,
   type Rounding,
   UNDERFLOW,
 } from '../isa/float/environment.ts';
@@ -154,15 +155,20 @@ export function precision(cpu: Cpu): Format {
   }
 }
 
-/** Exceptions after which no result is written: unmasked ones found before, and to memory overflow and underflow too. */
-const BEFORE_MEMORY_RESULT = BEFORE_RESULT | OVERFLOW | UNDERFLOW;
-
-/** Enters what an operation raised into the status word. True if its result is to be written. */
+/**
+ * Enters what an operation raised into the status word. True if its result is to be written: not after an unmasked exception
+ * that is found before; nor, to memory, after unmasked overflow or underflow, which then is all that is told.
+ */
 export function report(cpu: Cpu, e: Environment, toMemory = false): boolean {
+  const unmasked = e.flags & ~e.masks;
+  if (toMemory && unmasked & (OVERFLOW | UNDERFLOW)) {
+    e.flags &= ~PRECISION;
+    e.roundedUp = false;
+  }
   cpu.fsw |= e.flags;
   setC1(cpu, e.roundedUp);
   summarize(cpu);
-  return (e.flags & ~e.masks & (toMemory ? BEFORE_MEMORY_RESULT : BEFORE_RESULT)) === 0;
+  return (unmasked & (toMemory ? BEFORE_RESULT | OVERFLOW | UNDERFLOW : BEFORE_RESULT)) === 0;
 }
 
 /**

@@ -5,7 +5,7 @@
 
 import { LN2, LOG2_10, LOG2_E, LOG10_2, PI } from '../isa/float/constants.ts';
 import { convert, fromInteger, integerIndefinite, toInteger } from '../isa/float/convert.ts';
-import { INVALID, TOWARD_ZERO } from '../isa/float/environment.ts';
+import { DENORMAL, INVALID, TOWARD_ZERO } from '../isa/float/environment.ts';
 import { F80, type Format, INFINITE, indefinite, unpack } from '../isa/float/format.ts';
 import { special } from '../isa/float/nan.ts';
 import { round } from '../isa/float/round.ts';
@@ -33,7 +33,7 @@ function load(cpu: Cpu, bits: bigint): void {
   } else if (stackFault(cpu, true)) push(cpu, INDEFINITE);
 }
 
-/** FLD m32fp, m64fp. */
+/** FLD m32fp, m64fp. A denormal is loaded even where that exception is unmasked (measured). */
 export function loadFloat(cpu: Cpu, instruction: Instruction, f: Format): void {
   const x = unpack(f, readMemory(cpu, instruction, f.bits));
   if (!isEmpty(cpu, 7)) {
@@ -41,6 +41,7 @@ export function loadFloat(cpu: Cpu, instruction: Instruction, f: Format): void {
     return;
   }
   const e = begin(cpu);
+  e.masks |= DENORMAL;
   const result = convert(e, F80, x, true);
   if (report(cpu, e)) push(cpu, result);
 }
@@ -137,6 +138,13 @@ export function storeRegister(cpu: Cpu, i: number, pops: boolean): void {
   if (pops) pop(cpu);
 }
 
+/** D9 D8, which is in no manual: FSTP ST(i) that takes an empty ST(0) without complaint, and then only pops (measured). */
+export function storeRegisterQuietly(cpu: Cpu, i: number): void {
+  setC1(cpu, false);
+  if (!isEmpty(cpu, 0)) writeSt(cpu, i, readSt(cpu, 0));
+  pop(cpu);
+}
+
 /** FIST, FISTP, FISTTP (`truncate`). */
 export function storeInteger(
   cpu: Cpu,
@@ -193,13 +201,12 @@ export function exchange(cpu: Cpu, i: number): void {
   writeSt(cpu, i, x);
 }
 
-/** FCMOVcc, with its condition. */
+/** FCMOVcc, with its condition: C1 tells of stack faults alone, and they write ST(0) whatever the condition (measured). */
 export function conditionalMove(cpu: Cpu, i: number, condition: boolean): void {
   if (isEmpty(cpu, 0) || isEmpty(cpu, i)) {
-    if (stackFault(cpu, false) && condition) writeSt(cpu, 0, INDEFINITE);
+    if (stackFault(cpu, false)) writeSt(cpu, 0, INDEFINITE);
     return;
   }
-  setC1(cpu, false);
   if (condition) writeSt(cpu, 0, readSt(cpu, i));
 }
 

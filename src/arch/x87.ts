@@ -62,6 +62,7 @@ import {
   storeFloat,
   storeInteger,
   storeRegister,
+  storeRegisterQuietly,
 } from './x87-transfer.ts';
 
 /** @param i ST(i), or rm; of no use to forms with memory */
@@ -111,6 +112,11 @@ function conditionHolds(cpu: Cpu, reg: number): boolean {
 
 const fcmov = (reg: number, holds: boolean): Escape => {
   return (cpu, _, i) => conditionalMove(cpu, i, conditionHolds(cpu, reg) === holds);
+};
+
+const ffree: Escape = (cpu, _, i) => {
+  setC1(cpu, false);
+  free(cpu, i);
 };
 
 /** By rm. */
@@ -207,7 +213,7 @@ const registerForms: readonly (readonly Escape[])[] = [
     (cpu, _, i) => loadRegister(cpu, i),
     fxch,
     row(nothing),
-    fstp,
+    (cpu, _, i) => storeRegisterQuietly(cpu, i),
     row(fchs, fabs, null, null, ftst, examine),
     row(...CONSTANTS),
     row(
@@ -255,7 +261,7 @@ const registerForms: readonly (readonly Escape[])[] = [
   ],
   Object.assign(toOther(false), { 2: fcom, 3: fcomp }),
   [
-    (cpu, _, i) => free(cpu, i),
+    ffree,
     fxch,
     (cpu, _, i) => storeRegister(cpu, i, false),
     fstp,
@@ -271,8 +277,8 @@ const registerForms: readonly (readonly Escape[])[] = [
   }),
   [
     // FFREEP
-    (cpu, _, i) => {
-      free(cpu, i);
+    (cpu, instruction, i) => {
+      ffree(cpu, instruction, i);
       pop(cpu);
     },
     fxch,
@@ -337,7 +343,7 @@ export const x87: SystemInstruction = (cpu, instruction) => {
   cpu.fip = BigInt.asUintN(cpu.mode64 ? 64 : 32, cpu.rip - BigInt(instruction.length));
   if (cpu.fsw & FSW_ES) {
     cpu.fop = fop;
-    cpu.fdp = pointer;
+    if (memory) cpu.fdp = pointer;
   }
 };
 

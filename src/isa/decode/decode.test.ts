@@ -246,7 +246,7 @@ const rows: readonly Row[] = [
   // The rest
   ['vol. 2A FLD', 64, 'd9 00', 'x87 32/64 ds:[rax].0'],
   ['vol. 2C WAIT', 64, '9b', 'wait 32/64'],
-  ['vol. 2A FXSAVE', 64, '0f ae 00', 'unimplemented'],
+  ['vol. 2A FXSAVE', 64, '0f ae 00', 'fxsave 32/64 ds:[rax].0'],
   ['vol. 2C VZEROUPPER', 64, 'c5 f8 77', 'unimplemented'],
   ['vol. 2C VMOVDQU64', 64, '62 f1 fe 48 6f 00', 'unimplemented'],
 ];

@@ -52,7 +52,7 @@ export const groups: Readonly<Record<string, GroupText>> = {
   },
   '8': ['', '', '', '', 'bt', 'bts lock', 'btr lock', 'btc lock'],
   '9': {
-    memory: ['', 'W0 cmpxchg8b M y lock | W1 cmpxchg16b M y lock', '', 'NP * M', 'NP * M', 'NP * M', 'NP 66 F3 vmcall', 'NP vmcall'],
+    memory: ['', 'W0 cmpxchg8b M y lock | W1 cmpxchg16b M y lock', '', 'invalid M', 'NP xsavec M', 'invalid M', 'NP 66 F3 vmcall', 'NP vmcall'],
     register: ['', '', '', '', '', '', 'NFx rdrand Rv', 'NFx rdseed Rv | F3 rdpid Rn'],
   },
   '11': {
@@ -66,7 +66,10 @@ export const groups: Readonly<Record<string, GroupText>> = {
   Movlps: { memory: times(8, 'movlps Vo,Mq'), register: times(8, 'movhlps Vo,Uo') },
   Movhps: { memory: times(8, 'movhps Vo,Mq'), register: times(8, 'movlhps Vo,Uo') },
   '15': {
-    memory: ['NP * M', 'NP * M', 'NP * M', 'NP * M', 'NP * M', 'NP * M', 'NP * M | 66 clflush Mb', 'NFx clflush Mb'],
+    memory: [
+      'NP fxsave M', 'NP fxrstor M', 'NP ldmxcsr Md', 'NP stmxcsr Md',
+      'NP xsave M', 'NP xrstor M', 'NP xsaveopt M | 66 clflush Mb', 'NFx clflush Mb',
+    ],
     register: [
       'o64 F3 rdfsbase Ry', 'o64 F3 rdgsbase Ry', 'o64 F3 wrfsbase Ry', 'o64 F3 wrgsbase Ry',
       '', 'NP fence', 'NP fence', 'NP fence',

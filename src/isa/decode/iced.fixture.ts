@@ -7,8 +7,7 @@ import type { CodeSize, Instruction, Operand } from '../instruction.ts';
 import { floatMnemonics, type Mnemonic, simdMnemonics } from '../mnemonics.ts';
 
 /** Extensions that the machine does not have yet: their instructions are `unimplemented`. */
-const notYet =
-  /^(MMX|SSE|SSSE3|AVX|AES|VAES|SHA|SM3|SM4|GFNI|PCLMUL|VPCLMUL|XSAVE|FXSR|F16C|FMA$|AMX|KL|WIDE_KL|D3NOW)/;
+const notYet = /^(MMX|SSE|SSSE3|AVX|AES|VAES|SHA|SM3|SM4|GFNI|PCLMUL|VPCLMUL|F16C|FMA$|AMX|KL|WIDE_KL|D3NOW)/;
 /** What only AMD or other vendors' processors ever had: #UD on an Intel processor. */
 const otherVendors =
   /^(SSE4A|XOP|FMA4|TBM|LWP|MONITORX|CLZERO|RDPRU|MCOMMIT|INVLPGB|SEV|RMPQUERY|PADLOCK|CYRIX|KNC|CENTAUR|UDBG)/;
@@ -18,6 +17,8 @@ const notReported =
 
 /** Single instructions of those extensions that the machine does have. */
 const have: ReadonlySet<string> = new Set([
+  'ldmxcsr',
+  'stmxcsr',
   'lfence',
   'mfence',
   'sfence',
@@ -108,6 +109,17 @@ const names: Readonly<Record<string, Mnemonic>> = {
   ud1: 'ud',
   ud2: 'ud',
   wbnoinvd: 'wbinvd',
+  fxsave64: 'fxsave',
+  fxrstor64: 'fxrstor',
+  xsave64: 'xsave',
+  xsaveopt64: 'xsaveopt',
+  xsavec64: 'xsavec',
+  xrstor64: 'xrstor',
+  // Not reported.
+  xsaves: 'invalid',
+  xsaves64: 'invalid',
+  xrstors: 'invalid',
+  xrstors64: 'invalid',
 };
 
 /** Mnemonics whose operands we leave out, as they say nothing or are implied. */

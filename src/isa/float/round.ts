@@ -89,10 +89,8 @@ export function round(
     if (!masked) {
       e.raise(inexact ? UNDERFLOW | PRECISION : UNDERFLOW);
       e.roundedUp = up;
-      // The scaled result fits but where the operation was a scaling itself.
-      return f.bits === 80 && at + SCALE >= least
-        ? pack(f, negative, at + SCALE + f.bias, rounded)
-        : zero(f, negative);
+      if (f.bits === 80 && at + SCALE >= least) return pack(f, negative, at + SCALE + f.bias, rounded);
+      return beyondScale(e, false, zero(f, negative));
     }
     if (e.flushToZero) {
       e.raise(UNDERFLOW | PRECISION);
@@ -114,13 +112,21 @@ export function round(
   return pack(f, negative, at + f.bias, rounded);
 }
 
+/** Not even scaled does the result fit: that of FSCALE alone among x87 operations (and, with no such results, of SSE). */
+function beyondScale(e: Environment, roundedUp: boolean, result: bigint): bigint {
+  if (e.x87) {
+    e.raise(PRECISION);
+    e.roundedUp = roundedUp;
+  }
+  return result;
+}
+
 function overflow(e: Environment, f: Format, negative: boolean, rounded: bigint, at: number): bigint {
   if ((e.masks & OVERFLOW) === 0) {
     e.raise(inexact ? OVERFLOW | PRECISION : OVERFLOW);
     e.roundedUp = up;
-    return f.bits === 80 && at - SCALE <= f.bias
-      ? pack(f, negative, at - SCALE + f.bias, rounded)
-      : infinity(f, negative);
+    if (f.bits === 80 && at - SCALE <= f.bias) return pack(f, negative, at - SCALE + f.bias, rounded);
+    return beyondScale(e, true, infinity(f, negative));
   }
   e.raise(OVERFLOW | PRECISION);
   const toLargest = e.rounding === TOWARD_ZERO || e.rounding === (negative ? UP : DOWN);

@@ -53,16 +53,17 @@ export function extract(e: Environment, x: Real): { exponent: bigint; significan
 
 export interface Remainder {
   readonly result: bigint;
-  /** Low bits of the quotient; meaningless of a partial remainder. */
-  readonly quotient: number;
+  /** Low bits of the quotient; meaningless of a partial remainder, undefined where there is none (NaNs, invalid operations). */
+  readonly quotient: number | undefined;
   readonly partial: boolean;
 }
 
 /** x - quotient * y; partial where the exponents differ by 64 or more. `nearest`: FPREM1. */
 export function partialRemainder(e: Environment, x: Real, y: Real, nearest: boolean): Remainder {
-  const whole = (result: bigint, quotient = 0): Remainder => ({ result, quotient, partial: false });
-  if (special(x) || special(y)) return whole(nanOf2(e, F80, x, y));
-  if (x.kind === INFINITE || y.kind === ZERO) return whole(invalid(e, F80));
+  const none = (result: bigint): Remainder => ({ result, quotient: undefined, partial: false });
+  const whole = (result: bigint): Remainder => ({ result, quotient: 0, partial: false });
+  if (special(x) || special(y)) return none(nanOf2(e, F80, x, y));
+  if (x.kind === INFINITE || y.kind === ZERO) return none(invalid(e, F80));
   if (denormals(e, x, y)) return whole(0n);
   if (x.kind === ZERO) return whole(zero(F80, x.negative));
   if (y.kind === INFINITE) return whole(round(e, F80, x.negative, x.significand, x.exponent));
