@@ -8,8 +8,8 @@ import { Tlb } from './tlb.ts';
 export interface EngineControl {
   /** Forgets every fast translation of this processor (the architectural TLB is arch's own: tlb.ts). */
   flushTranslations(): void;
-  /** Forgets the fast translations of the 4-KiB page at `linear`. */
-  flushPage(linear: bigint): void;
+  /** Forgets the fast translations of the 4-KiB page at `linear`. @param code it may have been fetched from */
+  flushPage(linear: bigint, code: boolean): void;
   /**
    * The WebAssembly address of `size` bytes of RAM at `linear` by the fast TLB of `context` (mode.ts); -1 when it does
    * not have them, which says nothing of the architecture.

@@ -80,7 +80,7 @@ export const movToDebug: SystemInstruction = (cpu, instruction) => {
   if (index === 6) cpu.dr[6] = (value & DR6_WRITABLE) | DR6_ONES;
   else if (index === 7) cpu.dr[7] = (value & DR7_WRITABLE) | DR7_ONES;
   else cpu.dr[index] = value;
-  if (index === 6) return;
+  if (index === 6 || (dr7(cpu) & 0xff) === 0) return;
   // Pages with data breakpoints must not be reached by fast translations.
   cpu.engine.flushTranslations();
   cpu.engine.endRun();

@@ -63,13 +63,17 @@ export type PageBytes = 0x1000 | 0x20_0000 | 0x4000_0000;
 
 const HIGH = 2 ** 32;
 
+/** Changed entries that are remembered. */
+const JOURNAL = 64;
+
 export class Tlb {
   /** The machine's whole memory in dwords. */
   readonly memory: Uint32Array;
   readonly #words: Uint32Array;
   readonly #engine: () => EngineControl;
-  /** Grows with every change of an entry: who has seen it last knows whether the TLB is still the same. */
-  changes = 0;
+  /** Entries changed since {@link settle}, as often as they were; of no use beyond JOURNAL of them. */
+  readonly #journal = new Uint16Array(JOURNAL);
+  #changes = JOURNAL + 1;
 
   /**
    * @param address of `TLB_BYTES` zero bytes in `memory`, a multiple of 4.
@@ -79,6 +83,62 @@ export class Tlb {
     this.memory = new Uint32Array(memory.buffer);
     this.#words = new Uint32Array(memory.buffer, address, WORDS);
     this.#engine = engine;
+  }
+
+  /** Whether an entry has changed since {@link settle}. */
+  get changed(): boolean {
+    return this.#changes > 0;
+  }
+
+  /** Changes are counted from here. */
+  settle(): void {
+    this.#changes = 0;
+  }
+
+  /**
+   * Goes back to what the TLB was at {@link settle}: the engine is told of the entries that go.
+   * @param saved a copy of its area then
+   * @returns whether it could; if not, nothing has changed: there were too many changes
+   */
+  undo(saved: Uint32Array): boolean {
+    const changes = this.#changes;
+    if (changes > JOURNAL) return false;
+    for (let i = 0; i < changes; i++) this.#put(this.#journal[i], saved);
+    this.#words[LARGE_COUNT] = saved[LARGE_COUNT];
+    this.#changes = 0;
+    return true;
+  }
+
+  /** Becomes what another copy of its area says: the engine is told of the entries that go. */
+  become(saved: Uint32Array): void {
+    const words = this.#words;
+    for (const b of BANKS) {
+      if (b !== BANK_4K && words[LARGE_COUNT] === 0 && saved[LARGE_COUNT] === 0) break;
+      for (let entry = b.entries; entry < b.turns; entry += ENTRY_WORDS) {
+        const same =
+          words[entry + 1] === saved[entry + 1] &&
+          words[entry] === saved[entry] &&
+          words[entry + 2] === saved[entry + 2];
+        if (!same) this.#put(entry, saved);
+      }
+    }
+    words.set(saved);
+    this.#changes = 0;
+  }
+
+  /** Makes an entry, and the counter of its set, what they are in a copy. */
+  #put(entry: number, saved: Uint32Array): void {
+    const words = this.#words;
+    this.#drop(entry);
+    for (let at = entry; at < entry + ENTRY_WORDS; at++) words[at] = saved[at];
+    const b = entry < BANK_2M.entries ? BANK_4K : entry < BANK_1G.entries ? BANK_2M : BANK_1G;
+    const turn = b.turns + Math.floor((entry - b.entries) / (WAYS * ENTRY_WORDS));
+    words[turn] = saved[turn];
+  }
+
+  #note(entry: number): void {
+    if (this.#changes < JOURNAL) this.#journal[this.#changes] = entry;
+    this.#changes++;
   }
 
   /**
@@ -121,7 +181,7 @@ export class Tlb {
     for (let old = this.find(linear, pcid); old >= 0; old = this.find(linear, pcid)) {
       const same = words[old] === low && words[old + 2] === physical && old >= into.entries;
       if (same && (words[old + 1] | TLB_DIRTY) === (high | TLB_DIRTY)) {
-        if (words[old + 1] !== high) this.changes++;
+        if (words[old + 1] !== high) this.#note(old);
         words[old + 1] = high;
         return;
       }
@@ -144,7 +204,7 @@ export class Tlb {
       entry = first + turn * ENTRY_WORDS;
       this.#drop(entry);
     }
-    this.changes++;
+    this.#note(entry);
     words[entry] = low;
     words[entry + 1] = high;
     words[entry + 2] = physical;
@@ -166,7 +226,7 @@ export class Tlb {
   /** Drops translations of one PCID, or of all where `pcid` is -1; global ones only where `globals`. */
   invalidateContext(pcid: number, globals: boolean): void {
     const words = this.#words;
-    this.changes++;
+    this.#changes = JOURNAL + 1;
     for (const b of BANKS) {
       if (b !== BANK_4K && words[LARGE_COUNT] === 0) break;
       for (let entry = b.entries; entry < b.turns; entry += ENTRY_WORDS) {
@@ -234,7 +294,7 @@ export class Tlb {
     const words = this.#words;
     const tag = words[entry + 1];
     if ((tag & TLB_VALID) === 0) return;
-    this.changes++;
+    this.#note(entry);
     words[entry + 1] = 0;
     if (entry >= BANK_2M.entries) {
       words[LARGE_COUNT]--;
@@ -242,6 +302,7 @@ export class Tlb {
       return;
     }
     const page = words[entry] + (tag & 0xf) * HIGH;
-    this.#engine().flushPage(BigInt.asUintN(64, BigInt.asIntN(48, BigInt(page) << 12n)));
+    const linear = BigInt.asUintN(64, BigInt.asIntN(48, BigInt(page) << 12n));
+    this.#engine().flushPage(linear, (tag & TLB_NO_EXECUTE) === 0);
   }
 }

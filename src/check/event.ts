@@ -118,7 +118,8 @@ export function deliverable(cpu: Cpu, kind: EventKind): boolean {
       );
     case 'db-code':
     case 'db-stays':
-      return !held && (cpu.flagsRest & RF) === 0n && cpu.pendingDebug === 0;
+      // Nor is it met between the iterations of a repeated string instruction.
+      return !held && (cpu.flagsRest & RF) === 0n && cpu.pendingDebug === 0 && cpu.repeating === 0;
     case 'db-data':
     case 'db-step':
       return !held && cpu.pendingDebug === 0;
@@ -193,8 +194,9 @@ export function vectorOf(event: Pick<ScheduledEvent, 'kind'> | undefined): numbe
   return event?.kind === 'nmi' ? 2 : event?.kind === 'mc' ? 18 : undefined;
 }
 
-/** After an instruction breakpoint was met it is gone: one event is met once. */
+/** After an instruction breakpoint was met it is gone, with its address: one event is met once. */
 export function disarm(cpu: Cpu): void {
+  cpu.dr[3] = 0n;
   cpu.dr[7] &= ~DR7_L3;
 }
 

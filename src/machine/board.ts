@@ -29,6 +29,20 @@ const RTC_IRQ = 8;
 /** Bytes that must not be covered by a moved local APIC. */
 const PAGE = 0x1000;
 
+/** Devices beside the local APICs, in the order in which they are saved. */
+const OTHERS = [
+  'ioApic',
+  'pic',
+  'pit',
+  'uart',
+  'rtc',
+  'systemControl',
+  'keyboard',
+  'hpet',
+  'pm',
+  'pci',
+] as const;
+
 /** What the board needs of the machine. */
 export interface BoardOptions {
   readonly cpus: number;
@@ -60,8 +74,15 @@ export class Board {
   readonly pci: PciHost;
   /** Devices with deadlines, on processor 0's time. */
   readonly timed: readonly TimedDevice[];
+  readonly #bus: SystemBus;
+  /** What the devices were when they were last saved or restored, but for those that have changed since. */
+  #saved: Readonly<Record<string, Plain>> | undefined;
+  /** Accesses to devices until then. */
+  #accesses = 0;
+  #touched = true;
 
   constructor(bus: SystemBus, options: BoardOptions) {
+    this.#bus = bus;
     const now = () => options.timeOf(options.current());
     const rescheduled = () => options.endRun(options.current());
     this.pic = new I8259Pair((asserted) => {
@@ -151,48 +172,60 @@ export class Board {
     this.ioApic.initialiseAsFirmware(ioApicId(this.localApics.length));
   }
 
-  save(): Record<string, Plain> {
-    return {
-      localApics: Object.fromEntries(this.localApics.map((apic, i) => [i, apic.save()])),
-      ioApic: this.ioApic.save(),
-      pic: this.pic.save(),
-      pit: this.pit.save(),
-      uart: this.uart.save(),
-      rtc: this.rtc.save(),
-      systemControl: this.systemControl.save(),
-      keyboard: this.keyboard.save(),
-      hpet: this.hpet.save(),
-      pm: this.pm.save(),
-      pci: this.pci.save(),
-    };
+  /**
+   * Clocks, interrupt lines or the host may change devices now. What changes them otherwise is an access through the bus, a
+   * message to a local APIC, or the acknowledgement of an interrupt.
+   */
+  touch(): void {
+    this.#touched = true;
+  }
+
+  /** Each device's state. What has not changed is shared with what was saved or restored last. */
+  save(): Readonly<Record<string, Plain>> {
+    const known = this.#saved;
+    const others = known && !this.#othersChanged ? known : this.#saveOthers();
+    const localApics =
+      known && !this.#apicsChanged
+        ? known.localApics
+        : Object.fromEntries(this.localApics.map((apic, i) => [i, apic.save()]));
+    return this.#settle(
+      others === known && localApics === known.localApics ? known : { ...others, localApics },
+    );
+  }
+
+  #saveOthers(): Record<string, Plain> {
+    return Object.fromEntries(OTHERS.map((name) => [name, this[name].save()]));
   }
 
   /** @param parts what `save` gave; each device trusts its own part. */
   restore(parts: Readonly<Record<string, Plain>>): void {
-    const saved = parts as unknown as {
-      readonly localApics: Record<string, ReturnType<LocalApic['save']>>;
-      readonly ioApic: ReturnType<IoApic['save']>;
-      readonly pic: ReturnType<I8259Pair['save']>;
-      readonly pit: ReturnType<I8254['save']>;
-      readonly uart: ReturnType<Uart16550['save']>;
-      readonly rtc: ReturnType<Rtc['save']>;
-      readonly systemControl: ReturnType<SystemControl['save']>;
-      readonly keyboard: ReturnType<I8042['save']>;
-      readonly hpet: ReturnType<Hpet['save']>;
-      readonly pm: ReturnType<AcpiPm['save']>;
-      readonly pci: ReturnType<PciHost['save']>;
-    };
-    for (let i = 0; i < this.localApics.length; i++) this.localApics[i].restore(saved.localApics[i]);
-    this.ioApic.restore(saved.ioApic);
-    this.pic.restore(saved.pic);
-    this.pit.restore(saved.pit);
-    this.uart.restore(saved.uart);
-    this.rtc.restore(saved.rtc);
-    this.systemControl.restore(saved.systemControl);
-    this.keyboard.restore(saved.keyboard);
-    this.hpet.restore(saved.hpet);
-    this.pm.restore(saved.pm);
-    this.pci.restore(saved.pci);
+    const known = this.#saved;
+    if (this.#apicsChanged || known?.localApics !== parts.localApics) {
+      const states = parts.localApics as Record<string, ReturnType<LocalApic['save']>>;
+      for (let i = 0; i < this.localApics.length; i++) this.localApics[i].restore(states[i]);
+    }
+    const all = this.#othersChanged;
+    for (const name of OTHERS)
+      if (all || known?.[name] !== parts[name])
+        (this[name] as { restore(state: Plain): void }).restore(parts[name]);
+    this.#settle(parts);
+  }
+
+  get #apicsChanged(): boolean {
+    return this.#saved === undefined || this.localApics.some(({ changed }) => changed);
+  }
+
+  get #othersChanged(): boolean {
+    return this.#saved === undefined || this.#touched || this.#bus.deviceAccesses !== this.#accesses;
+  }
+
+  /** The devices are as `parts` says. */
+  #settle(parts: Readonly<Record<string, Plain>>): Readonly<Record<string, Plain>> {
+    this.#saved = parts;
+    this.#accesses = this.#bus.deviceAccesses;
+    this.#touched = false;
+    for (const apic of this.localApics) apic.changed = false;
+    return parts;
   }
 
   #localApic(bus: SystemBus, options: BoardOptions, index: number): LocalApic {
@@ -204,8 +237,14 @@ export class Board {
           if (apic.present && (self || i !== index)) apic.accept(mode, vector, level);
         });
       },
-      endOfInterrupt: (vector) => this.ioApic.endOfInterrupt(vector),
-      acknowledgeExternal: () => this.pic.acknowledge(),
+      endOfInterrupt: (vector) => {
+        this.touch();
+        this.ioApic.endOfInterrupt(vector);
+      },
+      acknowledgeExternal: () => {
+        this.touch();
+        return this.pic.acknowledge();
+      },
       kick: () => options.endRun(index),
       takeInit: () => options.takeInit(index),
       checkBase: (base) => {
@@ -226,6 +265,7 @@ function localApicWindow(apics: readonly LocalApic[], current: () => number): Mm
     get size() {
       return apics[current()].base < 0 ? 0 : 0x1000;
     },
+    knowsChanges: true,
     read: (offset, size) => apics[current()].read(offset, size),
     write: (offset, size, value) => apics[current()].write(offset, size, value),
   };

@@ -205,7 +205,10 @@ export class Machine {
       set onOutput(listener) {
         uart.onOutput = listener;
       },
-      write: (bytes) => uart.receive(bytes),
+      write: (bytes) => {
+        this.#board.touch();
+        uart.receive(bytes);
+      },
       get waiting() {
         return uart.waiting;
       },
@@ -245,6 +248,7 @@ export class Machine {
       ...load.pieces,
     ])
       this.#bus.copyIn(address, bytes);
+    this.#board.touch();
     this.#board.initialiseAsFirmware();
     for (const cpu of this.cpus) initialiseMemoryTypes(cpu);
     load.enter(this.cpus[0]);
@@ -258,6 +262,7 @@ export class Machine {
     const { maxInstructions = Number.POSITIVE_INFINITY } = options;
     if (!(maxInstructions >= 0))
       throw new RangeError(`maxInstructions: ${maxInstructions}, expected 0 or more`);
+    this.#board.touch();
     return this.#drive(options.until, () => this.#schedule.run(maxInstructions));
   }
 
@@ -268,6 +273,7 @@ export class Machine {
   step(cpu?: number): Stop {
     if (cpu === undefined) return this.run({ maxInstructions: 1 });
     const stepped = this.#cpu(cpu);
+    this.#board.touch();
     return this.#drive(undefined, () => this.#schedule.step(stepped, 1));
   }
 
@@ -303,9 +309,9 @@ export class Machine {
     this.#bus.copyIn(address, bytes);
   }
 
-  /** Numbers of the 4-KiB pages of physical RAM written since the latest snapshot or restore. */
-  changedPages(): number[] {
-    return [...this.#bus.dirty.list()];
+  /** Numbers of the 4-KiB pages of physical RAM written since the latest snapshot or restore; valid until the next write. */
+  changedPages(): Uint32Array {
+    return this.#bus.dirty.list();
   }
 
   /**
@@ -383,10 +389,12 @@ export class Machine {
 
   /** Asserts interrupt line `irq`: 0 to 15 are the ISA lines, 16 to 23 go to the I/O APIC only. */
   raiseIrq(irq: number): void {
+    this.#board.touch();
     this.#board.setIrq(irq, true);
   }
 
   lowerIrq(irq: number): void {
+    this.#board.touch();
     this.#board.setIrq(irq, false);
   }
 

@@ -62,6 +62,8 @@ export class SystemBus implements Bus {
   code: CodeWatcher = NO_CODE;
   onPortRead: PortObserver | undefined;
   onPortWrite: PortObserver | undefined;
+  /** Grows with each access to a device that does not know of itself whether it changes. */
+  deviceAccesses = 0;
 
   /** Offset of RAM in WebAssembly memory. */
   readonly #ram: number;
@@ -180,6 +182,7 @@ export class SystemBus implements Bus {
   }
 
   portRead(port: number, size: 1 | 2 | 4): number {
+    this.deviceAccesses++;
     const value = this.#portRead(port, size);
     this.onPortRead?.(port, size, value);
     return value;
@@ -187,6 +190,7 @@ export class SystemBus implements Bus {
 
   portWrite(port: number, size: 1 | 2 | 4, value: number): void {
     this.onPortWrite?.(port, size, value);
+    this.deviceAccesses++;
     const device = this.#portDeviceFor(port, size);
     if (device) {
       device.portWrite(port, size, value);
@@ -229,7 +233,9 @@ export class SystemBus implements Bus {
   #mmioRead(address: number, size: 1 | 2 | 4): number {
     for (const device of this.#mmio) {
       const offset = address - device.base;
-      if (offset >= 0 && offset + size <= device.size) return device.read(offset, size) >>> 0;
+      if (offset < 0 || offset + size > device.size) continue;
+      if (!device.knowsChanges) this.deviceAccesses++;
+      return device.read(offset, size) >>> 0;
     }
     return size === 4 ? 0xffff_ffff : size === 2 ? 0xffff : 0xff;
   }
@@ -238,6 +244,7 @@ export class SystemBus implements Bus {
     for (const device of this.#mmio) {
       const offset = address - device.base;
       if (offset < 0 || offset + size > device.size) continue;
+      if (!device.knowsChanges) this.deviceAccesses++;
       device.write(offset, size, value);
       return;
     }

@@ -5,7 +5,7 @@
 import type { Cpu } from '../arch/cpu.ts';
 import { TLB_BYTES } from '../arch/tlb.ts';
 import type { Layout } from '../engine/layout.ts';
-import { fields, STATE_SIZE } from '../isa/state.ts';
+import { fields, offsetOf, STATE_SIZE } from '../isa/state.ts';
 import { crc32 } from './crc32.ts';
 import type { Plain } from './devices/device.ts';
 import { PAGE_SIZE, type SystemBus } from './memory.ts';
@@ -72,12 +72,11 @@ export class SnapshotKeeper {
   readonly #bus: SystemBus;
   readonly #cpus: readonly Cpu[];
   readonly #states: Uint8Array;
+  readonly #stateDwords: Uint32Array;
   /** Where each processor's jump cache is: the engine's, whatever a snapshot says. */
   readonly #jumpCaches: readonly number[];
   readonly #tlbs: readonly Uint8Array[];
   readonly #touched: Uint8Array;
-  /** `changes` of each TLB when it was last saved or restored. */
-  readonly #tlbChanges: number[];
   #pages: PageTree;
   #savedTlbs: readonly Uint8Array[];
 
@@ -86,9 +85,9 @@ export class SnapshotKeeper {
     this.#cpus = cpus;
     this.#jumpCaches = cpus.map((_, i) => layout.jumpCache(i));
     this.#states = new Uint8Array(memory.buffer, layout.state(0), cpus.length * STATE_SIZE);
+    this.#stateDwords = dwordsOf(this.#states);
     this.#tlbs = cpus.map((_, i) => new Uint8Array(memory.buffer, layout.arch(i), TLB_BYTES));
     this.#touched = new Uint8Array(cpus.length).fill(1);
-    this.#tlbChanges = cpus.map(() => -1);
     this.#pages = PageTree.empty(layout.ramBytes / PAGE_SIZE);
     this.#savedTlbs = this.#tlbs.map(() => new Uint8Array(0));
   }
@@ -108,7 +107,9 @@ export class SnapshotKeeper {
       this.#pages = this.#pages.with(changes);
       dirty.clear();
     }
-    this.#savedTlbs = this.#tlbs.map((tlb, i) => (this.#tlbChanged(i) ? tlb.slice() : this.#savedTlbs[i]));
+    this.#savedTlbs = this.#tlbs.map((tlb, i) =>
+      this.#cpus[i].tlb.changed ? tlb.slice() : this.#savedTlbs[i],
+    );
     this.#settle();
     return new Snapshot(configuration, this.#pages, this.#states.slice(), this.#savedTlbs, parts);
   }
@@ -128,29 +129,27 @@ export class SnapshotKeeper {
     this.#pages = snapshot.pages;
 
     let kept = false;
-    const before = this.#cpus.map(translationControls);
+    const states = dwordsOf(snapshot.states);
+    const changed = this.#cpus.map((_, i) =>
+      translationsChange(this.#stateDwords, states, (i * STATE_SIZE) / 4),
+    );
     this.#states.set(snapshot.states);
     for (let i = 0; i < this.#cpus.length; i++) {
       const cpu = this.#cpus[i];
       cpu.jumpCache = this.#jumpCaches[i];
-      const tlbSame = this.#savedTlbs[i] === snapshot.tlbs[i] && !this.#tlbChanged(i);
-      if (!tlbSame) this.#tlbs[i].set(snapshot.tlbs[i]);
-      if (tlbSame && before[i].every((value, n) => value === translationControls(cpu)[n])) {
-        if (this.#touched[i] !== 0) kept = true;
-      } else cpu.engine.flushTranslations();
+      if (changed[i]) cpu.engine.flushTranslations();
+      else if (this.#touched[i] !== 0) kept = true;
+      const tlb = dwordsOf(snapshot.tlbs[i]);
+      if (this.#savedTlbs[i] !== snapshot.tlbs[i] || !cpu.tlb.undo(tlb)) cpu.tlb.become(tlb);
     }
     this.#savedTlbs = snapshot.tlbs;
     this.#settle();
     return kept;
   }
 
-  #tlbChanged(index: number): boolean {
-    return this.#cpus[index].tlb.changes !== this.#tlbChanges[index];
-  }
-
   #settle(): void {
     this.#touched.fill(0);
-    for (let i = 0; i < this.#cpus.length; i++) this.#tlbChanges[i] = this.#cpus[i].tlb.changes;
+    for (const { tlb } of this.#cpus) tlb.settle();
   }
 
   #restorePage(page: number, content: Uint8Array | undefined): void {
@@ -166,10 +165,22 @@ export class SnapshotKeeper {
   }
 }
 
-/** What fast translations depend on besides the TLB: paging and protection modes, PCID, breakpoints. */
-function translationControls(cpu: Cpu): readonly bigint[] {
-  const { cr0, cr3, cr4, efer, dr } = cpu;
-  return [cr0, cr3, cr4, efer, dr[0], dr[1], dr[2], dr[3], dr[7]];
+/** Saved bytes, which may come from a file, as dwords. */
+function dwordsOf(bytes: Uint8Array): Uint32Array {
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  return new Uint32Array(aligned.buffer, aligned.byteOffset, bytes.length >> 2);
+}
+
+/** Dwords of the state that fast translations depend on besides the TLB: paging and protection modes, PCID, breakpoints. */
+const CONTROLS = [
+  ...(['cr0', 'cr3', 'cr4', 'efer'] as const).map((name) => offsetOf(name) / 4),
+  ...[0, 1, 2, 3, 7].map((i) => offsetOf('dr', i) / 4),
+].flatMap((offset) => [offset, offset + 1]);
+
+/** Whether going to a saved state makes fast translations stale, of the processor whose state begins at dword `start`. */
+function translationsChange(present: Uint32Array, saved: Uint32Array, start: number): boolean {
+  for (const at of CONTROLS) if (present[start + at] !== saved[start + at]) return true;
+  return false;
 }
 
 function copyPage(bytes: Uint8Array, start: number, content: Uint8Array | undefined): void {

@@ -25,6 +25,7 @@ import {
   userState,
 } from '../user-state.ts';
 import { type Delivery, Observation, type RunEnding, type Seen, STORM } from './observation.ts';
+import { ProcessorState } from './processor-state.ts';
 import { type ChangedPage, hashState, type StackPages } from './state-hash.ts';
 import { LONGEST_VISIT, USER_MARGIN, type Visit } from './visit.ts';
 
@@ -97,10 +98,11 @@ export interface MemoryDifference {
 
 const ZEROS = new Uint8Array(PAGE);
 
-function equal(a: Uint8Array, b: Uint8Array): boolean {
+/** Whether two pages are equal from byte `start`, a multiple of 4. */
+function equalFrom(start: number, a: Uint8Array, b: Uint8Array): boolean {
   const x = new Uint32Array(a.buffer, a.byteOffset, PAGE / 4);
   const y = new Uint32Array(b.buffer, b.byteOffset, PAGE / 4);
-  for (let i = 0; i < PAGE / 4; i++) if (x[i] !== y[i]) return false;
+  for (let i = start / 4; i < PAGE / 4; i++) if (x[i] !== y[i]) return false;
   return true;
 }
 
@@ -143,6 +145,8 @@ export class Experiment {
   readonly #changing: readonly number[];
   readonly #ministackPages: readonly number[];
   readonly #scratch: UserState;
+  /** What the processor was as an event struck. */
+  readonly #struckAt = new ProcessorState();
   /** The snapshot taken or gone back to last: memory differs from it by `Machine.changedPages`. */
   #base: Snapshot;
   readonly #firstInstruction: bigint;
@@ -221,9 +225,32 @@ export class Experiment {
       if (first) return first;
       if (cpu.cpl === 3) return 'user';
     }
-    const limit = this.baseline.back.at + PATIENCE;
-    const stop = machine.runAlone(visit.cpu, limit);
-    const ending = this.#ending(stop.reason);
+    return this.#awaitUser(machine.runAlone(visit.cpu, this.#patience).reason);
+  }
+
+  /**
+   * Runs from an event that has just struck at `from` in kernel mode: as far as where its handler returns, if all is there
+   * as it was, for the rest has then been seen; else to user mode.
+   * @returns how it ended; 'back' in the first case
+   */
+  runBack(from: Snapshot): RunEnding | 'back' {
+    const { machine, visit, cpu, observation } = this;
+    if (cpu.cpl === 3) return this.runToUser();
+    observation.atUser = false;
+    observation.awaitReturn();
+    const { reason } = machine.runAlone(visit.cpu, this.#patience);
+    if (!observation.cameBack || observation.atUser) return this.#awaitUser(reason);
+    return this.asItWas(from) ? 'back' : this.runToUser();
+  }
+
+  get #patience(): number {
+    return this.baseline.back.at + PATIENCE;
+  }
+
+  /** After a run to user mode that stopped for `reason`. */
+  #awaitUser(reason: string): RunEnding {
+    const { machine } = this;
+    const ending = this.#ending(reason);
     if (ending !== 'stuck' && ending !== undefined) return ending;
     if (ending === undefined && machine.cpus.length === 1) return 'hang';
     // It may wait for another processor or for a device.
@@ -339,6 +366,7 @@ export class Experiment {
   strike(from: Snapshot, event: Omit<ScheduledEvent, 'at'>, seen?: Seen): boolean {
     this.restore(from);
     if (seen) this.observation.restore(seen);
+    this.#struckAt.take(this.machine, this.cpu);
     return inject(this.machine, this.visit.cpu, event);
   }
 
@@ -505,6 +533,30 @@ export class Experiment {
     return hashState(this.machine, this.cpu, changed, this.#stackPages, (linear) => this.#liveFrom(linear));
   }
 
+  /** Whether the machine is as in `from`, where an event struck, but for what is dead and for time. */
+  asItWas(from: Snapshot): boolean {
+    const { machine, cpu } = this;
+    if (!this.#struckAt.same(machine, cpu)) return false;
+    for (const page of machine.changedPages()) if (!this.#pageAsItWas(page, from)) return false;
+    if (this.#base === from) return true;
+    let same = true;
+    PageTree.difference(this.#base.pages, from.pages, (page) => {
+      same &&= this.#pageAsItWas(page, from);
+    });
+    return same;
+  }
+
+  #pageAsItWas(page: number, from: Snapshot): boolean {
+    const linear = this.#stackPages.get(page);
+    let start = 0;
+    if (linear !== undefined && !this.#ministackPages.includes(page)) {
+      const live = this.#liveFrom(linear);
+      if (live === undefined || live >= linear + BigInt(PAGE)) return true;
+      if (live > linear) start = Number(live - linear) & ~3;
+    }
+    return equalFrom(start, this.machine.physicalPage(page), from.pages.get(page) ?? ZEROS);
+  }
+
   /** The stack of an address. */
   stackOf(address: bigint): KernelStack | undefined {
     for (const stack of this.stacks)
@@ -558,7 +610,7 @@ export class Experiment {
 
   #memoryDifferences(boundary: Boundary): MemoryDifference[] {
     if (this.othersMayRun) return [];
-    const pages = this.machine.changedPages().filter((page) => this.#userPages.has(page));
+    const pages = [...this.machine.changedPages()].filter((page) => this.#userPages.has(page));
     PageTree.difference(this.#base.pages, boundary.snapshot.pages, (page) => {
       if (this.#userPages.has(page) && !pages.includes(page)) pages.push(page);
     });
@@ -567,7 +619,7 @@ export class Experiment {
       const { linear } = this.#userPages.get(page) as UserPage;
       if (this.subject.mayDiffer.some(({ start, end }) => linear >= start && linear + BigInt(PAGE) <= end))
         continue;
-      compare(this.machine.readPhysical(page * PAGE, PAGE), boundary.snapshot.pages.get(page), linear, found);
+      compare(this.machine.physicalPage(page), boundary.snapshot.pages.get(page), linear, found);
     }
     if (found.length === 0) return found;
     return found.filter(
@@ -581,8 +633,9 @@ export class Experiment {
     const changed = this.machine.changedPages();
     for (const page of this.#ministackPages) {
       if (!changed.includes(page) && this.#base.pages.get(page) === this.begin.pages.get(page)) continue;
-      const bytes = this.machine.readPhysical(page * PAGE, PAGE);
       const before = this.begin.pages.get(page) ?? ZEROS;
+      if (equalFrom(0, this.machine.physicalPage(page), before)) continue;
+      const bytes = this.machine.readPhysical(page * PAGE, PAGE);
       for (const { cpu, address, size } of this.subject.ministacks) {
         const start = Number(address & 0xfffn);
         if (cpu === this.visit.cpu) bytes.set(before.subarray(start, start + size), start);
@@ -687,7 +740,7 @@ function compare(
   linear: bigint,
   into: MemoryDifference[],
 ): void {
-  if (equal(found, expected ?? ZEROS)) return;
+  if (equalFrom(0, found, expected ?? ZEROS)) return;
   for (let i = 0; i < found.length; i++) {
     const wanted = expected ? expected[i] : 0;
     if (found[i] !== wanted) into.push({ linear: linear + BigInt(i), expected: wanted, found: found[i] });

@@ -3,8 +3,9 @@
  * a depth; states that were met before are not gone through again.
  *
  * An event that is held off is not tried: it would be delivered at a later boundary, where it is tried. At depths above 1
- * the run after an event is followed boundary by boundary; a boundary whose state equals one that was explored to the same
- * depth or deeper has the same future, and ends it. Where a run has violated a property nothing is added to it: the
+ * the run after an event is followed boundary by boundary. It ends where the event's handler returns to the state in which the
+ * event struck: what follows is explored from there. From a return to any other state on, a boundary whose state equals one that
+ * was explored to the same depth or deeper ends it. Where a run has violated a property nothing is added to it: the
  * shorter schedule tells the story.
  */
 import type { Snapshot } from '../../machine/snapshot.ts';
@@ -86,6 +87,11 @@ export function judge(
   return allProperties
     .filter(({ name }) => !without.includes(name))
     .flatMap((property: Property) => property.judge(experiment, outcome, schedule));
+}
+
+/** Whether handlers of other events may come to the same states as this one's: those of NMI and #MC are their own. */
+function handledAlike({ kind }: ScheduledEvent): boolean {
+  return kind !== 'nmi' && kind !== 'mc';
 }
 
 class Explorer {
@@ -197,20 +203,35 @@ class Explorer {
     if (!experiment.strike(from, event)) return false;
     this.#counts.experiments++;
     const schedule = [...before, event];
-    if (depth > 1) this.#follow(schedule, depth - 1);
+    if (depth > 1) this.#follow(schedule, from, depth - 1);
     else {
       const vector = vectorOf(event);
       const lost =
         vector !== undefined ? experiment.runToWork(vector, () => experiment.strike(from, event)) : undefined;
       const ended = event.kind === 'fault' ? experiment.stepFromFault() : lost;
-      const ending = ended ?? experiment.runToUser();
-      if (ending !== 'user' || !this.#clean()) this.#judge(schedule, ending);
+      this.#finish(schedule, from, ended);
     }
     return true;
   }
 
+  /** Runs to the end after the last event of `schedule` has struck at `from`, and judges. @param ended how, if it has */
+  #finish(schedule: Schedule, from: Snapshot, ended?: RunEnding): void {
+    const experiment = this.#experiment;
+    let ending = ended ?? experiment.runBack(from);
+    if (ending === 'back') {
+      if (this.#quiet()) return;
+      ending = experiment.runToUser();
+    }
+    if (ending !== 'user' || !this.#clean()) this.#judge(schedule, ending);
+  }
+
   /** Nothing to complain of, cheaply. */
   #clean(): boolean {
+    return this.#quiet() && this.#experiment.undisturbed();
+  }
+
+  /** Nothing to complain of on the way. */
+  #quiet(): boolean {
     const { observation } = this.#experiment;
     if (
       observation.throughUserGs.length > 0 ||
@@ -222,7 +243,7 @@ class Explorer {
     if (this.#asserts) return false;
     for (const { frame } of observation.deliveries)
       if (frame !== 0n && !this.#experiment.stackOf(frame)) return false;
-    return this.#experiment.undisturbed();
+    return true;
   }
 
   #judge(schedule: Schedule, ending: RunEnding): boolean {
@@ -254,8 +275,9 @@ class Explorer {
   /**
    * Follows the run after an event boundary by boundary to its end, collecting them; if the run is clean, tries further events
    * at each.
+   * @param from where the last event of `schedule` struck
    */
-  #follow(schedule: Schedule, depth: number): void {
+  #follow(schedule: Schedule, from: Snapshot, depth: number): void {
     const experiment = this.#experiment;
     const { cpu, observation } = experiment;
     const boundaries: {
@@ -271,6 +293,10 @@ class Explorer {
     const vector = schedule.length === 1 ? vectorOf(schedule[0]) : undefined;
     const work = vector === undefined ? undefined : experiment.subject.work.get(vector);
     let served = work === undefined;
+    /** States on the way may have been met, or be met again. */
+    let alike = handledAlike(schedule[schedule.length - 1]);
+    let returned = false;
+    observation.awaitReturn();
     for (let steps = 0; ; steps++) {
       observation.atUser = false;
       const wasUser = cpu.cpl === 3;
@@ -279,15 +305,22 @@ class Explorer {
       if (ending === 'user' && !served) observation.unserved = vector;
       if (ending !== undefined) break;
       if (cpu.rip === work) served = true;
+      if (observation.cameBack && !returned) {
+        returned = true;
+        merged = experiment.asItWas(from);
+        // Elsewhere it may meet what has been explored.
+        alike = !merged;
+      }
       const snapshot = experiment.snapshot();
-      const hash = experiment.hash(snapshot);
-      const seen = this.#seen.get(hash) ?? 0;
-      if (seen >= depth) {
+      if (alike) {
+        const hash = experiment.hash(snapshot);
+        merged = (this.#seen.get(hash) ?? 0) >= depth;
+        if (!merged) this.#seen.set(hash, depth);
+      }
+      if (merged) {
         this.#counts.merged++;
-        merged = true;
         break;
       }
-      this.#seen.set(hash, depth);
       if (steps > limit) {
         ending = experiment.runToUser();
         this.#counts.bounded++;
@@ -300,7 +333,7 @@ class Explorer {
     if (ending === undefined && merged) {
       // The rest is as it was found there; what was seen until here must hold by itself.
       if (!served) observation.unserved = vector;
-      if (!served || observation.throughUserGs.length > 0 || observation.reused !== undefined) {
+      if (!this.#quiet()) {
         this.#judge(schedule, experiment.runToUser());
         return;
       }
@@ -313,10 +346,9 @@ class Explorer {
         if (!experiment.strike(snapshot, event, saved)) continue;
         this.#counts.experiments++;
         const longer = [...schedule, { ...event, at }];
-        if (depth > 1) this.#follow(longer, depth - 1);
+        if (depth > 1) this.#follow(longer, snapshot, depth - 1);
         else {
-          const end = experiment.runToUser();
-          if (end !== 'user' || !this.#clean()) this.#judge(longer, end);
+          this.#finish(longer, snapshot);
         }
       }
     }

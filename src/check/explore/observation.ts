@@ -73,6 +73,11 @@ export class Observation {
   gaveUp: bigint | undefined;
   /** User mode has been reached. */
   atUser = false;
+  /** The handler of the event that struck last has returned. */
+  cameBack = false;
+  /** The delivery of that event will be the one of this number. */
+  #struck = 0;
+  #awaitsReturn = false;
 
   constructor(machine: Machine, index: number) {
     this.#machine = machine;
@@ -103,6 +108,8 @@ export class Observation {
     this.unserved = undefined;
     this.gaveUp = undefined;
     this.atUser = false;
+    this.#struck = 0;
+    this.#awaitsReturn = false;
   }
 
   /** What has been seen so far, to go back to with {@link restore}. */
@@ -121,6 +128,14 @@ export class Observation {
     this.unserved = undefined;
     this.gaveUp = undefined;
     this.atUser = false;
+    this.#struck = this.deliveries.length;
+    this.#awaitsReturn = false;
+  }
+
+  /** The run is to stop where the handler of the event that struck after the last `reset` or `restore` returns. */
+  awaitReturn(): void {
+    this.cameBack = false;
+    this.#awaitsReturn = true;
   }
 
   /** Ends the listening. */
@@ -169,15 +184,28 @@ export class Observation {
 
   #returned(pointer: bigint): void {
     const { deliveries } = this;
+    let last = -1;
     for (let i = deliveries.length - 1; i >= 0; i--) {
       const delivery = deliveries[i];
       if (delivery.returned) continue;
+      if (last < 0) last = i;
       const error = delivery.errorCode === undefined ? 0n : this.#cpu.longMode ? 8n : 4n;
       const rip = delivery.frame + error;
       if (rip !== pointer) continue;
       if (delivery.overwritten) this.reused ??= pointer;
       delivery.returned = true;
+      this.#back(i);
       return;
     }
+    // A kernel may have moved the frame to another stack.
+    this.#back(last);
+  }
+
+  /** The handler of delivery `i` has returned. */
+  #back(i: number): void {
+    if (i !== this.#struck || !this.#awaitsReturn) return;
+    this.#awaitsReturn = false;
+    this.cameBack = true;
+    this.#machine.stop();
   }
 }

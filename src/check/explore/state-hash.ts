@@ -10,18 +10,13 @@
  */
 import type { Cpu } from '../../arch/cpu.ts';
 import { readFlagsDword } from '../../isa/flags.ts';
-import { fields, offsetOf } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
+import { EXTENDED, EXTENDED_END, FIRST, FLAG_FIELDS, LAST } from './processor-state.ts';
 
 /** Physical pages that are kernel stacks, with the linear address of each. */
 export type StackPages = ReadonlyMap<number, bigint>;
 
 const PAGE = 4096;
-const FIRST = offsetOf('gpr') / 4;
-const LAST = offsetOf('instructions') / 4;
-const FLAG_FIELDS = [offsetOf('flagsZero') / 4, offsetOf('flagsCarry') / 4 + 2];
-const EXTENDED = offsetOf('x87') / 4;
-const EXTENDED_END = (fields.ymm.offset + fields.ymm.bytes * fields.ymm.count) / 4;
 
 let high = 0;
 let low = 0;

@@ -3,6 +3,7 @@ import { offsetOf } from '../../isa/state.ts';
 import { JUMP_CACHE_ENTRIES, OP_SIZE } from '../layout.ts';
 import { Code, I32, I64, Memory, Op } from '../wasm/code.ts';
 import { ModuleWriter } from '../wasm/module.ts';
+import { CONTEXT_SINGLE } from './context.ts';
 import {
   AGAIN,
   BUDGET,
@@ -25,10 +26,13 @@ export const JUMP_LINEAR = 0;
 export const JUMP_CONTEXT = 8;
 export const JUMP_OP = 12;
 
+/** Code that runs an instruction at a time is looked up in another slot than the same code in longer runs. */
+const SINGLE_SHIFT = 6;
+
 /** Slot of a linear address in the jump cache; the generated code computes the same. */
-export function jumpSlot(linear: bigint): number {
+export function jumpSlot(linear: bigint, context: number): number {
   const low = Number(linear & 0xffffffffn);
-  return (low ^ (low >>> 12)) & (JUMP_CACHE_ENTRIES - 1);
+  return (low ^ (low >>> 12) ^ ((context & CONTEXT_SINGLE) << SINGLE_SHIFT)) & (JUMP_CACHE_ENTRIES - 1);
 }
 
 /**
@@ -88,7 +92,11 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
     .set(linear);
   code.get(linear).op(Op.i32WrapI64).set(entry);
   code.get(entry).get(entry).i32(12).op(Op.i32ShrU).op(Op.i32Xor);
+  code.get(cpu).memory(Memory.i32Load, offsetOf('context')).i32(CONTEXT_SINGLE).op(Op.i32And);
   code
+    .i32(SINGLE_SHIFT)
+    .op(Op.i32Shl)
+    .op(Op.i32Xor)
     .i32(JUMP_CACHE_ENTRIES - 1)
     .op(Op.i32And)
     .i32(4)

@@ -477,7 +477,7 @@ export class Interpreter {
       }
     }
     if (block.op >= this.firstOp()) {
-      const at = this.layout.jumpCache(cpu) + jumpSlot(linear) * JUMP_CACHE_ENTRY;
+      const at = this.layout.jumpCache(cpu) + jumpSlot(linear, context) * JUMP_CACHE_ENTRY;
       this.view.setBigUint64(at + JUMP_LINEAR, linear, true);
       // Decoding may have begun a new generation.
       this.view.setUint32(at + JUMP_CONTEXT, this.view.getUint32(state + offsetOf('context'), true), true);

@@ -16,6 +16,8 @@ export interface MmioDevice {
   readonly base: number;
   /** Bytes of the range. */
   readonly size: number;
+  /** It tells of itself whether it has changed: accesses need not be counted. */
+  readonly knowsChanges?: boolean;
   /** @returns the value, unsigned, of `size` bytes at `offset` from the base. */
   read(offset: number, size: 1 | 2 | 4): number;
   write(offset: number, size: 1 | 2 | 4, value: number): void;

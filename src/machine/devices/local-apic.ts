@@ -169,6 +169,8 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
   #timerSince = 0;
   #timerRemaining = 0;
   #timerRunning = false;
+  /** Something may have changed since this was last made false. */
+  changed = true;
 
   readonly #wiring: ApicWiring;
   #processor: ApicProcessor | undefined;
@@ -185,6 +187,7 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
 
   /** Power-up and INIT state (10.4.7.1, 10.4.7.3); the ID is the processor's number. */
   reset(): void {
+    this.changed = true;
     const r = this.#registers;
     r.fill(0);
     r[R_ID] = this.#cpu.index;
@@ -202,6 +205,7 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
 
   /** As PC firmware hands over the bootstrap processor: enabled, LINT0 ExtINT ("virtual wire"), LINT1 NMI. */
   initialiseAsFirmware(): void {
+    this.changed = true;
     const r = this.#registers;
     r[R_SVR] = 0x1ff;
     r[R_LVT + LINT0] = EXTINT << 8;
@@ -217,6 +221,7 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
   }
 
   acknowledge(): number {
+    this.changed = true;
     const vector = this.#requested;
     if (vector >= 16 && this.#enabled && vector >> 4 > this.#processorPriority() >> 4) {
       this.#irr[vector >> 5] &= ~(1 << (vector & 31));
@@ -242,10 +247,12 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
   }
 
   set taskPriority(value: number) {
+    this.changed = true;
     this.#setTpr((value & 15) << 4);
   }
 
   readMsr(index: number): bigint {
+    this.changed = true;
     if (index === MSR_APIC_BASE) return this.#cpu.apicBase;
     if (index === MSR_TSC_DEADLINE) {
       this.advance(this.#wiring.now());
@@ -259,6 +266,7 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
   }
 
   writeMsr(index: number, value: bigint): void {
+    this.changed = true;
     if (index === MSR_APIC_BASE) {
       this.#writeApicBase(value);
       return;
@@ -287,6 +295,7 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
   }
 
   read(offset: number, size: 1 | 2 | 4): number {
+    this.changed = true;
     // Registers stand in the low dword of each 16 bytes; accesses elsewhere are undefined (10.4.1) and give 0.
     const byte = offset & 15;
     if (byte + size > 4) return 0;
@@ -295,6 +304,7 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
   }
 
   write(offset: number, size: 1 | 2 | 4, value: number): void {
+    this.changed = true;
     if (size !== 4 || offset & 15) return;
     this.#writeRegister(offset >> 4, value >>> 0);
   }
@@ -331,6 +341,7 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
   }
 
   accept(mode: number, vector: number, level: boolean): void {
+    this.changed = true;
     const cpu = this.#cpu;
     switch (mode) {
       case FIXED:
@@ -365,6 +376,7 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
 
   /** The wire from the 8259s changes: it ends at LINT0, or at the processor itself where the APIC is disabled. */
   setIntr(asserted: boolean): void {
+    this.changed = true;
     if (asserted === this.#intr) return;
     this.#intr = asserted;
     if (!asserted) return;
@@ -382,6 +394,7 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
 
   /** The NMI pin is pulsed: LINT1, or the processor's own pin where the APIC is disabled. */
   pulseLint1(): void {
+    this.changed = true;
     if (!this.present) {
       this.accept(NMI_MODE, 0, false);
       return;
@@ -405,6 +418,7 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
   }
 
   advance(now: number): void {
+    this.changed = true;
     if (this.#timerMode === TSC_DEADLINE) {
       if (this.#tscDeadline === 0n || this.#untilTscDeadline(now) > 0n) return;
       this.#tscDeadline = 0n;
@@ -443,6 +457,7 @@ export class LocalApic implements InterruptController, ApicTarget, TimedDevice, 
   }
 
   restore(state: LocalApicState): void {
+    this.changed = true;
     this.#registers.set(state.registers);
     this.#isr.set(state.isr);
     this.#tmr.set(state.tmr);

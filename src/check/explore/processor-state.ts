@@ -1,0 +1,48 @@
+/**
+ * What a processor is, as far as it can matter to what it does next: registers, pending events, and its local APIC's requests.
+ * Not counted are time (the instruction count), and RF, which the next instruction clears and no breakpoint asks for.
+ */
+import type { Cpu } from '../../arch/cpu.ts';
+import { RF, readFlagsDword } from '../../isa/flags.ts';
+import { fields, offsetOf } from '../../isa/state.ts';
+import type { Machine } from '../../machine/machine.ts';
+
+/** Dwords of a processor's area: the first of the state, the lazy flags, and those that time and the engine follow. */
+export const FIRST = offsetOf('gpr') / 4;
+export const LAST = offsetOf('instructions') / 4;
+export const FLAG_FIELDS = [offsetOf('flagsZero') / 4, offsetOf('flagsCarry') / 4 + 2] as const;
+export const EXTENDED = offsetOf('x87') / 4;
+export const EXTENDED_END = (fields.ymm.offset + fields.ymm.bytes * fields.ymm.count) / 4;
+
+const REST = offsetOf('flagsRest') / 4;
+const RF_BIT = Number(RF);
+
+/** A copy of a processor's state, to compare with. */
+export class ProcessorState {
+  readonly #dwords = new Uint32Array(EXTENDED_END);
+  readonly #requests = new Uint32Array(16);
+  #flags = 0;
+
+  /** Copies the present state. */
+  take(machine: Machine, cpu: Cpu): void {
+    this.#dwords.set(cpu.u32.subarray(0, EXTENDED_END));
+    this.#flags = readFlagsDword(cpu) & ~RF_BIT;
+    const { requested, inService } = machine.interruptRequests(cpu.index);
+    this.#requests.set(requested);
+    this.#requests.set(inService, 8);
+  }
+
+  /** Whether the present state is the same. */
+  same(machine: Machine, cpu: Cpu): boolean {
+    const { u32 } = cpu;
+    const dwords = this.#dwords;
+    for (let i = FIRST; i < FLAG_FIELDS[0]; i++) if (u32[i] !== dwords[i] && i !== REST) return false;
+    for (let i = FLAG_FIELDS[1]; i < LAST; i++) if (u32[i] !== dwords[i]) return false;
+    for (let i = EXTENDED; i < EXTENDED_END; i++) if (u32[i] !== dwords[i]) return false;
+    if (u32[REST + 1] !== dwords[REST + 1] || (readFlagsDword(cpu) & ~RF_BIT) !== this.#flags) return false;
+    const { requested, inService } = machine.interruptRequests(cpu.index);
+    for (let i = 0; i < 8; i++)
+      if (requested[i] !== this.#requests[i] || inService[i] !== this.#requests[i + 8]) return false;
+    return true;
+  }
+}
