@@ -79,6 +79,11 @@ export class OpenSubject {
     this.#stacks = subject.stacks ?? watchStacks(machine, recording.visits);
   }
 
+  /** The same beside its second world, which is open already. */
+  beside(twin: OpenSubject): OpenSubject {
+    return new OpenSubject({ ...this.subject, stacks: this.#stacks }, this.#machine, this.recording, twin);
+  }
+
   /** The kernel stacks, as the subject tells or as they were seen in use. */
   get stacks(): readonly KernelStack[] {
     return this.#stacks;

@@ -2,13 +2,12 @@
 import { availableParallelism } from 'node:os';
 import { MessageChannel } from 'node:worker_threads';
 import { Tinypool } from 'tinypool';
-import type { PieceProgress, Refusal, Survey, SurveyTask, VisitTask, VisitWork } from './explore-work.ts';
+import type { PieceProgress, Refusal, Surveyed, SurveyTask, VisitTask, VisitWork } from './explore-work.ts';
 import { UserError } from './failure.ts';
-import type { SubjectSpec } from './subject-spec.ts';
 
 export interface Runner {
-  /** Opens the subject wherever work will be done; resolves when the first has it. */
-  survey(spec: SubjectSpec): Promise<Survey>;
+  /** Boots a subject and watches it. */
+  survey(task: SurveyTask): Promise<Surveyed>;
   visit(task: VisitTask, onProgress: (done: PieceProgress) => void): Promise<VisitWork>;
   end(): Promise<void>;
 }
@@ -32,13 +31,7 @@ function inWorkers(jobs: number): Runner {
     idleTimeout: 2 ** 31 - 1,
   });
   return {
-    async survey(spec) {
-      const task: SurveyTask = { kind: 'survey', spec };
-      const surveys = Array.from({ length: jobs }, () => pool.run(task) as Promise<Survey | Refusal>);
-      // The others come to the same, or fail at their work.
-      for (const one of surveys) one.catch(() => {});
-      return accept(await Promise.race(surveys));
-    },
+    survey: async (task) => accept((await pool.run(task)) as Surveyed | Refusal),
     async visit(task, onProgress) {
       const { port1, port2 } = new MessageChannel();
       port1.on('message', onProgress);
@@ -62,7 +55,7 @@ function inThisThread(): Runner {
   const breathe = () => new Promise((resolve) => setImmediate(resolve));
   let last: Promise<unknown> = Promise.resolve();
   return {
-    survey: async (spec) => (await load()).survey({ kind: 'survey', spec }),
+    survey: async (task) => (await load()).survey(task),
     visit(task, onProgress) {
       const next = last.then(async () => {
         await breathe();

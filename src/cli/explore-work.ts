@@ -1,13 +1,15 @@
 /** The pieces of work of an exploration, as worker threads do them. */
 import type { MessagePort } from 'node:worker_threads';
 import { selectVisits } from '../check/check-planned.ts';
-import { type OpenSubject, openSubject, type VisitResult } from '../check/check-subject.ts';
+import { OpenSubject, openSubject, type VisitResult } from '../check/check-subject.ts';
 import type { EventKind } from '../check/event.ts';
 import type { Failure, Visit } from '../check/explore/visit.ts';
 import type { PropertyName } from '../check/finding.ts';
 import type { PlannedCheck } from '../check/plan.ts';
-import type { KernelStack } from '../check/subject.ts';
+import type { KernelStack, Subject } from '../check/subject.ts';
+import { Machine } from '../machine/machine.ts';
 import { UserError } from './failure.ts';
+import { loadRecording, type SavedRecording, saveRecording } from './recording-file.ts';
 import { prepare, type SubjectSpec, specName, subjectFailure } from './subject-spec.ts';
 
 /** How to explore: the same for all visits. */
@@ -19,16 +21,26 @@ export interface ExploreSettings {
   readonly turns?: number;
 }
 
-/** Opens the subject in this thread, and says what was seen of it. */
+/** The subject, and the same with its secrets elsewhere, to be compared with. */
+export type World = 'own' | 'twin';
+
+/** Boots a subject and watches it in this thread, keeps what was seen in a file, and says it. */
 export interface SurveyTask {
   readonly kind: 'survey';
   readonly spec: SubjectSpec;
+  readonly world: World;
+  readonly file: string;
 }
+
+/** Recordings of a subject's worlds. */
+export type Recordings = Readonly<Partial<Record<World, SavedRecording>>>;
 
 /** Explores boundaries of a visit. */
 export interface VisitTask {
   readonly kind: 'visit';
   readonly spec: SubjectSpec;
+  readonly recordings: Recordings;
+  readonly stacks: readonly KernelStack[];
   readonly id: number;
   readonly range: readonly [number, number];
   readonly settings: ExploreSettings;
@@ -54,46 +66,99 @@ export interface Survey {
   readonly stacks: readonly KernelStack[];
 }
 
-interface Opened {
-  readonly key: string;
-  readonly open: OpenSubject;
-  readonly planned: PlannedCheck;
+export interface Surveyed {
+  readonly survey: Survey;
+  readonly saved: SavedRecording;
 }
 
-let opened: Promise<Opened> | undefined;
-let openedKey = '';
+/** What a thread has opened of one spec: it keeps it. */
+interface Opened {
+  readonly key: string;
+  readonly planned: Promise<PlannedCheck>;
+  readonly worlds: Map<World, OpenSubject>;
+  /** With the second world, once both are wanted. */
+  both: OpenSubject | undefined;
+}
 
-/** The subject, opened once in a thread. */
-function openOnce(spec: SubjectSpec): Promise<Opened> {
+let opened: Opened | undefined;
+
+function openedOf(spec: SubjectSpec): Opened {
   const key = JSON.stringify(spec);
-  if (!opened || openedKey !== key) {
-    openedKey = key;
-    opened = prepare(spec).then(({ planned }) => {
-      try {
-        return { key, planned, open: openSubject(planned.subject) };
-      } catch (error) {
-        throw subjectFailure(specName(spec), error);
-      }
-    });
-  }
+  if (opened?.key !== key)
+    opened = {
+      key,
+      planned: prepare(spec).then(({ planned }) => planned),
+      worlds: new Map(),
+      both: undefined,
+    };
   return opened;
 }
 
-export async function survey({ spec }: SurveyTask): Promise<Survey> {
-  const { open, planned } = await openOnce(spec);
+function subjectOf({ subject }: PlannedCheck, world: World): Subject {
+  const found = world === 'own' ? subject : subject.twin?.();
+  if (!found) throw new RangeError('the subject has no second world');
+  return found;
+}
+
+/** Boots a world and watches it; of the second one, nothing is told that is not told of the first. */
+export async function survey({ spec, world, file }: SurveyTask): Promise<Surveyed> {
+  const { planned: coming, worlds } = openedOf(spec);
+  const planned = await coming;
+  let open: OpenSubject;
+  try {
+    open = openSubject(subjectOf(planned, world));
+  } catch (error) {
+    throw subjectFailure(specName(spec), error);
+  }
+  worlds.set(world, open);
   const { recording, stacks } = open;
+  const saved = saveRecording(file, recording);
   const { visits, failures, seen, unfinished, leftOut, reachedUser, stop } = recording;
   return {
-    visits: visits.map(({ begin, ...visit }) => visit),
-    selected: selectVisits(open, planned),
-    failures,
-    seen,
-    unfinished,
-    leftOut,
-    reachedUser,
-    ended: stop.reason,
-    stacks,
+    saved,
+    survey: {
+      visits: visits.map(({ begin, ...visit }) => visit),
+      selected: world === 'own' ? selectVisits(open, planned) : [],
+      failures,
+      seen,
+      unfinished,
+      leftOut,
+      reachedUser,
+      ended: stop.reason,
+      stacks,
+    },
   };
+}
+
+/** A world as it was recorded. @param stacks of its kernel, where it does not tell them itself */
+function worldOf(
+  planned: PlannedCheck,
+  worlds: Map<World, OpenSubject>,
+  world: World,
+  saved: SavedRecording,
+  stacks?: readonly KernelStack[],
+): OpenSubject {
+  const known = worlds.get(world);
+  if (known) return known;
+  const subject = subjectOf(planned, world);
+  const recording = loadRecording(saved);
+  if (!recording) throw new UserError(`${saved.file}: is gone, or another than this exploration has written`);
+  const machine = Machine.create({ cpus: subject.cpus, memory: subject.memory });
+  const open = new OpenSubject({ ...subject, ...(stacks && { stacks }) }, machine, recording);
+  worlds.set(world, open);
+  return open;
+}
+
+/** The subject as it was recorded, opened once in a thread. */
+async function openRecorded({ spec, recordings, stacks }: VisitTask): Promise<OpenSubject> {
+  const one = openedOf(spec);
+  if (one.both) return one.both;
+  const planned = await one.planned;
+  const { own, twin } = recordings;
+  if (!own) throw new RangeError('no recording of the subject');
+  const world = worldOf(planned, one.worlds, 'own', own, stacks);
+  one.both = twin ? world.beside(worldOf(planned, one.worlds, 'twin', twin)) : world;
+  return one.both;
 }
 
 /** Milliseconds between two messages of progress. */
@@ -113,10 +178,11 @@ export interface VisitWork {
 }
 
 export async function exploreVisit(
-  { spec, id, range, settings, stop }: VisitTask,
+  task: VisitTask,
   onProgress?: (done: PieceProgress) => void,
 ): Promise<VisitWork> {
-  const { open } = await openOnce(spec);
+  const { id, range, settings, stop } = task;
+  const open = await openRecorded(task);
   const flag = new Int32Array(stop);
   let stopped = false;
   let last = 0;

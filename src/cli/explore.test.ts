@@ -1,11 +1,21 @@
 /** Explorations from the command line: verdicts and statuses, formats, journals, saved findings and their replay. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { ReportJson } from '../check/report/json.ts';
 import { parseMarkup } from '../check/report/markup.fixture.ts';
+import { sarifValidator } from '../check/report/sarif-schema.fixture.ts';
 import { buildCKernel, cKernelHere } from '../check/subjects/c-kernel.fixture.ts';
 import { helloImage } from '../peers/flat-image.fixture.ts';
 import { capturedIo } from './io.fixture.ts';
@@ -23,6 +33,8 @@ const schema = JSON.parse(
   readFileSync(new URL('../../docs/check-report.schema.json', import.meta.url), 'utf8'),
 );
 const validate = new Ajv({ strict: true, allowUnionTypes: true }).compile(schema);
+
+const sarif = sarifValidator();
 
 /** The first visits only, so that the tests are quick. */
 const few = file('few.json', JSON.stringify({ watch: 40_000, visits: { most: 2 } }));
@@ -113,7 +125,14 @@ describe('a kernel with a fault', () => {
   it.each([
     ['junit', (text: string) => expect(parseMarkup(text).all('failure').length).toBeGreaterThan(0)],
     ['html', (text: string) => expect(parseMarkup(text).all('svg').length).toBeGreaterThan(0)],
-    ['sarif', (text: string) => expect(JSON.parse(text).runs[0].results.length).toBeGreaterThan(0)],
+    [
+      'sarif',
+      (text: string) => {
+        const log = JSON.parse(text);
+        expect(sarif(log), JSON.stringify(sarif.errors)).toBe(true);
+        expect(log.runs[0].results.length).toBeGreaterThan(0);
+      },
+    ],
     ['json', (text: string) => expect(report(text).subjects[0].findings[0].story).not.toBeNull()],
   ])('is reported as %s to a file', async (format, judge) => {
     const { status, out } = await run('check', ...BROKEN, '--format', format, '-o', path(`report.${format}`));
@@ -224,6 +243,55 @@ describe('a journal', () => {
     expect((await run(...command, '--resume', journal)).out).toBe(resumed.out);
     expect(readFileSync(journal, 'utf8')).toBe(ended);
   });
+
+  it('of a process that was killed goes on without booting and watching again, if its recording is there', async () => {
+    const plan = (name: string) =>
+      file(name, JSON.stringify({ watch: 40_000, visits: { most: 4 }, events: ['nmi'] }));
+    const command = (name: string) => [
+      'check',
+      '--variant',
+      'linux',
+      '--plan',
+      plan(name),
+      '--format',
+      'json',
+    ];
+    const journal = path('killed');
+    const pieces = () => {
+      const text = existsSync(journal) ? readFileSync(journal, 'utf8') : '';
+      return text.split('\n').filter((line) => /^\{"task":"0\/\d+:/.test(line)).length;
+    };
+    const main = new URL('main.ts', import.meta.url).pathname;
+    const child = spawn(
+      process.execPath,
+      ['--import', import.meta.resolve('tsx'), main, ...command('killed.json'), '--journal', journal],
+      { stdio: 'ignore' },
+    );
+    const ended = new Promise((resolve) => child.on('exit', (_code, signal) => resolve(signal)));
+    while (pieces() === 0 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 5));
+    child.kill('SIGKILL');
+    expect(await ended).toBe('SIGKILL');
+    const done = pieces();
+    expect(done).toBeLessThan(4);
+
+    const gone = path('gone');
+    copyFileSync(journal, gone);
+    // Another plan of the same content, so that nothing is known of the subject in this process.
+    const resumed = await run(...command('resumed.json'), '--resume', journal);
+    expect([resumed.status, resumed.err]).toEqual([
+      0,
+      expect.stringMatching(new RegExp(`linux: ${done} of 4 pieces of work are done\\n`)),
+    ]);
+    expect(pieces()).toBe(4);
+    expect(report(resumed.out).subjects[0].notes.join()).not.toMatch(/not done|differ/);
+
+    for (const world of ['own', 'twin']) writeFileSync(`${journal}.0.${world}`, 'something else');
+    const again = await run(...command('again.json'), '--resume', gone);
+    expect(again.err).toMatch(
+      /pieces of work are done; its recording is gone: it is booted and watched again\n/,
+    );
+    expect(again.out).toBe(resumed.out);
+  }, 120_000);
 
   it('of another kernel, or of other options, is refused in one line', async () => {
     for (const args of [

@@ -12,7 +12,15 @@ import { printable, titleOf, verdictOf } from '../check/report/check-report.ts';
 import { colorsFor } from './colors.ts';
 import { CLEAN, FINDINGS, INCONCLUSIVE, INTERRUPTED } from './exit-status.ts';
 import { type Runner, startRunner } from './explore-runner.ts';
-import type { ExploreSettings, PieceProgress, Survey, SurveyedVisit, VisitWork } from './explore-work.ts';
+import type {
+  ExploreSettings,
+  PieceProgress,
+  Recordings,
+  Survey,
+  SurveyedVisit,
+  VisitWork,
+  World,
+} from './explore-work.ts';
 import { UserError } from './failure.ts';
 import { writeOutput } from './files.ts';
 import { findingFile, type SavedFinding, saveFinding } from './finding-file.ts';
@@ -20,6 +28,7 @@ import { refuseWithoutHandler } from './handlers.ts';
 import type { Io } from './io.ts';
 import { Journal, type JournalKey } from './journal.ts';
 import { type Progress, startProgress } from './progress.ts';
+import { isThere } from './recording-file.ts';
 import { imageNameOf, type Prepared, prepare, type SubjectSpec, specName } from './subject-spec.ts';
 import { packageVersion } from './version.ts';
 
@@ -233,12 +242,20 @@ class Check {
     const { spec } = prepared;
     const { name } = prepared.planned.subject;
     const journal = this.#journal;
-    const kept = journal?.results.get(`${index}`);
-    let opened = kept === undefined;
-    progress.update(`${name}: booting and watching`);
-    part.survey = (kept as Survey | undefined) ?? (await runner.survey(spec));
-    if (opened) journal?.add(`${index}`, part.survey);
-    const { survey } = part;
+    const names = { survey: `${index}`, recordings: `${index}/recordings` };
+    part.survey = journal?.results.get(names.survey) as Survey | undefined;
+    let recordings = journal?.results.get(names.recordings) as Recordings | undefined;
+    const resumed = part.survey !== undefined;
+    const watch = async () => {
+      progress.update(`${name}: booting and watching`);
+      const { survey, saved } = await this.#watch(part, index, runner);
+      part.survey = survey;
+      recordings = saved;
+      if (!resumed) journal?.add(names.survey, survey);
+      journal?.add(names.recordings, saved);
+    };
+    if (!part.survey) await watch();
+    const survey = part.survey as Survey;
     refuseUnreached(name, survey);
     const pieces = piecesOf(survey, index, settings.depth);
     const left = pieces.filter((piece) => {
@@ -246,9 +263,14 @@ class Check {
       if (known) part.results.set(piece.name, known);
       return !known;
     });
-    if (left.length > 0 && !opened) {
-      await runner.survey(spec);
-      opened = true;
+    if (left.length === 0) return;
+    if (resumed) {
+      const there = recordings && Object.values(recordings).every(isThere);
+      progress.note(
+        `${printable(name)}: ${pieces.length - left.length} of ${pieces.length} pieces of work are done` +
+          `${there ? '' : '; its recording is gone: it is booted and watched again'}`,
+      );
+      if (!there) await watch();
     }
     const total = left.reduce((sum, piece) => sum + piece.weight, 0);
     const running = new Map<string, PieceProgress>();
@@ -268,7 +290,16 @@ class Check {
       left.map(async ({ name: piece, id, range, weight }) => {
         if (this.#interrupted) return;
         const { result, stopped }: VisitWork = await runner.visit(
-          { kind: 'visit', spec, id, range, settings, stop: this.#stop },
+          {
+            kind: 'visit',
+            spec,
+            recordings: recordings ?? {},
+            stacks: survey.stacks,
+            id,
+            range,
+            settings,
+            stop: this.#stop,
+          },
           (one) => {
             running.set(piece, one);
             tell();
@@ -285,6 +316,20 @@ class Check {
         tell();
       }),
     );
+  }
+
+  /** Boots and watches a subject, and its second world beside it if that will be compared with. */
+  async #watch({ prepared, settings }: Part, index: number, runner: Runner) {
+    const { spec, planned } = prepared;
+    const task = (world: World) =>
+      ({ kind: 'survey', spec, world, file: this.#recording(index, world) }) as const;
+    const compared = planned.subject.twin !== undefined && !settings.without.includes('kernel-bits');
+    const [own, twin] = await Promise.all([
+      runner.survey(task('own')),
+      compared ? runner.survey(task('twin')) : undefined,
+    ]);
+    const saved: Recordings = { own: own.saved, ...(twin && { twin: twin.saved }) };
+    return { survey: own.survey, saved };
   }
 
   /** A line as soon as something is found. */
@@ -393,9 +438,17 @@ class Check {
     else await writeOutput(output, new TextEncoder().encode(text));
   }
 
-  /** Removes a journal that nobody asked for. */
+  /** Removes a journal that nobody asked for, and the recordings beside it. */
   #forgetJournal(): void {
-    if (this.#journal && this.#temporary) rmSync(this.#journal.file, { force: true });
+    const journal = this.#journal;
+    if (!journal || !this.#temporary) return;
+    rmSync(journal.file, { force: true });
+    for (const i of this.#parts.keys())
+      for (const world of ['own', 'twin'] as const) rmSync(this.#recording(i, world), { force: true });
+  }
+
+  #recording(index: number, world: World): string {
+    return `${this.#journal?.file}.${index}.${world}`;
   }
 
   #finish({ subjects }: CheckReport): number {

@@ -93,6 +93,7 @@ export class Journal {
   /** Keeps a result; it is on the disk when this returns. */
   add(task: string, result: unknown): void {
     this.#append(encodeData({ task, result }));
+    this.results.set(task, result);
   }
 
   close(): void {
