@@ -191,8 +191,9 @@ export class Fuzzer {
         for (const piece of program.pieces) forms.set(piece.form, (forms.get(piece.form) ?? 0) + 1);
       const { machine, machineImages } = batch;
       const native = await batch.native;
-      const nativeImages = machineImages && native.slice(BATCH_CASES * RESULT.size);
-      const nativeImageWords = nativeImages && new Int32Array(nativeImages.buffer);
+      const nativeImages = machineImages && native.subarray(BATCH_CASES * RESULT.size);
+      const nativeImageWords =
+        nativeImages && new Int32Array(nativeImages.buffer, nativeImages.byteOffset, nativeImages.length / 4);
       const machineImageWords = machineImages && new Int32Array(machineImages.buffer);
       const registersEqual = (i: number) =>
         !nativeImageWords ||

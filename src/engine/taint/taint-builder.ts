@@ -939,10 +939,11 @@ export class Evaluation implements Builder {
         case 'maxUnsigned':
         case 'minSigned':
         case 'maxSigned': {
-          const flip = operation.endsWith('Signed') && !operation.endsWith('Unsigned') ? sign : 0n;
+          const flip = operation.endsWith('Signed') ? sign : 0n;
           const order = taint.lessThan(p ^ flip, ps, q ^ flip, qs);
-          const chosen = laneOperation(operation, lane, p, q) === p ? ps : qs;
-          return order === null ? chosen : taint.choice(order, p, ps, q, qs);
+          if (order !== null) return taint.choice(order, p, ps, q, qs);
+          // Which of equal lanes it is, the order tells, which is the same for any secret.
+          return (p ^ flip) < (q ^ flip) === operation.startsWith('min') ? ps : qs;
         }
         default:
           return this.approximate('saturation', uniform(ones(lane), anyOf(ps, qs)));
