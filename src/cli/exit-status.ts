@@ -22,7 +22,7 @@ export const EXIT_STATUS_HELP = `Exit status
   espfix check, espfix silicon
      0  everything is as documented; no finding; no difference
      1  a variant is not as documented, a named variant has findings, or a difference was found
-     3  nothing was found, but not all was tried: a bound was hit (explorations only)
+     3  nothing was found, but not all was tried: a bound was hit (explorations and interleavings)
 
   espfix replay
      0  the finding does not show

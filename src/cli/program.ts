@@ -1,5 +1,6 @@
 /** The command line: what there is to type. Everything that is costly to load is loaded by the command that needs it. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import type { WindowName } from '../check/interleave/builtin.ts';
 import { MAX_IMAGE_CPUS, MAX_IMAGE_SEED } from '../kernel/limits.ts';
 import { variantNames } from '../kernel/variants/index.ts';
 import { DEFAULT_MEMORY, LINUX_MEMORY, MAX_CPUS, MAX_MEMORY_MIB } from '../machine/limits.ts';
@@ -9,6 +10,14 @@ import type { Io } from './io.ts';
 
 /** Processors of `espfix check`: more make it slow and answer nothing new. */
 const MAX_CHECK_CPUS = 8;
+const MAX_PREEMPTIONS = 8;
+/** As `check/interleave/builtin.ts`, which is costly to load, has them. */
+const WINDOWS = [
+  'set-up',
+  'set-up-and-return',
+  'returns',
+  'threads',
+] as const satisfies readonly WindowName[];
 
 /** Events in a schedule, at most: more would not end. */
 const MAX_DEPTH = 8;
@@ -93,9 +102,43 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
     .option('--append <cmdline>', "an image's command line")
     .option('--initrd <file>', "an image's initial RAM disk, or Multiboot module")
     .option('--symbols <file>', "an image's symbols: an ELF file or a System.map; default: the image's own")
+    .option(
+      '--interleavings',
+      'schedules of several processors instead: set-up of ministacks and returns at once',
+    )
+    .option(
+      '--preemptions <n>',
+      `with --interleavings: preemptions in a schedule, 0 to ${MAX_PREEMPTIONS}; default 2`,
+      wholeNumber(0, MAX_PREEMPTIONS),
+    )
+    .option('--window <name...>', `with --interleavings: only these of ${WINDOWS.join(', ')}`)
     .addHelpText('after', CHECK_HELP)
     .action(async (image: string | undefined, options) => {
       const { output, coverage, save, jobs, journal, resume, events, plan, depth } = options;
+      if (options.interleavings) {
+        const { memory, append, initrd, symbols } = options;
+        const others = {
+          coverage,
+          save,
+          journal,
+          resume,
+          events,
+          plan,
+          depth,
+          memory,
+          append,
+          initrd,
+          symbols,
+        };
+        const other = Object.entries(others).find(([, given]) => given !== undefined)?.[0];
+        if (other !== undefined) throw new UserError(`--${other}: not with --interleavings`);
+        if (image !== undefined) throw new UserError('--interleavings: expected --variant, not an image');
+        const { interleave } = await import('./interleave.ts');
+        status = await interleave(options, io);
+        return;
+      }
+      for (const name of ['preemptions', 'window'] as const)
+        if (options[name] !== undefined) throw new UserError(`--${name}: only with --interleavings`);
       const explores = [image, output, coverage, save, jobs, journal, resume, events, plan, depth];
       if (explores.every((given) => given === undefined)) {
         const { check } = await import('./check.ts');

@@ -167,6 +167,8 @@ Not explored: more preemptions than the bound; the effects of store buffers, whi
 Vol. 3A, Section 8.2.3.4), as an instruction of the machine is done when the next begins; parts of an instruction without LOCK that reads
 and writes memory.
 
+\`espfix check --interleavings --variant NAME\` explores the windows of one kernel, with \`--preemptions N\` and \`--cpus N\`.
+
 Windows:
 
 ${Object.entries(windowTitles)
