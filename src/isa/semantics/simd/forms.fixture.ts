@@ -5,8 +5,9 @@ import { floatMnemonics, simdMnemonics } from '../../mnemonics.ts';
 
 const vectors: ReadonlySet<string> = new Set([...simdMnemonics, ...floatMnemonics]);
 
-/** ModR/M bytes: registers 1 and 2; register 1 and memory; and for groups each of their members. */
-const MODRM = [0xca, 0x0e, ...Array.from({ length: 8 }, (_, reg) => 0xc2 | (reg << 3))];
+/** ModR/M bytes: registers 1 and 2; register 1 and memory. For the groups of shifts, each of their members. */
+const MODRM = [0xca, 0x0e];
+const MEMBERS = Array.from({ length: 8 }, (_, reg) => 0xc2 | (reg << 3));
 
 /** Immediates for each encoding that has one: other meanings, other counts. */
 const IMMEDIATES = [0x07, 0x1b, 0x4e, 0xe4];
@@ -19,7 +20,7 @@ export function everyForm(): Instruction[] {
       for (const rex of [[], [0x48]])
         for (let opcode = 0; opcode < 256; opcode++) {
           if (map.length === 1 && (opcode === 0x38 || opcode === 0x3a)) continue;
-          for (const modrm of MODRM)
+          for (const modrm of opcode >= 0x71 && opcode <= 0x73 ? MEMBERS : MODRM)
             for (const immediate of IMMEDIATES) {
               const bytes = [...prefix, ...rex, ...map, opcode, modrm, immediate, ...new Array(8).fill(0)];
               const instruction = decode(Uint8Array.from(bytes), 0, 15, 64);
