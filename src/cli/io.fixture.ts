@@ -4,6 +4,8 @@ import type { Io, Output } from './io.ts';
 export interface CapturedIo extends Io {
   readonly out: () => string;
   readonly err: () => string;
+  /** What the terminal was set to, in turn. */
+  readonly raw: readonly boolean[];
   /** Asks the command to end, as Ctrl-C does. */
   readonly interrupt: () => void;
 }
@@ -14,14 +16,18 @@ export function capturedIo(input: string | undefined = '', terminal = false): Ca
   const sink = (pieces: Uint8Array[]): Output => ({
     isTerminal: terminal,
     columns: terminal ? 80 : undefined,
+    rows: terminal ? 24 : undefined,
     write: (data) => pieces.push(typeof data === 'string' ? new TextEncoder().encode(data) : data),
     flushed: async () => {},
   });
+  const raw: boolean[] = [];
   const interrupts = new Set<() => void>();
   return {
     stdout: sink(written.out),
     stderr: sink(written.err),
     stdin: {
+      isTerminal: terminal,
+      setRaw: (on) => raw.push(on),
       listen(callback) {
         if (input === undefined) return () => {};
         if (input !== '') callback(new TextEncoder().encode(input));
@@ -34,6 +40,8 @@ export function capturedIo(input: string | undefined = '', terminal = false): Ca
       interrupts.add(callback);
       return () => interrupts.delete(callback);
     },
+    onResize: () => () => {},
+    raw,
     out: () => Buffer.concat(written.out).toString('utf8'),
     err: () => Buffer.concat(written.err).toString('utf8'),
     interrupt: () => {

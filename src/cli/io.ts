@@ -5,12 +5,21 @@ export interface Output {
   readonly isTerminal: boolean;
   /** Columns of the terminal, where it is one. */
   readonly columns: number | undefined;
+  /** Its rows. */
+  readonly rows: number | undefined;
   write(data: string | Uint8Array): void;
   /** Resolves once everything written has been taken. Rejects with OutputGone if it cannot be. */
   flushed(): Promise<void>;
 }
 
 export interface Input {
+  /** Whether a person types. */
+  readonly isTerminal: boolean;
+  /**
+   * Sets whether keys come as they are typed, without echo and with Ctrl-C as any other, where a person types. What it
+   * was is put back when the process ends, however it does.
+   */
+  setRaw(raw: boolean): void;
   /** Calls back with what arrives and, at the end, with undefined. Returns a function that stops listening. */
   listen(callback: (data: Uint8Array | undefined) => void): () => void;
 }
@@ -22,6 +31,8 @@ export interface Io {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Calls back at the user's wish to end (Ctrl-C). Returns a function that stops listening. */
   onInterrupt(callback: () => void): () => void;
+  /** Calls back when the terminal has another size. Returns a function that stops listening. */
+  onResize(callback: () => void): () => void;
 }
 
 /** Standard output or standard error cannot be written. */
@@ -45,7 +56,12 @@ function output(stream: NodeJS.WriteStream): Output {
   });
   return {
     isTerminal: stream.isTTY === true,
-    columns: stream.columns,
+    get columns() {
+      return stream.columns;
+    },
+    get rows() {
+      return stream.rows;
+    },
     write(data) {
       if (failure) throw failure;
       stream.write(data);
@@ -67,10 +83,20 @@ function output(stream: NodeJS.WriteStream): Output {
 
 /** The process's own streams. */
 export function processIo(): Io {
+  const cook = () => {
+    if (process.stdin.isTTY) process.stdin.setRawMode(false);
+  };
   return {
     stdout: output(process.stdout),
     stderr: output(process.stderr),
     stdin: {
+      isTerminal: process.stdin.isTTY === true,
+      setRaw(raw) {
+        if (!process.stdin.isTTY) return;
+        process.stdin.setRawMode(raw);
+        process.off('exit', cook);
+        if (raw) process.on('exit', cook);
+      },
       listen(callback) {
         const { stdin } = process;
         const data = (chunk: Buffer) => callback(chunk);
@@ -90,6 +116,10 @@ export function processIo(): Io {
     onInterrupt(callback) {
       process.on('SIGINT', callback);
       return () => process.off('SIGINT', callback);
+    },
+    onResize(callback) {
+      process.stdout.on('resize', callback);
+      return () => process.stdout.off('resize', callback);
     },
   };
 }

@@ -6,7 +6,7 @@ import { UnimplementedInstruction } from '../arch/fault.ts';
 import { SCI_IRQ } from './boot/acpi/layout.ts';
 import { ioApicId } from './boot/mp-table.ts';
 import { AcpiPm } from './devices/acpi-pm.ts';
-import { route } from './devices/apic-message.ts';
+import { messageSignalled, route } from './devices/apic-message.ts';
 import { DebugExit } from './devices/debug-exit.ts';
 import type { MmioDevice, Plain, TimedDevice } from './devices/device.ts';
 import { Hpet } from './devices/hpet.ts';
@@ -16,9 +16,11 @@ import { I8259Pair } from './devices/i8259.ts';
 import { IO_APIC_BASE, IO_APIC_PINS, IoApic } from './devices/io-apic.ts';
 import { LocalApic } from './devices/local-apic.ts';
 import { PciHost } from './devices/pci/host.ts';
+import { PCI_WINDOW_BASE, pciInterruptLine } from './devices/pci/layout.ts';
 import { Rtc } from './devices/rtc.ts';
 import { SystemControl } from './devices/system-control.ts';
 import { Uart16550 } from './devices/uart-16550.ts';
+import { type VirtioModel, VirtioPci, type VirtioPort } from './devices/virtio/transport.ts';
 import type { SystemBus } from './memory.ts';
 
 const COM1 = 0x3f8;
@@ -28,6 +30,9 @@ const COM1_IRQ = 4;
 const RTC_IRQ = 8;
 /** Bytes that must not be covered by a moved local APIC. */
 const PAGE = 0x1000;
+
+/** Addresses that firmware gives to the memory of each slot's device. */
+const SLOT_MEMORY = 0x1_0000;
 
 /** Devices beside the local APICs, in the order in which they are saved. */
 const OTHERS = [
@@ -47,6 +52,8 @@ const OTHERS = [
 export interface BoardOptions {
   readonly cpus: number;
   readonly epoch: number;
+  /** Devices for the PCI bus, by slot from 1 on. */
+  readonly plugged: readonly ((port: VirtioPort) => VirtioModel)[];
   /** Time of a processor. */
   timeOf(cpu: number): number;
   /** The processor that is accessing devices. */
@@ -72,6 +79,7 @@ export class Board {
   readonly hpet: Hpet;
   readonly pm: AcpiPm;
   readonly pci: PciHost;
+  readonly virtio: readonly VirtioPci[];
   /** Devices with deadlines, on processor 0's time. */
   readonly timed: readonly TimedDevice[];
   readonly #bus: SystemBus;
@@ -124,6 +132,23 @@ export class Board {
     this.systemControl = new SystemControl(reset);
     this.keyboard = new I8042((asserted) => this.setIrq(KEYBOARD_IRQ, asserted), reset);
     this.pci = new PciHost(reset);
+    this.virtio = options.plugged.map((make, i) => {
+      const line = pciInterruptLine(i + 1, 0);
+      const wires = {
+        address: PCI_WINDOW_BASE + (i + 1) * SLOT_MEMORY,
+        interruptLine: line,
+        message: (address: number, data: number) => route(this.localApics, messageSignalled(address, data)),
+        // Slots share lines: one that is pulled by any is asserted.
+        pin: () =>
+          this.ioApic.setPin(
+            line,
+            this.virtio.some((each, n) => pciInterruptLine(n + 1, 0) === line && each.pci.pin),
+          ),
+      };
+      const device = new VirtioPci(bus, wires, make);
+      this.pci.plug(device.pci);
+      return device;
+    });
     this.pm = new AcpiPm(
       now,
       (asserted) => this.ioApic.setPin(SCI_IRQ, asserted),
@@ -134,6 +159,7 @@ export class Board {
 
     bus.addMmio(localApicWindow(this.localApics, options.current));
     for (const device of [this.ioApic, this.hpet, this.pci.ecam]) bus.addMmio(device);
+    for (const { pci } of this.virtio) bus.addMmio(pci.memory);
     const exit = new DebugExit((value) => options.exit(value));
     for (const device of [
       ...this.pic.ports,
@@ -194,7 +220,10 @@ export class Board {
   }
 
   #saveOthers(): Record<string, Plain> {
-    return Object.fromEntries(OTHERS.map((name) => [name, this[name].save()]));
+    return {
+      ...Object.fromEntries(OTHERS.map((name) => [name, this[name].save()])),
+      virtio: Object.fromEntries(this.virtio.map((device, i) => [i, device.save()])),
+    };
   }
 
   /** @param parts what `save` gave; each device trusts its own part. */
@@ -208,6 +237,10 @@ export class Board {
     for (const name of OTHERS)
       if (all || known?.[name] !== parts[name])
         (this[name] as { restore(state: Plain): void }).restore(parts[name]);
+    if (all || known?.virtio !== parts.virtio) {
+      const states = parts.virtio as Record<string, ReturnType<VirtioPci['save']>>;
+      for (let i = 0; i < this.virtio.length; i++) this.virtio[i].restore(states[i]);
+    }
     this.#settle(parts);
   }
 

@@ -23,6 +23,12 @@ import { mpTable } from './boot/mp-table.ts';
 import { FIXED } from './devices/apic-message.ts';
 import type { Plain } from './devices/device.ts';
 import { DEFAULT_EPOCH } from './devices/rtc.ts';
+import { VirtioNine } from './devices/virtio/9p/device.ts';
+import { FileError, type FileTree } from './devices/virtio/9p/file-tree.ts';
+import { type Disk, VirtioBlock } from './devices/virtio/block.ts';
+import { VirtioConsole } from './devices/virtio/console.ts';
+import { VirtioEntropy } from './devices/virtio/entropy.ts';
+import type { VirtioModel, VirtioPort } from './devices/virtio/transport.ts';
 import { MAX_CPUS, MAX_MEMORY_MIB } from './limits.ts';
 import { PAGE_SIZE, SystemBus } from './memory.ts';
 import { Random } from './random.ts';
@@ -44,6 +50,12 @@ export interface MachineOptions {
   readonly seed?: number;
   /** What the real-time clock shows at guest time 0, in seconds since 1970; default 2000-01-01. */
   readonly epoch?: number;
+  /** Virtio devices on the PCI bus: a console, a source of random numbers (of the seed), a disk, and files. */
+  readonly console?: boolean;
+  readonly entropy?: boolean;
+  readonly disk?: Disk;
+  /** Files that the guest mounts by 9P, under the tag `share`. */
+  readonly share?: FileTree;
 }
 
 export interface RunOptions {
@@ -102,6 +114,18 @@ export interface MachineEvents {
 /** Called after each instruction that completed, with the RIP it stood at. */
 export type Trace = (cpu: number, rip: bigint) => void;
 
+/** The virtio console. */
+export interface Console {
+  /** Called with what the guest sends. */
+  onOutput: (bytes: Uint8Array) => void;
+  /** Sends bytes to the guest. */
+  write(bytes: Uint8Array): void;
+  /** Bytes sent that the guest has not taken yet. */
+  readonly waiting: number;
+  /** Tells the guest how large the console is, in characters. */
+  resize(columns: number, rows: number): void;
+}
+
 /** COM1. */
 export interface Serial {
   /** Called with each byte that the guest sends. */
@@ -121,6 +145,8 @@ export class Machine {
   readonly cpus: readonly Cpu[];
   readonly configuration: Configuration;
   readonly serial: Serial;
+  /** The virtio console, if the machine has one. */
+  readonly console: Console | undefined;
 
   readonly #bus: SystemBus;
   readonly #board: Board;
@@ -145,9 +171,19 @@ export class Machine {
   #until: (() => boolean) | undefined;
   #running = false;
 
-  private constructor(configuration: Configuration) {
+  private constructor(configuration: Configuration, backing: Backing) {
     checkConfiguration(configuration);
     this.configuration = configuration;
+    let virtioConsole: VirtioConsole | undefined;
+    const plugged = deviceNames(configuration).map((name) => (port: VirtioPort): VirtioModel => {
+      if (name === 'console') {
+        virtioConsole = new VirtioConsole(port);
+        return virtioConsole;
+      }
+      if (name === 'share') return new VirtioNine(port, backing.share ?? NO_FILES);
+      if (name === 'entropy') return new VirtioEntropy(port, configuration.seed);
+      return new VirtioBlock(port, backing.disk ?? NO_DISK);
+    });
     const { cpus: count, ramBytes, quantum, seed, epoch } = configuration;
     const layout = layOut(count, ramBytes);
     const memory = new WebAssembly.Memory({ initial: layout.pages, maximum: layout.pages });
@@ -162,6 +198,7 @@ export class Machine {
     this.#board = new Board(this.#bus, {
       cpus: count,
       epoch,
+      plugged,
       timeOf: (index) => this.#schedule.time(index),
       current: () => this.#schedule.current,
       endRun: (index) => {
@@ -213,18 +250,28 @@ export class Machine {
         return uart.waiting;
       },
     };
+    this.console = virtioConsole && consoleOf(virtioConsole, () => this.#board.touch());
     this.#keeper = new SnapshotKeeper(memory, layout, this.#bus, this.cpus);
     this.#powerOn = this.snapshot();
   }
 
   /** A machine that has been powered on and has nothing to run. Throws RangeError for impossible options. */
   static create(options: MachineOptions = {}): Machine {
-    return new Machine(configurationOf(options));
+    return new Machine(configurationOf(options), options);
   }
 
-  /** A machine of a snapshot's configuration, restored to it. */
-  static from(snapshot: Snapshot): Machine {
-    const machine = new Machine(snapshot.configuration);
+  /**
+   * A machine of a snapshot's configuration, restored to it. Throws SnapshotError where what stands behind its devices
+   * is missing.
+   */
+  static from(snapshot: Snapshot, backing: Backing = {}): Machine {
+    const { configuration } = snapshot;
+    for (const name of ['disk', 'share'] as const)
+      if (deviceNames(configuration).includes(name) !== (backing[name] !== undefined))
+        throw new SnapshotError(
+          backing[name] ? `${name}: the machine had none` : `${name}: the machine had one, and none is given`,
+        );
+    const machine = new Machine(configuration, backing);
     machine.restore(snapshot);
     return machine;
   }
@@ -598,6 +645,64 @@ export class Machine {
   }
 }
 
+/** What stands behind a machine's devices, and is not part of its snapshots. */
+export type Backing = Pick<MachineOptions, 'disk' | 'share'>;
+
+/** Devices that can be plugged in, in the order of their slots. */
+const DEVICES = ['console', 'entropy', 'disk', 'share'] as const;
+
+function deviceNames({ devices }: Configuration): readonly string[] {
+  return devices === '' ? [] : devices.split(',');
+}
+
+/** For the shape of a machine's state. */
+const NO_DISK: Disk = {
+  size: 0,
+  writable: false,
+  read: () => false,
+  write: () => false,
+  flush: () => false,
+};
+
+const absent = (): never => {
+  throw new FileError('EIO');
+};
+const NO_FILES: FileTree = {
+  status: absent,
+  list: absent,
+  readLink: absent,
+  open: absent,
+  create: absent,
+  makeFolder: absent,
+  makeLink: absent,
+  remove: absent,
+  rename: absent,
+  change: absent,
+};
+
+/** @param touch tells that the device is about to change */
+function consoleOf(device: VirtioConsole, touch: () => void): Console {
+  return {
+    get onOutput() {
+      return device.onOutput;
+    },
+    set onOutput(listener) {
+      device.onOutput = listener;
+    },
+    write: (bytes) => {
+      touch();
+      device.receive(bytes);
+    },
+    get waiting() {
+      return device.waiting;
+    },
+    resize: (columns, rows) => {
+      touch();
+      device.resize(columns, rows);
+    },
+  };
+}
+
 function configurationOf(options: MachineOptions): Configuration {
   return {
     cpus: options.cpus ?? 1,
@@ -605,10 +710,11 @@ function configurationOf(options: MachineOptions): Configuration {
     quantum: options.quantum ?? 1000,
     seed: options.seed ?? 0,
     epoch: options.epoch ?? DEFAULT_EPOCH,
+    devices: DEVICES.filter((name) => options[name]).join(','),
   };
 }
 
-function checkConfiguration({ cpus, ramBytes, quantum, seed, epoch }: Configuration): void {
+function checkConfiguration({ cpus, ramBytes, quantum, seed, epoch, devices }: Configuration): void {
   const check = (name: string, value: number, from: number, to: number) => {
     if (!Number.isInteger(value) || value < from || value > to)
       throw new RangeError(`${name}: ${value}, expected a whole number from ${from} to ${to}`);
@@ -618,11 +724,13 @@ function checkConfiguration({ cpus, ramBytes, quantum, seed, epoch }: Configurat
   check('quantum', quantum, 1, 2 ** 31 - 1);
   check('seed', seed, 0, Number.MAX_SAFE_INTEGER);
   check('epoch', epoch, 0, 2 ** 33);
+  if (devices !== DEVICES.filter((name) => devices.split(',').includes(name)).join(','))
+    throw new RangeError(`devices: expected some of ${DEVICES.join(', ')}, in this order`);
 }
 
 function checkFits(snapshot: Configuration, machine: Configuration): void {
   if (snapshot === machine) return;
-  for (const name of ['cpus', 'ramBytes', 'quantum', 'seed', 'epoch'] as const)
+  for (const name of ['cpus', 'ramBytes', 'quantum', 'seed', 'epoch', 'devices'] as const)
     if (snapshot[name] !== machine[name])
       throw new SnapshotError(
         `${name}: ${snapshot[name]} in the snapshot, expected ${machine[name]} as in the machine`,
@@ -633,16 +741,25 @@ function outside(kind: 'physical' | 'linear', address: number | bigint): RangeEr
   return new RangeError(`${kind} address 0x${address.toString(16)} is not in RAM`);
 }
 
-const shapes = new Map<number, Readonly<Record<string, Plain>>>();
+const shapes = new Map<string, Readonly<Record<string, Plain>>>();
 
-/** The shape of a machine's parts depends on its processors only: a small machine of as many shows it. */
+/** The shape of a machine's parts depends on its processors and devices only: a small machine of the same shows it. */
 const schema: SnapshotSchema = {
   check: checkConfiguration,
-  parts({ cpus }) {
-    let shape = shapes.get(cpus);
+  parts({ cpus, devices }) {
+    const key = `${cpus},${devices}`;
+    let shape = shapes.get(key);
     if (!shape) {
-      shape = Machine.create({ cpus, memory: 1 }).snapshot().parts;
-      shapes.set(cpus, shape);
+      const has = (name: string) => devices.split(',').includes(name);
+      shape = Machine.create({
+        cpus,
+        memory: 1,
+        console: has('console'),
+        entropy: has('entropy'),
+        ...(has('disk') ? { disk: NO_DISK } : {}),
+        ...(has('share') ? { share: NO_FILES } : {}),
+      }).snapshot().parts;
+      shapes.set(key, shape);
     }
     return shape;
   },

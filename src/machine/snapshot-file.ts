@@ -27,6 +27,11 @@ export interface SnapshotSchema {
   parts(configuration: Configuration): Readonly<Record<string, Plain>>;
 }
 
+/** Whether a file begins as snapshot files do. */
+export function isSnapshot(bytes: Uint8Array): boolean {
+  return MAGIC.split('').every((letter, i) => bytes[i] === letter.charCodeAt(0));
+}
+
 /** The bytes of a snapshot file. */
 export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
   const pages: [number, Uint8Array][] = [];
@@ -90,6 +95,7 @@ export function decodeSnapshot(bytes: Uint8Array, schema: SnapshotSchema): Snaps
     quantum: whole(header, 'quantum'),
     seed: whole(header, 'seed'),
     epoch: whole(header, 'epoch'),
+    devices: typeof header.devices === 'string' ? header.devices : '',
   };
   try {
     schema.check(configuration);

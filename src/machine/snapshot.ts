@@ -26,6 +26,8 @@ export interface Configuration {
   readonly quantum: number;
   readonly seed: number;
   readonly epoch: number;
+  /** Devices on the PCI bus by name, separated by commas. */
+  readonly devices: string;
 }
 
 /** Opaque to users: hand it to `Machine.restore`, or write it with `encodeSnapshot`. Immutable. */

@@ -24,6 +24,20 @@ export interface ApicMessage {
   readonly wide: boolean;
 }
 
+/** The message that a write of `data` to `address` in FEE00000H-FEEFFFFFH is (SDM vol. 3A 10.11.1, 10.11.2). */
+export function messageSignalled(address: number, data: number): ApicMessage {
+  const LOGICAL = 1 << 2;
+  const LEVEL_TRIGGERED = 1 << 15;
+  return {
+    mode: (data >>> 8) & 7,
+    vector: data & 0xff,
+    level: (data & LEVEL_TRIGGERED) !== 0,
+    logical: (address & LOGICAL) !== 0,
+    destination: (address >>> 12) & 0xff,
+    wide: false,
+  };
+}
+
 /** A local APIC as the message routing sees it. */
 export interface ApicTarget {
   /** Responds to messages at all (IA32_APIC_BASE.EN). */
