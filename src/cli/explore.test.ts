@@ -20,6 +20,7 @@ import { buildCKernel, cKernelHere } from '../check/subjects/c-kernel.fixture.ts
 import { helloImage } from '../peers/flat-image.fixture.ts';
 import { capturedIo } from './io.fixture.ts';
 import { espfix } from './program.ts';
+import { allFrames, prepare } from './subject-spec.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'espfix-explore-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -106,6 +107,60 @@ describe('a sound kernel', () => {
     const { subjects } = report(out);
     expect([status, subjects[0].depth, subjects[0].experiments]).toEqual([0, 0, 0]);
     expect(subjects[0].events).toEqual(['nmi', 'mc']);
+  });
+});
+
+describe('--frames all', () => {
+  it("has a page's first ministack, its last and a random one, with one processor and with two", async () => {
+    const offsets: number[][] = [];
+    for (const spec of allFrames('linux', 2)) {
+      const { subject } = (await prepare(spec)).planned;
+      expect(subject.ministacks.length).toBe(subject.cpus);
+      offsets.push(subject.ministacks.map(({ address }) => Number(address & 0xfffn)));
+    }
+    const last = 4096 - 64;
+    expect(offsets.slice(0, 2)).toEqual([[0], [last, 0]]);
+    const [, , [random]] = offsets;
+    expect([0, last]).not.toContain(random);
+  });
+
+  it('explores each, and says which', async () => {
+    const { status, out } = await run(
+      ...[
+        'check',
+        '--variant',
+        'linux',
+        '--frames',
+        'all',
+        '--plan',
+        few,
+        '--events',
+        'nmi',
+        '--format',
+        'json',
+      ],
+    );
+    const { verdict, subjects } = report(out);
+    expect([status, verdict]).toEqual([0, 'clean']);
+    expect(subjects.map(({ subject }) => subject)).toEqual([
+      'linux, first ministack, 1 processor',
+      'linux, last ministack, 2 processors',
+      'linux, random ministack, 2 processors',
+    ]);
+    for (const { experiments } of subjects) expect(experiments).toBeGreaterThan(50);
+  });
+
+  it.each([
+    [['--frames', 'some', '--variant', 'linux'], /--frames.*expected one or all/],
+    [
+      ['--frames', 'all', '--variant', 'linux', '--cpus', '1'],
+      /--cpus: expected 2 or more with --frames all/,
+    ],
+    [['--frames', 'all'], /expected an image or --variant/],
+    [['--frames', 'all', 'kernel.elf'], /--frames: only with --variant/],
+  ])('%j is refused in one line', async (args, line) => {
+    const { status, err } = await run('check', ...args);
+    expect([status, err]).toEqual([2, expect.stringMatching(line)]);
   });
 });
 

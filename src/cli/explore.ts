@@ -29,7 +29,14 @@ import type { Io } from './io.ts';
 import { Journal, type JournalKey } from './journal.ts';
 import { type Progress, startProgress } from './progress.ts';
 import { isThere } from './recording-file.ts';
-import { imageNameOf, type Prepared, prepare, type SubjectSpec, specName } from './subject-spec.ts';
+import {
+  allFrames,
+  imageNameOf,
+  type Prepared,
+  prepare,
+  type SubjectSpec,
+  specName,
+} from './subject-spec.ts';
 import { packageVersion } from './version.ts';
 
 export const formats = ['text', 'json', 'junit', 'sarif', 'html'] as const;
@@ -47,6 +54,7 @@ export interface ExploreCommandOptions {
   readonly journal?: string;
   readonly resume?: string;
   readonly save?: string;
+  readonly frames?: 'one' | 'all';
   readonly cpus?: number;
   readonly memory?: number;
   readonly append?: string;
@@ -84,6 +92,7 @@ function specsOf(image: string | undefined, options: ExploreCommandOptions): Sub
   const given = (name: 'memory' | 'append' | 'initrd' | 'symbols') => options[name] !== undefined;
   if (image !== undefined) {
     if (options.variant) throw new UserError('expected an image or --variant, not both');
+    if (options.frames !== undefined) throw new UserError('--frames: only with --variant');
     return [
       {
         kind: 'image',
@@ -103,6 +112,11 @@ function specsOf(image: string | undefined, options: ExploreCommandOptions): Sub
   const names = [...new Set(options.variant.map(imageNameOf))];
   if (options.plan !== undefined && names.length > 1)
     throw new UserError('--plan: expected one variant with it');
+  if (options.frames === 'all') {
+    const { cpus = 2 } = options;
+    if (cpus < 2) throw new UserError('--cpus: expected 2 or more with --frames all');
+    return names.flatMap((variant) => allFrames(variant, cpus).map((spec) => ({ ...spec, ...plan })));
+  }
   return names.map((variant) => ({ kind: 'builtin', variant, cpus: options.cpus ?? 1, ...plan }));
 }
 

@@ -27,7 +27,14 @@ const optional = <S extends v.GenericSchema>(schema: S) => v.optional(schema);
 const spec = v.variant(
   'kind',
   [
-    v.object({ kind: v.literal('builtin'), variant: text, cpus: natural, plan: optional(text) }),
+    v.object({
+      kind: v.literal('builtin'),
+      variant: text,
+      cpus: natural,
+      slot: optional(v.picklist(['first', 'last'], 'first or last')),
+      seed: optional(natural),
+      plan: optional(text),
+    }),
     v.object({
       kind: v.literal('image'),
       file: text,

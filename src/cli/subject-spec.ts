@@ -16,6 +16,10 @@ export interface BuiltinSpec {
   readonly kind: 'builtin';
   readonly variant: ImageName;
   readonly cpus: number;
+  /** Where in its page CPU 0's ministack is; default: where the seed puts it. */
+  readonly slot?: 'first' | 'last';
+  /** Default 1. */
+  readonly seed?: number;
   /** A plan's file. */
   readonly plan?: string;
 }
@@ -44,6 +48,9 @@ export interface Prepared {
   readonly digests: { readonly image: string; readonly plan?: string; readonly initrd?: string };
 }
 
+/** Of the random ministack: not the default. */
+const OTHER_SEED = 2;
+
 export const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
 /** The variant, or the kernel of the gallery, of that name; a UserError names those that there are. */
@@ -55,7 +62,22 @@ export function imageNameOf(name: string): ImageName {
 }
 
 /** How messages name what a spec stands for. */
-export const specName = (spec: SubjectSpec) => (spec.kind === 'builtin' ? spec.variant : spec.file);
+export function specName(spec: SubjectSpec): string {
+  if (spec.kind === 'image') return spec.file;
+  const { variant, cpus, slot, seed } = spec;
+  if (slot === undefined && seed === undefined) return variant;
+  return `${variant}, ${slot ?? 'random'} ministack, ${cpus} ${cpus === 1 ? 'processor' : 'processors'}`;
+}
+
+/** `--frames all`: the first ministack of a page, the last and a random one; with one processor and with several. */
+export function allFrames(variant: ImageName, cpus: number): BuiltinSpec[] {
+  const each = [
+    { slot: 'first', cpus: 1 },
+    { slot: 'last', cpus },
+    { seed: OTHER_SEED, cpus },
+  ] as const;
+  return each.map((one) => ({ kind: 'builtin', variant, ...one }));
+}
 
 /** Reads the files and makes the subject. Throws a UserError for what is wrong with them. */
 export async function prepare(spec: SubjectSpec): Promise<Prepared> {
@@ -80,9 +102,11 @@ export async function prepare(spec: SubjectSpec): Promise<Prepared> {
   }
 }
 
-async function builtin({ variant, cpus }: BuiltinSpec): Promise<Subject> {
+async function builtin(spec: BuiltinSpec): Promise<Subject> {
   const { builtinSubject } = await import('../check/builtin.ts');
-  return builtinSubject(variant, { cpus });
+  const { variant, cpus, slot, seed } = spec;
+  const placed = { ...(slot !== undefined && { slot }), ...(seed !== undefined && { seed }) };
+  return { ...builtinSubject(variant, { cpus, ...placed }), name: specName(spec) };
 }
 
 async function image(
