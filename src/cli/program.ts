@@ -1,5 +1,5 @@
 /** The command line: what there is to type. Everything that is costly to load is loaded by the command that needs it. */
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { WindowName } from '../check/interleave/builtin.ts';
 import { MAX_IMAGE_CPUS, MAX_IMAGE_SEED } from '../kernel/limits.ts';
 import { variantNames } from '../kernel/variants/index.ts';
@@ -26,6 +26,10 @@ const CHECK_HELP = `
 Explored kernels exit with 0 if they are clean, 1 with findings, 3 if nothing was found but not all was tried;
 \`espfix help exit-status\` lists the rest.`;
 
+const RUN_HELP = `
+At a terminal, Ctrl-A x ends espfix and Ctrl-A h shows what else there is.
+\`espfix help exit-status\` lists what the exit status tells.`;
+
 const DESCRIPTION = 'An x86-64 machine, the espfix64 kernel on it, and a checker of its returns to user mode';
 
 /** A parser of whole numbers in decimal or 0x hexadecimal. */
@@ -43,6 +47,33 @@ function seconds(text: string): number {
   if (!(value > 0 && value <= 1e6))
     throw new InvalidArgumentError('expected seconds, more than 0 and up to 1000000');
   return value;
+}
+
+/** A time in seconds since 1970. */
+function clock(text: string): number {
+  const LATEST = 2 ** 33;
+  const milliseconds =
+    text === 'now' ? Date.now() : /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text);
+  const value = Math.floor(milliseconds / 1000);
+  if (!(value >= 0 && value <= LATEST))
+    throw new InvalidArgumentError('expected now, seconds since 1970, or a time like 2026-11-22T12:00:00Z');
+  return value;
+}
+
+function consoleName(text: string): 'serial' | 'virtio' {
+  if (text !== 'serial' && text !== 'virtio') throw new InvalidArgumentError('expected serial or virtio');
+  return text;
+}
+
+/** `--snapshot-at TEXT FILE` as two options of one value each. */
+function withPairs(args: readonly string[]): string[] {
+  const at = args.indexOf('--snapshot-at');
+  if (at < 0 || args[0] !== 'run') return [...args];
+  const [text, file] = args.slice(at + 1, at + 3);
+  if (text === undefined || file === undefined)
+    throw new UserError('--snapshot-at: expected a text and a file');
+  if (text === '') throw new UserError('--snapshot-at: expected a text that is not empty');
+  return [...args.slice(0, at), `--snapshot-at=${text}`, `--snapshot-to=${file}`, ...args.slice(at + 3)];
 }
 
 const FORMATS = ['text', 'json', 'junit', 'sarif', 'html'] as const;
@@ -193,17 +224,33 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
   });
 
   add('run')
-    .description('boot a Linux bzImage, or a Multiboot 1 or PVH ELF image; COM1 is standard input and output')
-    .argument('<image>', 'the image file')
-    .option('--cpus <n>', `processors, 1 to ${MAX_CPUS}`, wholeNumber(1, MAX_CPUS), 1)
+    .description(
+      'boot a Linux bzImage, or a Multiboot 1 or PVH ELF image, or go on with a snapshot; ' +
+        'its console is standard input and output',
+    )
+    .argument('<image>', 'the image or snapshot file')
+    .option('--cpus <n>', `processors, 1 to ${MAX_CPUS}; default 1`, wholeNumber(1, MAX_CPUS))
     .option(
       '--memory <mib>',
       `memory in MiB, 1 to ${MAX_MEMORY_MIB}; default ${DEFAULT_MEMORY}, for Linux ${LINUX_MEMORY}`,
       wholeNumber(1, MAX_MEMORY_MIB),
     )
-    .option('--append <cmdline>', "the kernel's command line", '')
+    .option('--append <cmdline>', "the kernel's command line; default for Linux: console=ttyS0")
     .option('--initrd <file>', 'initial RAM disk, or Multiboot module')
-    .option('--seed <n>', 'of the schedule and of random numbers', wholeNumber(0, Number.MAX_SAFE_INTEGER), 0)
+    .option('--disk <file>', 'virtio disk with what is in the file; writes stay in memory')
+    .option('--disk-write', 'writes to the disk go to the file')
+    .option('--share <folder>', 'folder that the guest mounts by 9P (tag "share"), to be read only')
+    .option('--share-write', 'the guest may write to the folder')
+    .option('--console <which>', 'where input goes: serial or virtio', consoleName, 'serial' as const)
+    .option(
+      '--clock <time>',
+      'what the clock shows at first: now, seconds since 1970, or 2026-11-22T12:00:00Z',
+      clock,
+    )
+    .option('--realtime', 'guest time keeps to the time of this host')
+    .option('--snapshot-at <text> <file>', 'write a snapshot to the file when the console prints the text')
+    .addOption(new Option('--snapshot-to <file>').hideHelp())
+    .option('--seed <n>', 'of the schedule and of random numbers', wholeNumber(0, Number.MAX_SAFE_INTEGER))
     .option(
       '--max-instructions <n>',
       'end with status 8 after so many instructions',
@@ -211,8 +258,10 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
     )
     .option('--timeout <seconds>', 'end with status 124 after so much time', seconds)
     .option('--trace <file>', 'write a line an instruction to this file')
-    .addHelpText('after', '\n`espfix help exit-status` lists what the exit status tells.')
+    .addHelpText('after', RUN_HELP)
     .action(async (image: string, options) => {
+      if (options.diskWrite && !options.disk) throw new UserError('--disk-write: expected with --disk');
+      if (options.shareWrite && !options.share) throw new UserError('--share-write: expected with --share');
       const { run } = await import('./run.ts');
       status = await run(image, options, io);
     });
@@ -266,7 +315,7 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
 
   try {
     try {
-      await program.parseAsync(args, { from: 'user' });
+      await program.parseAsync(withPairs(args), { from: 'user' });
     } catch (error) {
       // Help that was asked for comes as an error of status 0.
       if (!(error instanceof CommanderError)) throw error;
