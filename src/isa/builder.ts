@@ -158,9 +158,6 @@ export interface Builder {
   /** Faults as a store of `width` bits there would. */
   probeWrite(segment: SegmentReference, offset: Value, width: OperandWidth): void;
 
-  /** Faults as a store of `width` bits there would for the segment's sake alone. */
-  checkSegment(segment: SegmentReference, offset: Value, width: AccessWidth): void;
-
   /** One flag, width 1. */
   getFlag(flag: StatusFlag | 'df'): Value;
   setFlags(effect: FlagEffect): void;

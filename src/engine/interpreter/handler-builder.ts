@@ -14,7 +14,7 @@ import type {
   Variable,
   Width,
 } from '../../isa/builder.ts';
-import type { AccessWidth, OperandWidth } from '../../isa/instruction.ts';
+import type { OperandWidth } from '../../isa/instruction.ts';
 import type { LaneOperation, LaneShift, LaneWidth } from '../../isa/lanes.ts';
 import { CS, DS, ES, offsetOf, RAX, type SegmentNumber, SS } from '../../isa/state.ts';
 import { FAST_TLB_ENTRIES } from '../layout.ts';
@@ -892,10 +892,6 @@ export class HandlerBuilder implements Builder {
     this.pushAccess(segment, bytes).call(IMPORTS.probe).op(Op.i32Eqz).if();
     this.returnStatus(FAULT);
     code.op(Op.end).op(Op.end);
-  }
-
-  checkSegment(segment: SegmentReference, offset: Value, width: AccessWidth): void {
-    this.linearAddress(segment, offset, width / 8, true);
   }
 
   /** One of the lazy fields that hold the status flags, on the stack. */

@@ -415,9 +415,6 @@ class Evaluator implements Builder {
     }
   }
 
-  /** Segments here have no limits. */
-  checkSegment(): void {}
-
   getFlag(name: StatusFlag | 'df'): Value {
     return flag((this.guest.flags & FLAG_BITS[name]) !== 0n);
   }

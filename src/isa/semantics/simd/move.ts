@@ -85,7 +85,6 @@ const maskMove: Semantic = (b) => {
   const mask = b.signMask(8, b.readVector(1)[0]);
   const start = b.getRegister(RDI, b.form.addressSize);
   const at = (byte: number) => (byte === 0 ? start : b.add(start, b.constant(start.width, byte)));
-  b.checkSegment('operand', start, mmx ? 64 : 128);
   if (!mmx) b.probeWrite('operand', at(8), 64);
   b.probeWrite('operand', start, 64);
   for (let byte = 0; byte < (mmx ? 8 : 16); byte++) {
