@@ -36,11 +36,9 @@ function outOfRange(cpu: Cpu): void {
 
 /** ST(0) = f(ST(0)); undefined: out of range. */
 function unary(cpu: Cpu, f: (e: Environment, x: Real) => bigint | undefined, reduces: boolean): void {
+  if (reduces) cpu.fsw &= ~FSW_C2;
   if (isEmpty(cpu, 0)) {
-    if (stackFault(cpu, false)) {
-      writeSt(cpu, 0, INDEFINITE);
-      if (reduces) cpu.fsw &= ~FSW_C2;
-    }
+    if (stackFault(cpu, false)) writeSt(cpu, 0, INDEFINITE);
     return;
   }
   const e = begin(cpu);
@@ -49,9 +47,7 @@ function unary(cpu: Cpu, f: (e: Environment, x: Real) => bigint | undefined, red
     outOfRange(cpu);
     return;
   }
-  if (!report(cpu, e)) return;
-  if (reduces) cpu.fsw &= ~FSW_C2;
-  writeSt(cpu, 0, result);
+  if (report(cpu, e)) writeSt(cpu, 0, result);
 }
 
 /** ST(1) = f(ST(0), ST(1)), and a pop. */
@@ -73,11 +69,11 @@ function unaryAndPush(
   cpu: Cpu,
   f: (e: Environment, x: Real) => { below: bigint; above: bigint } | undefined,
 ): void {
+  cpu.fsw &= ~FSW_C2;
   if (isEmpty(cpu, 0) || !isEmpty(cpu, 7)) {
     if (!stackFault(cpu, !isEmpty(cpu, 0))) return;
     writeSt(cpu, 0, INDEFINITE);
     push(cpu, INDEFINITE);
-    cpu.fsw &= ~FSW_C2;
     return;
   }
   const e = begin(cpu);
@@ -87,7 +83,6 @@ function unaryAndPush(
     return;
   }
   if (!report(cpu, e)) return;
-  cpu.fsw &= ~FSW_C2;
   writeSt(cpu, 0, result.below);
   push(cpu, result.above);
 }

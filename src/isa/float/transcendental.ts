@@ -3,15 +3,15 @@
  * instruction.
  *
  * Each is computed to far more bits than a result has and rounded once, as the rounding control says: the manual promises an
- * error below one unit in the last place, and silicon's results are nearly always those. Results are inexact but for the few
- * arguments where they are plainly not.
+ * error below one unit in the last place, and silicon's results are nearly always those. As on silicon PRECISION is raised even
+ * where the result happens to be exact, and arguments out of range come back as they are (measured).
  *
  * Angles are reduced by a pi of 66 bits, as the processor does it.
  */
 
 import { integerSquareRoot } from './arithmetic.ts';
 import { LN2, PI, type WideConstant } from './constants.ts';
-import { DENORMAL, type Environment, ZERO_DIVIDE } from './environment.ts';
+import { DENORMAL, type Environment, PRECISION, UNDERFLOW, ZERO_DIVIDE } from './environment.ts';
 import { bitLength, F80, FINITE, INFINITE, infinity, type Real, real, ZERO, zero } from './format.ts';
 import { invalid, nanOf, nanOf2, special } from './nan.ts';
 import { round } from './round.ts';
@@ -73,6 +73,14 @@ function finish(e: Environment, x: Wide): bigint {
   return round(e, F80, m < 0n, (magnitude(m) << 1n) | 1n, exponent - 1);
 }
 
+/** An exact result, of which PRECISION (and with it UNDERFLOW) is told all the same. */
+function exact(e: Environment, negative: boolean, significand: bigint, exponent: number): bigint {
+  const result = round(e, F80, negative, significand, exponent);
+  const tiny = ((result >> 64n) & 0x7fffn) === 0n;
+  e.raise(tiny ? UNDERFLOW | PRECISION : PRECISION);
+  return result;
+}
+
 /** Raises DENORMAL for a denormal; true if that is unmasked and the operation ends. */
 function denormals(e: Environment, ...operands: readonly Real[]): boolean {
   if (!operands.some((x) => x.denormal)) return false;
@@ -90,10 +98,11 @@ export function powerMinusOne(e: Environment, x: Real): bigint {
   const top = topOf(wideOf(x));
   // Beyond its range the instruction leaves its operand as it is (measured).
   if (top >= 0) {
-    if (top === 0 && x.significand === 1n << BigInt(bitLength(x.significand) - 1)) {
-      return x.negative ? MINUS_HALF : PLUS_ONE;
+    if (top === 0 && isPowerOfTwo(x) && x.negative) {
+      e.raise(PRECISION);
+      return MINUS_HALF;
     }
-    return round(e, F80, x.negative, x.significand, x.exponent);
+    return exact(e, x.negative, x.significand, x.exponent);
   }
   // (e^z - 1) / z = 1 + z/2 + z^2/6 + ...
   const z = times(wideOf(x), wide(LN2));
@@ -154,7 +163,6 @@ export function logarithmTimes(e: Environment, x: Real, y: Real): bigint {
   if (x.kind === ZERO) {
     if (y.kind === ZERO) return invalid(e, F80);
     if (y.kind === INFINITE) return infinity(F80, !y.negative);
-    if (y.denormal && denormals(e, y)) return 0n;
     e.raise(ZERO_DIVIDE);
     return infinity(F80, !y.negative);
   }
@@ -175,7 +183,7 @@ export function logarithmTimes(e: Environment, x: Real, y: Real): bigint {
   if (y.kind === ZERO) return zero(F80, y.negative !== negativeLog);
   if (isPowerOfTwo(x)) {
     const k = BigInt(topOf(wideOf(x)));
-    return round(e, F80, y.negative !== k < 0n, y.significand * magnitude(k), y.exponent);
+    return exact(e, y.negative !== k < 0n, y.significand * magnitude(k), y.exponent);
   }
   return finish(e, times(logarithm(x), wideOf(y)));
 }
@@ -192,23 +200,24 @@ export function logarithmPlusOneTimes(e: Environment, x: Real, y: Real): bigint 
   }
   if (y.kind === INFINITE) {
     if (x.kind === ZERO) return invalid(e, F80);
-    if (x.negative && topOf(wideOf(x)) >= 0) return invalid(e, F80);
     if (denormals(e, x)) return 0n;
     return infinity(F80, negative);
   }
   if (denormals(e, x, y)) return 0n;
   if (x.kind === ZERO || y.kind === ZERO) return zero(F80, negative);
   const argument = wideOf(x);
-  if (x.negative && topOf(argument) >= 0) return invalid(e, F80);
+  if (x.negative && topOf(argument) >= 0) return exact(e, true, x.significand, x.exponent);
   if (topOf(argument) >= -1) {
     // Out of its range, but not without meaning.
+    if (topOf(argument) > 200)
+      return finish(e, times(logarithm({ ...x, significand: x.significand | 1n }), wideOf(y)));
     const shift = Math.max(0, -x.exponent);
     const sum = (1n << BigInt(shift)) + (argument.m << BigInt(x.exponent + shift));
     const whole = real(FINITE, false, -shift, sum);
     if (isPowerOfTwo(whole)) {
       const k = BigInt(topOf(wideOf(whole)));
       if (k === 0n) return zero(F80, negative);
-      return round(e, F80, y.negative !== k < 0n, y.significand * magnitude(k), y.exponent);
+      return exact(e, y.negative !== k < 0n, y.significand * magnitude(k), y.exponent);
     }
     return finish(e, times(logarithm(whole), wideOf(y)));
   }
@@ -326,8 +335,7 @@ function cosineOf(angle: Wide): Wide {
     sum += term;
     if (magnitude(term) <= 1n) break;
   }
-  // Of an angle too small to tell, still less than 1.
-  return fromFixed(sum === ONE ? ONE - 1n : sum);
+  return fromFixed(sum);
 }
 
 const minus = ({ m, e }: Wide): Wide => ({ m: -m, e });
@@ -353,6 +361,7 @@ export function sine(e: Environment, x: Real): bigint | undefined {
   const early = prepare(e, x);
   if (early !== null) return early === 'far' ? undefined : early;
   if (x.kind === ZERO) return zero(F80, x.negative);
+  if (isTiny(x)) return exact(e, x.negative, x.significand, x.exponent);
   return finish(e, sines(x).sine);
 }
 
@@ -361,6 +370,7 @@ export function cosine(e: Environment, x: Real): bigint | undefined {
   const early = prepare(e, x);
   if (early !== null) return early === 'far' ? undefined : early;
   if (x.kind === ZERO) return PLUS_ONE;
+  if (isTiny(x)) return exact(e, false, 1n, 0);
   return finish(e, sines(x).cosine);
 }
 
@@ -369,6 +379,9 @@ export function sineAndCosine(e: Environment, x: Real): Trigonometry | undefined
   const early = prepare(e, x);
   if (early !== null) return early === 'far' ? undefined : { sine: early, cosine: early };
   if (x.kind === ZERO) return { sine: zero(F80, x.negative), cosine: PLUS_ONE };
+  if (isTiny(x)) {
+    return { sine: exact(e, x.negative, x.significand, x.exponent), cosine: exact(e, false, 1n, 0) };
+  }
   const both = sines(x);
   const result = { sine: finish(e, both.sine), cosine: finish(e, both.cosine) };
   return result;
@@ -379,15 +392,19 @@ export function tangent(e: Environment, x: Real): bigint | undefined {
   const early = prepare(e, x);
   if (early !== null) return early === 'far' ? undefined : early;
   if (x.kind === ZERO) return zero(F80, x.negative);
+  if (isTiny(x)) return exact(e, x.negative, x.significand, x.exponent);
   const both = sines(x);
   return finish(e, quotient(both.sine, both.cosine));
 }
 
+/** So small an angle that it is its sine and tangent, and 1 its cosine, whatever the rounding (measured). */
+function isTiny(x: Real): boolean {
+  return topOf(wideOf(x)) < -100;
+}
+
 function sines(x: Real): { sine: Wide; cosine: Wide } {
   const { angle, quadrant } = reduce(x);
-  // Close to its own sine: the series' second term is beyond what fixed point holds.
-  const tiny = topOf(angle) < -100;
-  const s = tiny ? { m: (angle.m << 160n) + (angle.m < 0n ? 1n : -1n), e: angle.e - 160 } : sineOf(angle);
+  const s = sineOf(angle);
   const c = cosineOf(angle);
   switch (quadrant) {
     case 0:
