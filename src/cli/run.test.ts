@@ -1,6 +1,6 @@
 /** `espfix run`: how each kind of guest ends, what it reads and prints, and the trace. */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -107,6 +107,19 @@ describe('how a run ends', () => {
       12,
       /^espfix: the guest asked for a reset\n$/,
     ],
+    [
+      'power-off',
+      imageFile((a) => {
+        a.mov(dx, 0x605);
+        a.mov(al, 0x34);
+        a.out(dx, al);
+        a.label('rest');
+        a.jmp('rest');
+      }),
+      [],
+      0,
+      /^$/,
+    ],
     ['time limit', forever, ['--timeout', '0.2'], 124, /^espfix: time limit of 0.2 s reached\n$/],
   ];
 
@@ -178,6 +191,134 @@ describe('COM1', () => {
     const io = capturedIo();
     await espfix(['run', file, '--append', 'a=1 "b c"'], io);
     expect(io.out()).toContain('a=1 "b c"');
+  });
+});
+
+describe('snapshots', () => {
+  const snapshot = join(folder, 'snapshot');
+  const image = helloFile;
+
+  it('are written when the console prints a text, and go on from there', async () => {
+    const io = capturedIo();
+    expect(await espfix(['run', image, '--snapshot-at', 'hel', snapshot], io)).toBe(7);
+    expect(io.out()).toBe('hello\n');
+    const again = capturedIo();
+    expect(await espfix(['run', snapshot], again)).toBe(7);
+    expect(again.out()).toBe('lo\n');
+  });
+
+  it('of a text that does not come are not', async () => {
+    const other = join(folder, 'none');
+    await espfix(['run', image, '--snapshot-at', 'absent', other], capturedIo());
+    expect(existsSync(other)).toBe(false);
+  });
+
+  it.each<[string[], RegExp]>([
+    [['--snapshot-at', 'text'], /^espfix: --snapshot-at: expected a text and a file\n$/],
+    [['--snapshot-at', '', 'file'], /^espfix: --snapshot-at: expected a text that is not empty\n$/],
+    [['--disk-write'], /^espfix: --disk-write: expected with --disk\n$/],
+    [['--share-write'], /^espfix: --share-write: expected with --share\n$/],
+    [['--clock', 'noon'], /expected now, seconds since 1970/],
+    [['--console', 'vga'], /expected serial or virtio/],
+  ])('%j is refused', async (args, line) => {
+    const io = capturedIo();
+    expect([await espfix(['run', image, ...args], io), io.err()]).toEqual([2, expect.stringMatching(line)]);
+  });
+
+  it('have their own processors, memory and disks', async () => {
+    const disk = join(folder, 'disk');
+    writeFileSync(disk, new Uint8Array(512));
+    await espfix(['run', image, '--snapshot-at', 'h', snapshot], capturedIo());
+    const cases: [string[], RegExp][] = [
+      [['--cpus', '2'], /^espfix: --cpus: expected with an image; .* is a snapshot, which has its own\n$/],
+      [['--append', 'x'], /^espfix: --append: expected with an image/],
+      [['--disk', disk], /snapshot: disk: the machine had none\n$/],
+      [['--share', folder], /snapshot: share: the machine had none\n$/],
+    ];
+    for (const [args, line] of cases) {
+      const io = capturedIo();
+      expect(await espfix(['run', snapshot, ...args], io)).toBe(2);
+      expect(io.err()).toMatch(line);
+    }
+  });
+
+  it('that are damaged are refused in one line', async () => {
+    const bytes = readFileSync(snapshot);
+    bytes[100] ^= 1;
+    const damaged = join(folder, 'damaged');
+    writeFileSync(damaged, bytes);
+    const io = capturedIo();
+    expect(await espfix(['run', damaged], io)).toBe(2);
+    expect(io.err()).toMatch(/^espfix: .*damaged: checksum: [^\n]+\n$/);
+  });
+});
+
+describe('a terminal', () => {
+  it('is raw while the guest runs, and Ctrl-A x ends that', async () => {
+    const io = capturedIo('\x01h\x01x', true);
+    expect(await espfix(['run', forever], io)).toBe(130);
+    expect(io.raw).toEqual([true, false]);
+    expect(io.err()).toMatch(/Ctrl-A x ends espfix.*\r\nespfix: interrupted\n$/s);
+  });
+
+  it('sends Ctrl-C and Ctrl-A a to the guest', async () => {
+    // Sends back the first byte that it reads.
+    const first = imageFile((a) => {
+      initializeSerial(a);
+      a.label('poll');
+      a.mov(dx, 0x3fd);
+      a.in(al, dx);
+      a.test(al, 1);
+      a.jz('poll');
+      a.mov(dx, 0x3f8);
+      a.in(al, dx);
+      a.out(dx, al);
+      debugExit(a, 0);
+    });
+    for (const [typed, byte] of [
+      ['\x03', '\x03'],
+      ['\x01a', '\x01'],
+    ]) {
+      const io = capturedIo(typed, true);
+      expect([await espfix(['run', first], io), io.out()]).toEqual([1, byte]);
+    }
+  });
+
+  it('is put back when the run fails', async () => {
+    const io = capturedIo('', true);
+    await espfix(['run', imageFile((a) => a.ud2())], io);
+    expect(io.raw).toEqual([true, false]);
+  });
+});
+
+describe('time', () => {
+  it('the clock shows what it is set to', async () => {
+    const image = imageFile((a) => {
+      a.mov(al, 0);
+      a.out(0x70, al);
+      a.in(al, 0x71);
+      a.mov(dx, 0xf4);
+      a.out(dx, al);
+    });
+    const io = capturedIo();
+    // 27 seconds past the minute, in BCD.
+    expect(await espfix(['run', image, '--clock', '2026-11-22T12:00:27Z'], io)).toBe(0x27 * 2 + 1);
+    expect(await espfix(['run', image, '--clock', '86405'], io)).toBe(0x05 * 2 + 1);
+    expect(await espfix(['run', image], io)).toBe(1);
+  });
+
+  it('keeps to the host’s where it is asked to', async () => {
+    // 40 million instructions are 40 ms of guest time.
+    const image = imageFile((a) => {
+      a.mov(ebx, 20_000_000);
+      a.label('again');
+      a.dec(ebx);
+      a.jnz('again');
+      debugExit(a, 0);
+    });
+    const from = performance.now();
+    expect(await espfix(['run', image, '--realtime'], capturedIo())).toBe(1);
+    expect(performance.now() - from).toBeGreaterThan(25);
   });
 });
 

@@ -138,19 +138,18 @@ async function drive(machine: Machine, options: RunCommandOptions, io: Io): Prom
   const output = new ConsoleOutput(machine, options.snapshotAt);
   const keys = io.stdin.isTerminal ? new EscapeKeys() : undefined;
   let interrupted = false;
-  const interrupt = () => {
-    interrupted = true;
-    input.wake();
-  };
   const target = options.console === 'virtio' && machine.console ? machine.console : machine.serial;
   const input = new InputQueue(io, target, (bytes) => {
     if (!keys) return bytes;
     const typed = keys.type(bytes);
     if (typed.help) io.stderr.write(`\r\nespfix: ${TERMINAL_HELP}\r\n`);
-    if (typed.quit) interrupt();
+    if (typed.quit) interrupted = true;
     return typed.bytes;
   });
-  const forget = io.onInterrupt(interrupt);
+  const forget = io.onInterrupt(() => {
+    interrupted = true;
+    input.wake();
+  });
   const resize = () => {
     if (io.stdout.columns && io.stdout.rows) machine.console?.resize(io.stdout.columns, io.stdout.rows);
   };
