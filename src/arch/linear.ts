@@ -11,7 +11,7 @@ import type { Cpu } from './cpu.ts';
 import { matchDataBreakpoint } from './debug.ts';
 import { AC, Fault, GP, SS as STACK_FAULT } from './fault.ts';
 import { TLB_NONE, tlbContext } from './mode.ts';
-import { type PageAccess, pageAccess, translate } from './paging.ts';
+import { cachedTranslation, type PageAccess, pageAccess, translate } from './paging.ts';
 
 /** How an access is judged by paging (SDM vol. 3A 4.6, "Determination of access mode"). */
 export interface Access {
@@ -161,6 +161,16 @@ function keep(cpu: Cpu, linear: bigint, physical: number, access: Access, write:
     cpu.bus.willWrite(physical);
   }
   cpu.engine.fillFast(cpu.longMode ? linear : linear & 0xffff_ffffn, host, context, write);
+}
+
+/** Gives the engine the translation of a page that the TLB has and that allows the access. @returns whether there is one */
+export function recall(cpu: Cpu, linear: bigint, access: Access, write: boolean): boolean {
+  if (cpu.longMode && !isCanonical(linear)) return false;
+  const mode = pageAccess(access.user, access.implicit, write, false);
+  const physical = cachedTranslation(cpu, linear, mode);
+  if (physical < 0) return false;
+  keep(cpu, linear, physical, access, write);
+  return true;
 }
 
 /**

@@ -10,7 +10,7 @@ import { readFlagsDword, writeFlagsDword } from '../isa/flags.ts';
 import { CS, offsetOf, RSP, SS, TR } from '../isa/state.ts';
 import { announcePrivilege, dropInnerSegments } from './code-segment.ts';
 import type { Cpu } from './cpu.ts';
-import { type Access, atCpl, SYSTEM } from './linear.ts';
+import { type Access, atCpl, recall, SYSTEM } from './linear.ts';
 import { tlbContext } from './mode.ts';
 
 /** Dword offsets in the state. */
@@ -58,7 +58,10 @@ const DATA_ORDINARY = SEGMENT | PRESENT | WRITABLE_OR_READABLE | ACCESSED;
 
 /** The dword index in the machine's memory of `size` bytes at `linear`, 4-byte aligned, or -1. */
 function locate(cpu: Cpu, linear: bigint, size: number, access: Access, write: boolean): number {
-  const address = cpu.engine.fastAddress(linear, size, tlbContext(cpu, access), write);
+  const context = tlbContext(cpu, access);
+  let address = cpu.engine.fastAddress(linear, size, context, write);
+  if (address < 0 && recall(cpu, linear, access, write))
+    address = cpu.engine.fastAddress(linear, size, context, write);
   return address < 0 || (address & 3) !== 0 ? -1 : address >>> 2;
 }
 

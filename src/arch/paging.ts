@@ -285,6 +285,28 @@ export function translate(cpu: Cpu, linear: bigint, access: PageAccess): number 
   return frame + (at & (pageBytes - 1));
 }
 
+/** As {@link translate} where the TLB alone answers, else -1; nothing changes. */
+export function cachedTranslation(cpu: Cpu, linear: bigint, access: PageAccess): number {
+  const at = linearNumber(linear);
+  if ((low(cpu, CR0) & CR0_PG) === 0) return at;
+  const { tlb } = cpu;
+  const found = tlb.find(at, currentPcid(cpu));
+  if (found < 0) return -1;
+  const flags = tlb.flags(found);
+  return (!access.write || flags & TLB_DIRTY) && permits(cpu, flags, access) ? tlb.physical(found, at) : -1;
+}
+
+/**
+ * Caches the translation of `linear`, as processors may at any time for a page that has been accessed (SDM vol. 3A 4.10.2.3).
+ * Sets no flags.
+ */
+export function prefetchTranslation(cpu: Cpu, linear: bigint): void {
+  if ((low(cpu, CR0) & CR0_PG) === 0) return;
+  const at = linearNumber(linear);
+  if (walk(cpu, at, false) !== MAPPED || (leafLow & ACCESSED) === 0) return;
+  cpu.tlb.insert(at, currentPcid(cpu), pageBytes, frame, rights);
+}
+
 /** A page fault also drops the TLB's entries for its page, which may be stale (SDM vol. 3A 4.10.4.1). */
 function pageFault(cpu: Cpu, linear: bigint, outcome: number, access: PageAccess): Fault {
   cpu.tlb.invalidatePage(linearNumber(linear), currentPcid(cpu), true);

@@ -4,14 +4,14 @@
  * Other processors stand still and no timer fires, so what differs is the events' doing alone.
  */
 import type { Cpu } from '../../arch/cpu.ts';
-import { inspectPage } from '../../arch/paging.ts';
+import { inspectPage, prefetchTranslation } from '../../arch/paging.ts';
 import { stackAddress } from '../../arch/stack.ts';
 import { GS, RSP } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { PageTree } from '../../machine/page-tree.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
 import { disassemble } from '../disassemble.ts';
-import { inject, type Schedule, type ScheduledEvent, vectorOf } from '../event.ts';
+import { type EventKind, inject, type Schedule, type ScheduledEvent, vectorOf } from '../event.ts';
 import type { KernelStack, Subject } from '../subject.ts';
 import { type TrackedVisit, trackVisit } from '../taint/index.ts';
 import { type UserPage, userPages } from '../user-pages.ts';
@@ -39,6 +39,10 @@ const PATIENCE_TOGETHER = 5_000_000;
 const LONGEST_WAY_TO_WORK = 2_000;
 /** Lengths of that way to remember. */
 const MOST_WAYS_TO_WORK = 8;
+/** The same for the way back from a handler that returns without IRET. */
+const LONGEST_WAY_BACK = 500;
+const MOST_WAYS_BACK = 8;
+const NO_WAYS: readonly number[] = [];
 /** How long another task may have its turn. */
 const PATIENCE_WITH_TASKS = 200_000;
 /** Where user mode's GS base is put: canonical, below the kernel's half, in pages of nobody. */
@@ -137,6 +141,10 @@ export class Experiment {
   readonly stacks: readonly KernelStack[];
   /** By vector, ascending: instructions from an event's injection to its work. */
   readonly #waysToWork = new Map<number, readonly number[]>();
+  /** By kind of event, ascending: instructions from its injection to the return of a handler that returns without IRET. */
+  readonly #waysBack = new Map<EventKind, readonly number[]>();
+  /** Runs that may be spent on learning these. */
+  #lessons = 200;
   /** Other tasks of user mode may run before this one goes on, and change memory as they will. */
   othersMayRun = false;
   readonly #userPages: ReadonlyMap<number, UserPage>;
@@ -169,6 +177,10 @@ export class Experiment {
       cpu.segBase[GS] = POISON;
       this.observation.poison = POISON;
     }
+    // Handlers' stacks are at hand from the beginning: else each event would fill the TLB anew.
+    for (const { range } of stacks)
+      for (let linear = range.start & ~0xfffn; linear < range.end; linear += BigInt(PAGE))
+        prefetchTranslation(cpu, linear);
     this.begin = machine.snapshot();
     this.#base = this.begin;
     this.#firstInstruction = cpu.instructions;
@@ -231,16 +243,55 @@ export class Experiment {
   /**
    * Runs from an event that has just struck at `from` in kernel mode: as far as where its handler returns, if all is there
    * as it was, for the rest has then been seen; else to user mode.
+   * @param again lets the event strike there once more
    * @returns how it ended; 'back' in the first case
    */
-  runBack(from: Snapshot): RunEnding | 'back' {
+  runBack(from: Snapshot, kind: EventKind, again: () => void): RunEnding | 'back' {
     const { machine, visit, cpu, observation } = this;
-    if (cpu.cpl === 3) return this.runToUser();
+    if (cpu.cpl === 3 || kind === 'fault') return this.runToUser();
     observation.atUser = false;
     observation.awaitReturn();
-    const { reason } = machine.runAlone(visit.cpu, this.#patience);
-    if (!observation.cameBack || observation.atUser) return this.#awaitUser(reason);
-    return this.asItWas(from) ? 'back' : this.runToUser();
+    const known = this.#waysBack.get(kind) ?? NO_WAYS;
+    let reason = 'limit';
+    let done = 0;
+    for (let i = 0; i <= known.length; i++) {
+      const length = i < known.length ? known[i] : this.#patience;
+      reason = machine.runAlone(visit.cpu, length - done).reason;
+      if (reason !== 'limit') break;
+      done = length;
+      if (this.#isBack(from)) return 'back';
+    }
+    if (observation.cameBack && !observation.atUser) {
+      if (this.#isBack(from)) return 'back';
+      reason = 'limit';
+    }
+    const ending = reason === 'limit' ? this.runToUser() : this.#awaitUser(reason);
+    if (ending !== 'user' || known.length >= MOST_WAYS_BACK || this.#lessons <= 0) return ending;
+    this.#lessons--;
+    again();
+    return this.#learnWayBack(from, kind);
+  }
+
+  /** As {@link runBack}, step by step: handlers that return without IRET are known by how many instructions they take. */
+  #learnWayBack(from: Snapshot, kind: EventKind): RunEnding | 'back' {
+    this.observation.atUser = false;
+    for (let steps = 1; steps <= LONGEST_WAY_BACK; steps++) {
+      const ending = this.step();
+      if (ending !== undefined) return ending;
+      if (!this.#isBack(from)) continue;
+      const known = this.#waysBack.get(kind) ?? NO_WAYS;
+      if (!known.includes(steps))
+        this.#waysBack.set(
+          kind,
+          [...known, steps].sort((x, y) => x - y),
+        );
+      return 'back';
+    }
+    return this.runToUser();
+  }
+
+  #isBack(from: Snapshot): boolean {
+    return this.#struckAt.at(this.cpu) && this.asItWas(from);
   }
 
   get #patience(): number {

@@ -106,6 +106,8 @@ class Explorer {
   readonly #entry: number;
   /** The boundary from which the visit serves a debug exception; -1 if it does not. */
   readonly #debugFrom: number;
+  /** The boundary of the visit at which the first event strikes is in that service. */
+  #debugged = false;
   #violating = 0;
   #stopped = false;
   /** The subject demands more than can be seen cheaply. */
@@ -170,9 +172,9 @@ class Explorer {
     const { cpu, subject, visit, observation } = this.#experiment;
     const events: Event[] = [];
     // A debugger sets no breakpoint in the way of the debug exception itself: no kernel could survive that.
+    if (i >= 0) this.#debugged = this.#debugFrom >= 0 && i >= this.#debugFrom && cpu.cpl !== 3;
     const debugging =
-      observation.deliveries.some(({ vector, returned }) => vector === DEBUG && !returned) ||
-      (i >= 0 && this.#debugFrom >= 0 && i >= this.#debugFrom && cpu.cpl !== 3);
+      this.#debugged || observation.deliveries.some(({ vector, returned }) => vector === DEBUG && !returned);
     const awaited = i >= 0 && i <= this.#first ? subject.awaits.get(visit.entry) : undefined;
     for (const kind of this.#options.events) {
       if (!deliverable(cpu, kind)) continue;
@@ -214,10 +216,12 @@ class Explorer {
     return true;
   }
 
-  /** Runs to the end after the last event of `schedule` has struck at `from`, and judges. @param ended how, if it has */
-  #finish(schedule: Schedule, from: Snapshot, ended?: RunEnding): void {
+  /** Runs to the end after the last event of `schedule` has struck at `from`, and judges. @param ended how, if it has, @param saved what had been seen there */
+  #finish(schedule: Schedule, from: Snapshot, ended?: RunEnding, saved?: Seen): void {
     const experiment = this.#experiment;
-    let ending = ended ?? experiment.runBack(from);
+    const last = schedule[schedule.length - 1];
+    const again = () => experiment.strike(from, last, saved);
+    let ending = ended ?? experiment.runBack(from, last.kind, again);
     if (ending === 'back') {
       if (this.#quiet()) return;
       ending = experiment.runToUser();
@@ -348,7 +352,7 @@ class Explorer {
         const longer = [...schedule, { ...event, at }];
         if (depth > 1) this.#follow(longer, snapshot, depth - 1);
         else {
-          this.#finish(longer, snapshot);
+          this.#finish(longer, snapshot, undefined, saved);
         }
       }
     }

@@ -14,6 +14,7 @@ export const FLAG_FIELDS = [offsetOf('flagsZero') / 4, offsetOf('flagsCarry') / 
 export const EXTENDED = offsetOf('x87') / 4;
 export const EXTENDED_END = (fields.ymm.offset + fields.ymm.bytes * fields.ymm.count) / 4;
 
+const RIP = offsetOf('rip') / 4;
 const REST = offsetOf('flagsRest') / 4;
 const RF_BIT = Number(RF);
 
@@ -30,6 +31,11 @@ export class ProcessorState {
     const { requested, inService } = machine.interruptRequests(cpu.index);
     this.#requests.set(requested);
     this.#requests.set(inService, 8);
+  }
+
+  /** Whether RIP is the same. */
+  at({ u32 }: Cpu): boolean {
+    return u32[RIP] === this.#dwords[RIP] && u32[RIP + 1] === this.#dwords[RIP + 1];
   }
 
   /** Whether the present state is the same. */
