@@ -15,7 +15,7 @@ import type { Visit } from './visit.ts';
 
 const few = ({ path, cs, ss, set }: CaseInfo) =>
   ss === 'flat' &&
-  ((path === 'syscall' && cs === 'cs64' && set === 0x5aad_c0de) ||
+  (((path === 'syscall' || path === 'db') && cs === 'cs64' && set === 0x5aad_c0de) ||
     (path === 'int80' && (cs === 'cs16-ldt' || cs === 'not-present')));
 
 describe('trials', () => {
@@ -77,6 +77,8 @@ describe('trials', () => {
     ['SYSCALL', 1, 50],
     ['SYSCALL', 2, 70],
     ['INT 0x80', 2, 20],
+    // No breakpoint is set in the way of the debug exception.
+    ['#DB', 2, 5],
   ])('the sound kernel stands them, entered by %s, depth %i', (entry, depth, least) => {
     const { runs, found } = tried(visitBy(entry), depth);
     expect(found).toEqual({});
@@ -97,6 +99,22 @@ describe('trials', () => {
     const { found } = tried(changed(visitBy(entry), key), depth);
     expect(Object.keys(found)).toContain(kinds);
     expect(found[kinds]).toMatch(what);
+  });
+
+  it('a breakpoint is in the way of the debug exception if that comes there alone: a fault of IRETD, in 32-bit code', () => {
+    const only = ({ path, cs, ss }: CaseInfo) =>
+      path === 'int80' && cs === 'not-present' && ss === 'ss16-ldt';
+    const sound = builtinSubject('espfix32-pae', { only });
+    const pc = Machine.create();
+    const { recording, stacks } = openSubject(sound, undefined, pc);
+    const faulted = recording.visits.filter(({ boundaries }) => boundaries > 200);
+    expect(faulted.length).toBeGreaterThan(0);
+    for (const visit of faulted) {
+      const experiment = new Experiment(pc, sound, visit, stacks);
+      const onViolation = (schedule: Schedule) => expect(schedule).toEqual([]);
+      expect(tryTrials(experiment, { depth: 1, events: ['db-code'], onViolation })).toBeGreaterThan(0);
+      experiment.close();
+    }
   });
 
   it('no breakpoint stays in a kernel that nothing is known of', () => {

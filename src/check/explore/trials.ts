@@ -10,6 +10,7 @@
  *
  * They are few, and say nothing of other boundaries.
  */
+import { stackAddress } from '../../arch/stack.ts';
 import { RSP } from '../../isa/state.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
 import { deliverable, type EventKind, type Schedule, type ScheduledEvent } from '../event.ts';
@@ -126,9 +127,10 @@ class Trials {
     const before = seen.deliveries.length;
     if (!experiment.strike(snapshot, { kind: 'db-data' }, seen)) return way;
     for (let steps = 0; steps < LONGEST_HANDLER && this.#step(); steps++) {
-      if (observation.deliveries[before]?.returned) break;
+      const delivery = observation.deliveries[before];
+      if (delivery?.returned) break;
       // Back without IRET.
-      if (steps > 1 && cpu.rip === observation.deliveries[before]?.rip) break;
+      if (delivery && cpu.rip === delivery.rip && stackAddress(cpu) === delivery.rsp) break;
       way.add(cpu.rip);
     }
     return way;
@@ -168,10 +170,13 @@ class Trials {
   }
 
   /** A breakpoint that stays is met. */
-  #meet({ at, snapshot, seen }: Point, before: Schedule): void {
+  #meet(point: Point, before: Schedule): void {
     const experiment = this.#experiment;
+    const { at, rip, snapshot, seen } = point;
     experiment.machine.restore(snapshot);
     if (!deliverable(experiment.cpu, 'db-stays')) return;
+    // The way of the debug exception may depend on what it interrupts: no kernel could survive a breakpoint in it.
+    if (this.#wayOfDebug(point).has(rip)) return;
     experiment.strike(snapshot, { kind: 'db-stays' }, seen);
     this.#judge([...before, { kind: 'db-stays', at }], experiment.runToUser());
   }
@@ -266,12 +271,15 @@ class Trials {
 
   #piles(): void {
     const { events } = this.#options;
+    const debugging = this.#experiment.baseline.deliveries.some(({ vector }) => vector === DEBUG);
     const boundaries = this.#boundaries();
     const places = new Set([boundaries[0], boundaries[boundaries.length >> 1], boundaries.at(-1)]);
     for (const boundary of places) {
       if (!boundary) continue;
       for (const pile of piles) {
         if (this.#over()) return;
+        // As in the exploration: no breakpoint in the way of the debug exception.
+        if (debugging && pile.includes('db-data')) continue;
         if (pile.every((kind) => kind === 'watch' || events.includes(kind))) this.#pile(boundary, pile);
       }
     }
