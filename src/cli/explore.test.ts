@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import { afterAll, describe, expect, it } from 'vitest';
+import { structureFaults } from '../check/report/html-structure.fixture.ts';
 import type { ReportJson } from '../check/report/json.ts';
 import { parseMarkup } from '../check/report/markup.fixture.ts';
 import { sarifValidator } from '../check/report/sarif-schema.fixture.ts';
@@ -179,7 +180,13 @@ describe('a kernel with a fault', () => {
 
   it.each([
     ['junit', (text: string) => expect(parseMarkup(text).all('failure').length).toBeGreaterThan(0)],
-    ['html', (text: string) => expect(parseMarkup(text).all('svg').length).toBeGreaterThan(0)],
+    [
+      'html',
+      (text: string) => {
+        expect(structureFaults(text)).toEqual([]);
+        expect(parseMarkup(text).all('svg').length).toBeGreaterThan(0);
+      },
+    ],
     [
       'sarif',
       (text: string) => {

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { describeSchedule, verdictOf } from './check-report.ts';
 import { escapeMarkup } from './escape.ts';
 import { htmlReport } from './html.ts';
+import { structureFaults } from './html-structure.fixture.ts';
 import { reportJson } from './json.ts';
 import { junitReport } from './junit.ts';
 import { parseMarkup } from './markup.fixture.ts';
@@ -169,6 +170,23 @@ describe('SARIF', () => {
 describe('HTML', () => {
   const html = htmlReport(sample);
   const document = parseMarkup(html);
+
+  it('is a document of its own, with whole tables and drawings', () => {
+    expect(structureFaults(html)).toEqual([]);
+  });
+
+  it.each<[string, string, string, RegExp]>([
+    ['a cell less', '<td>0</td>', '', /rows of/],
+    ['a picture from elsewhere', '</h1>', '</h1><img src="http://a/b"/>', /a img|attribute src/],
+    ['a handler', '<h1>', '<h1 onclick="a()">', /attribute onclick/],
+    ['a bar beyond its drawing', ' width="', ' width="9', /leaves the drawing|in a drawing of/],
+    ['a list in a paragraph', '<p class="soft">', '<p class="soft"><ul></ul>', /a ul in a p/],
+  ])('one with %s is not', (_name, from, to, fault) => {
+    const at = from === ' width="' ? html.indexOf('<rect') : 0;
+    const spoilt = html.slice(0, at) + html.slice(at).replace(from, to);
+    expect(spoilt).not.toBe(html);
+    expect(structureFaults(spoilt).join()).toMatch(fault);
+  });
 
   it('needs nothing from elsewhere and runs nothing', () => {
     expect(html).not.toMatch(/<(script|link|img|iframe|object)|\b(src|href)=|url\(|@import|https?:/i);
