@@ -87,9 +87,7 @@ export function encodeRecording({ visits, ...rest }: Recording): Uint8Array {
 
 /** Throws SnapshotError where a state is of another version of espfix. */
 export function decodeRecording(bytes: Uint8Array): Recording {
-  const { buffer, byteOffset, byteLength } = gunzipSync(bytes);
-  // No Buffer: slices of one share its memory.
-  const [head, ...states] = separated(new Uint8Array(buffer, byteOffset, byteLength));
+  const [head, ...states] = separated(gunzipSync(bytes));
   const { visits, zeroed, ...rest } = decodeData(new TextDecoder().decode(head)) as Recording & {
     readonly zeroed: readonly Zeroed[];
   };

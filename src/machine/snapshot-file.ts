@@ -71,7 +71,9 @@ export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
 }
 
 /** Reads a snapshot file. Throws SnapshotError with one line that says what is wrong. */
-export function decodeSnapshot(bytes: Uint8Array, schema: SnapshotSchema): Snapshot {
+export function decodeSnapshot(file: Uint8Array, schema: SnapshotSchema): Snapshot {
+  // Slices of a Uint8Array are copies; those of Node's Buffer, which is one, are not.
+  const bytes = new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
   if (bytes.length < HEADER)
     throw new SnapshotError(`truncated: ${bytes.length} bytes, expected at least ${HEADER}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -172,6 +172,17 @@ describe('files', () => {
     expect(file.length).toBeLessThan(120_000);
   });
 
+  it('are read from a Buffer at any alignment, and keep nothing of it', () => {
+    const whole = Buffer.alloc(file.length + 4);
+    for (let offset = 0; offset < 4; offset++) {
+      const buffer = whole.subarray(offset, offset + file.length);
+      buffer.set(file);
+      const snapshot = Machine.readSnapshot(buffer);
+      whole.fill(0xff);
+      expect(future(Machine.from(snapshot), 1000)).toEqual(expected);
+    }
+  });
+
   it('are the same for the same snapshot read and written again', () => {
     expect(encodeSnapshot(Machine.readSnapshot(file))).toEqual(file);
   });
