@@ -47,7 +47,7 @@ export type Verdict =
 
 /** Code whose business is events in the handlers of events; the rest gets schedules of one event. */
 const aboutNesting =
-  /^(IST of |paranoid_entry|paranoid_exit|return_without_iret|leave_machine_check_stack|handle_machine_check|end_machine_check|handle_event|return_to_user_end)\b/;
+  /^(IST of |percpu\.|paranoid_entry|paranoid_entry_from_user|paranoid_exit|return_without_iret|leave_machine_check_stack|handle_machine_check|end_machine_check|handle_event|return_to_user_end)\b/;
 /** Visits, the shortest first, in which a mutant is tried that these visits come to only with events. */
 const MOST_BY_EVENTS = 14;
 /** Instructions without a new line of the report after which the kernel counts as hung. */
