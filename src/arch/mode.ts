@@ -7,6 +7,7 @@ import {
   CONTEXT_CODE_64,
   CONTEXT_EM,
   CONTEXT_LIMITED,
+  CONTEXT_NO_AVX,
   CONTEXT_NO_FXSR,
   CONTEXT_REAL,
   CONTEXT_STACK_32,
@@ -31,8 +32,12 @@ const CR4_SMAP = 1n << 21n;
 const CR0_EM = 1 << 2;
 const CR0_TS = 1 << 3;
 const CR4_OSFXSR = 1 << 9;
+const CR4_OSXSAVE = 1 << 18;
+/** SSE and AVX state. */
+const XCR0_VECTORS = 6;
 const CR0 = offsetOf('cr0') / 4;
 const CR4 = offsetOf('cr4') / 4;
+const XCR0 = offsetOf('xcr0') / 4;
 
 /** The fast TLB that serves an access: by its privilege, and by RFLAGS.AC where SMAP looks at it. */
 export function tlbContext(cpu: Cpu, access: Access): number {
@@ -58,7 +63,9 @@ export function updateContext(cpu: Cpu, interpreter: Interpreter): void {
   const cr0 = cpu.u32[CR0];
   if (cr0 & CR0_EM) bits |= CONTEXT_EM;
   if (cr0 & CR0_TS) bits |= CONTEXT_TS;
-  if ((cpu.u32[CR4] & CR4_OSFXSR) === 0) bits |= CONTEXT_NO_FXSR;
+  const cr4 = cpu.u32[CR4];
+  if ((cr4 & CR4_OSFXSR) === 0) bits |= CONTEXT_NO_FXSR;
+  if ((cr4 & CR4_OSXSAVE) === 0 || (cpu.u32[XCR0] & XCR0_VECTORS) !== XCR0_VECTORS) bits |= CONTEXT_NO_AVX;
   cpu.context = (interpreter.generation | bits) >>> 0;
 
   const tlb = tlbContext(cpu, atCpl(cpu.cpl));

@@ -50,6 +50,8 @@ export interface Form {
   readonly repeat: '' | 'rep' | 'repne';
   /** The effective segment's base must be added and its limits checked: all of legacy mode; FS/GS in 64-bit mode. */
   readonly segmented: boolean;
+  /** It is VEX-encoded: what it writes of a vector register it writes whole, with zeros above. */
+  readonly vex: boolean;
   /** The immediate byte of an instruction on vectors; -1 where there is none. */
   readonly immediate: number;
 }
@@ -209,11 +211,13 @@ export interface Builder {
    * its size.
    */
   readVector(n: number, aligned?: boolean): readonly Value[];
-  /** Writes as much of `parts` as the operand is wide. */
+  /** Writes as much of `parts` as the operand is wide; with VEX, zeros in the rest of a YMM register. */
   writeVector(n: number, parts: readonly Value[], aligned?: boolean): void;
-  /** XMM register `index`. */
+  /** XMM register `index`, written as by {@link writeVector}. */
   getXmm(index: number): Value;
   setXmm(index: number, value: Value): void;
+  /** Clears bits 255:128 of a YMM register. */
+  clearUpper(index: number): void;
   /** #MF if an unmasked x87 exception is pending: before all else in instructions that use MM registers. */
   checkX87(): void;
   /** The x87 state of an instruction on MM registers: TOP is 0, and the registers are all valid, all empty, or as they were. */

@@ -1,5 +1,5 @@
 /** A decoded instruction: what the decoder makes of bytes, before any engine sees it. SDM vol. 2A chapter 2. */
-import type { Mnemonic } from './mnemonics.ts';
+import { avxMnemonics, type Mnemonic } from './mnemonics.ts';
 import type { SegmentNumber } from './state.ts';
 
 /** Operand and address sizes in bits. */
@@ -110,4 +110,11 @@ export function vectorImmediate({ operands }: Pick<Instruction, 'operands'>): nu
     else if (operand.kind === 'immediate') immediate = Number(operand.value & 0xffn);
   }
   return vectors ? immediate : -1;
+}
+
+const vex: ReadonlySet<string> = new Set(avxMnemonics);
+
+/** An instruction on vectors that is VEX-encoded. */
+export function isVex({ mnemonic }: Pick<Instruction, 'mnemonic'>): boolean {
+  return vex.has(mnemonic);
 }

@@ -70,6 +70,31 @@ export const simdMnemonics = [
   'sha1rnds4', 'sha1nexte', 'sha1msg1', 'sha1msg2', 'sha256rnds2', 'sha256msg1', 'sha256msg2',
 ] as const; // biome-ignore format: a table
 
+/** Instructions of {@link simdMnemonics} that have a VEX-encoded form, with a destination of its own: its name has a V before. */
+export const vexForms = [
+  'movd', 'movq', 'movaps', 'movapd', 'movdqa', 'movups', 'movupd', 'movdqu', 'lddqu', 'movntps', 'movntpd', 'movntdq', 'movntdqa',
+  'movss', 'movsd', 'movlps', 'movlpd', 'movhps', 'movhpd', 'movhlps', 'movlhps', 'movsldup', 'movshdup', 'movddup', 'maskmovdqu', 'movmskps', 'movmskpd', 'pmovmskb',
+  'pand', 'pandn', 'por', 'pxor', 'andps', 'andpd', 'andnps', 'andnpd', 'orps', 'orpd', 'xorps', 'xorpd', 'ptest',
+  'paddb', 'paddw', 'paddd', 'paddq', 'paddsb', 'paddsw', 'paddusb', 'paddusw', 'psubb', 'psubw', 'psubd', 'psubq', 'psubsb', 'psubsw', 'psubusb', 'psubusw',
+  'phaddw', 'phaddd', 'phaddsw', 'phsubw', 'phsubd', 'phsubsw', 'pavgb', 'pavgw', 'psadbw', 'mpsadbw', 'phminposuw',
+  'pmullw', 'pmulld', 'pmulhw', 'pmulhuw', 'pmulhrsw', 'pmuludq', 'pmuldq', 'pmaddwd', 'pmaddubsw',
+  'pminub', 'pminuw', 'pminud', 'pminsb', 'pminsw', 'pminsd', 'pmaxub', 'pmaxuw', 'pmaxud', 'pmaxsb', 'pmaxsw', 'pmaxsd', 'pabsb', 'pabsw', 'pabsd', 'psignb', 'psignw', 'psignd',
+  'pcmpeqb', 'pcmpeqw', 'pcmpeqd', 'pcmpeqq', 'pcmpgtb', 'pcmpgtw', 'pcmpgtd', 'pcmpgtq', 'pcmpestrm', 'pcmpestri', 'pcmpistrm', 'pcmpistri',
+  'psllw', 'pslld', 'psllq', 'psrlw', 'psrld', 'psrlq', 'psraw', 'psrad', 'pslldq', 'psrldq',
+  'pshufb', 'pshufd', 'pshufhw', 'pshuflw', 'shufps', 'shufpd', 'palignr', 'unpcklps', 'unpcklpd', 'unpckhps', 'unpckhpd',
+  'punpcklbw', 'punpcklwd', 'punpckldq', 'punpcklqdq', 'punpckhbw', 'punpckhwd', 'punpckhdq', 'punpckhqdq', 'blendps', 'blendpd', 'pblendw',
+  'pinsrb', 'pinsrw', 'pinsrd', 'pinsrq', 'insertps', 'pextrb', 'pextrw', 'pextrd', 'pextrq', 'extractps',
+  'packsswb', 'packssdw', 'packuswb', 'packusdw', 'pmovsxbw', 'pmovsxbd', 'pmovsxbq', 'pmovsxwd', 'pmovsxwq', 'pmovsxdq',
+  'pmovzxbw', 'pmovzxbd', 'pmovzxbq', 'pmovzxwd', 'pmovzxwq', 'pmovzxdq', 'aesenc', 'aesenclast', 'aesdec', 'aesdeclast', 'aesimc', 'aeskeygenassist', 'pclmulqdq',
+] as const; // biome-ignore format: a table
+
+/** Those that only VEX encodes. */
+export const vexOnlyMnemonics = [
+  'vpblendvb', 'vblendvps', 'vblendvpd', 'vbroadcastss', 'vbroadcastsd', 'vbroadcastf128', 'vbroadcasti128', 'vpbroadcastb', 'vpbroadcastw', 'vpbroadcastd', 'vpbroadcastq',
+  'vpermilps', 'vpermilpd', 'vperm2f128', 'vperm2i128', 'vinsertf128', 'vinserti128', 'vextractf128', 'vextracti128', 'vpermd', 'vpermps', 'vpermq', 'vpermpd', 'vpblendd',
+  'vtestps', 'vtestpd', 'vmaskmovps', 'vmaskmovpd', 'vpmaskmovd', 'vpmaskmovq', 'vpsllvd', 'vpsllvq', 'vpsrlvd', 'vpsrlvq', 'vpsravd', 'vzeroupper', 'vzeroall',
+] as const; // biome-ignore format: a table
+
 /** SSE arithmetic, compares and conversions of floating-point numbers; meaning in isa/semantics/simd. */
 export const floatMnemonics = [] as const;
 
@@ -120,7 +145,13 @@ export const systemMnemonics = [
 export const otherMnemonics = ['invalid', 'toolong', 'unimplemented', 'nodevice'] as const;
 
 export type IntegerMnemonic = (typeof integerMnemonics)[number];
-export type SimdMnemonic = (typeof simdMnemonics)[number] | (typeof floatMnemonics)[number];
+export type AvxMnemonic = `v${(typeof vexForms)[number]}` | (typeof vexOnlyMnemonics)[number];
+/** AVX and AVX2, but for arithmetic of floating-point numbers. */
+export const avxMnemonics: readonly AvxMnemonic[] = [
+  ...vexForms.map((name) => `v${name}` as const),
+  ...vexOnlyMnemonics,
+];
+export type SimdMnemonic = (typeof simdMnemonics)[number] | (typeof floatMnemonics)[number] | AvxMnemonic;
 /** Those whose meaning is written against the Builder. */
 export type BuilderMnemonic = IntegerMnemonic | SimdMnemonic;
 export type SystemMnemonic = (typeof systemMnemonics)[number];

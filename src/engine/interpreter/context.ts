@@ -13,7 +13,9 @@ export const CONTEXT_REAL = 64;
 export const CONTEXT_EM = 128;
 export const CONTEXT_TS = 256;
 export const CONTEXT_NO_FXSR = 512;
-export const CONTEXT_BITS = 10;
+/** CR4.OSXSAVE or a bit of XCR0 that AVX needs is not set: #UD. */
+export const CONTEXT_NO_AVX = 1024;
+export const CONTEXT_BITS = 11;
 /** The bits that the decoding of an instruction depends on. */
 export const DECODE_BITS =
   CONTEXT_CODE_32 |
@@ -23,4 +25,5 @@ export const DECODE_BITS =
   CONTEXT_REAL |
   CONTEXT_EM |
   CONTEXT_TS |
-  CONTEXT_NO_FXSR;
+  CONTEXT_NO_FXSR |
+  CONTEXT_NO_AVX;

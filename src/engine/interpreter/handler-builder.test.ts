@@ -25,6 +25,7 @@ const form: HandlerForm = {
   condition: 0,
   repeat: '',
   segmented: false,
+  vex: false,
   immediate: -1,
   addressForm: 'none',
 };

@@ -42,10 +42,10 @@ import {
   OP_IMMEDIATE_2,
   OP_INDEX,
   OP_NEXT,
-  OP_REGISTER,
   OP_SCALE,
   OP_SEGMENT,
   OP_SEGMENT_BASE,
+  registerField,
 } from './op.ts';
 
 /** Parameters of a handler. */
@@ -543,11 +543,7 @@ export class HandlerBuilder implements Builder {
 
   /** Address of register operand `n`, on the stack. */
   private pushRegisterAddress(n: number): Code {
-    return this.code
-      .get(CPU)
-      .get(OP)
-      .memory(Memory.i32Load, OP_REGISTER + 4 * n)
-      .op(Op.i32Add);
+    return this.code.get(CPU).get(OP).memory(Memory.i32Load, registerField(n)).op(Op.i32Add);
   }
 
   private operandWidth(n: number): OperandWidth {
@@ -1211,7 +1207,8 @@ export class HandlerBuilder implements Builder {
       }
       return;
     }
-    parts.forEach((value, part) => {
+    const all = this.form.vex && parts.length === 1 ? [parts[0], this.constant(128, 0)] : parts;
+    all.forEach((value, part) => {
       const offset = this.pushVectorRegister(n);
       this.push(value).vectorMemory(VectorMemory.store, offset + 16 * part);
     });
@@ -1251,6 +1248,13 @@ export class HandlerBuilder implements Builder {
   setXmm(index: number, value: Value): void {
     this.code.get(CPU);
     this.push(value).vectorMemory(VectorMemory.store, offsetOf('ymm', index * 4));
+    if (this.form.vex) this.clearUpper(index);
+  }
+  clearUpper(index: number): void {
+    this.code
+      .get(CPU)
+      .v128(0n)
+      .vectorMemory(VectorMemory.store, offsetOf('ymm', index * 4 + 2));
   }
 
   checkX87(): void {

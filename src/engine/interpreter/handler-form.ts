@@ -1,6 +1,6 @@
 /** The form of a decoded instruction: what its handler is made for, and the key that names it. */
 import type { Form, OperandForm } from '../../isa/builder.ts';
-import { type CodeSize, type Instruction, vectorImmediate } from '../../isa/instruction.ts';
+import { type CodeSize, type Instruction, isVex, vectorImmediate } from '../../isa/instruction.ts';
 import { FS, GS } from '../../isa/state.ts';
 import { memoryOperand } from './op.ts';
 
@@ -41,6 +41,7 @@ export function formOf(instruction: Instruction, stackSize: CodeSize): HandlerFo
     condition: instruction.condition,
     repeat: instruction.repeat,
     segmented: instruction.codeSize !== 64 || instruction.segment === FS || instruction.segment === GS,
+    vex: isVex(instruction),
     immediate: vectorImmediate(instruction),
     addressForm: !memory ? 'none' : memory.ripRelative ? 'rip' : memory.index < 0 ? 'base' : 'indexed',
   };

@@ -6,7 +6,7 @@
 import { decode } from '../../isa/decode/decode.ts';
 import { vexMnemonics } from '../../isa/decode/vex.ts';
 import { highHalf, lowHalf } from '../../isa/halves.ts';
-import type { CodeSize, Instruction } from '../../isa/instruction.ts';
+import { type CodeSize, type Instruction, isVex } from '../../isa/instruction.ts';
 import { systemMnemonics } from '../../isa/mnemonics.ts';
 import { offsetOf, STATE_SIZE } from '../../isa/state.ts';
 import {
@@ -25,6 +25,7 @@ import {
   CONTEXT_CODE_64,
   CONTEXT_EM,
   CONTEXT_LIMITED,
+  CONTEXT_NO_AVX,
   CONTEXT_NO_FXSR,
   CONTEXT_REAL,
   CONTEXT_SINGLE,
@@ -609,20 +610,21 @@ function legalIn(context: number, instruction: Instruction | null): Instruction 
   if (context & CONTEXT_REAL && vexMnemonics.has(mnemonic)) return { ...instruction, ...INVALID };
   const file = vectorFile(instruction);
   if (file === undefined) return instruction;
-  if (context & CONTEXT_EM || (file === 'sse' && context & CONTEXT_NO_FXSR))
-    return { ...instruction, ...INVALID };
+  const forbidden = { mmx: CONTEXT_EM, sse: CONTEXT_EM | CONTEXT_NO_FXSR, avx: CONTEXT_NO_AVX }[file];
+  if (context & forbidden) return { ...instruction, ...INVALID };
   return context & CONTEXT_TS ? { ...instruction, mnemonic: 'nodevice', operands: [] } : instruction;
 }
 
-const RESTRICTIONS = CONTEXT_REAL | CONTEXT_EM | CONTEXT_TS | CONTEXT_NO_FXSR;
+const RESTRICTIONS = CONTEXT_REAL | CONTEXT_EM | CONTEXT_TS | CONTEXT_NO_FXSR | CONTEXT_NO_AVX;
 const INVALID = { mnemonic: 'invalid', operands: [] } as const;
 
 /** The registers that an instruction on vectors uses. */
-function vectorFile({ mnemonic, operands }: Instruction): 'mmx' | 'sse' | undefined {
-  if (mnemonic === 'unimplemented') return undefined;
+function vectorFile(instruction: Instruction): 'mmx' | 'sse' | 'avx' | undefined {
+  const { mnemonic, operands } = instruction;
+  if (isVex(instruction)) return 'avx';
   let file: 'mmx' | 'sse' | undefined = mnemonic === 'emms' ? 'mmx' : undefined;
   for (const { kind } of operands) {
-    if (kind === 'xmm' || kind === 'ymm') return 'sse';
+    if (kind === 'xmm') return 'sse';
     if (kind === 'mm') file = 'mmx';
   }
   return file;

@@ -10,7 +10,7 @@ export const OP_HANDLER = 0;
 /** Offsets of this and of the next instruction from the first of the run (16 bits each). */
 export const OP_START = 4;
 export const OP_NEXT = 6;
-/** Three register operands, four bytes each. */
+/** Three register operands, four bytes each; a fourth stands where the immediate would. */
 export const OP_REGISTER = 8;
 export const OP_BASE = 20;
 export const OP_INDEX = 24;
@@ -70,6 +70,11 @@ export function memoryOperand(instruction: Instruction): MemoryOperand | undefin
   return instruction.operands.find((operand): operand is MemoryOperand => operand.kind === 'memory');
 }
 
+/** The field that tells where the register of operand `n` lies. */
+export function registerField(n: number): number {
+  return n < 3 ? OP_REGISTER + 4 * n : OP_IMMEDIATE;
+}
+
 /** Where the register of an operand lies in the state. An MM register is the low half of an x87 register. */
 export function registerOffset(operand: Operand): number {
   switch (operand.kind) {
@@ -101,7 +106,7 @@ export function writeOp(view: DataView, at: number, instruction: Instruction, ha
       case 'mm':
       case 'xmm':
       case 'ymm':
-        view.setUint32(at + OP_REGISTER + 4 * n, registerOffset(operand), true);
+        view.setUint32(at + registerField(n), registerOffset(operand), true);
         break;
       case 'memory':
         view.setUint32(at + OP_BASE, operand.base < 0 ? ZERO : GPR + operand.base * 8, true);

@@ -21,6 +21,7 @@ import * as flagBits from '../../isa/flags.ts';
 import {
   type CodeSize,
   type Instruction,
+  isVex,
   type MemoryOperand,
   type OperandWidth,
   vectorImmediate,
@@ -228,6 +229,7 @@ function formOf(instruction: Instruction, stackSize: CodeSize): Form {
       condition: instruction.condition,
       repeat: instruction.repeat,
       segmented: instruction.codeSize !== 64 || instruction.segment >= FS,
+      vex: isVex(instruction),
       immediate: vectorImmediate(instruction),
     };
     known.push(form);
@@ -1104,6 +1106,7 @@ export class Evaluation implements Builder {
       case 'ymm':
         for (const [part, value] of parts.entries())
           this.vectors.set(vectorPart(operand.kind, operand.index, part), of(value));
+        if (this.form.vex && parts.length === 1) this.clearUpper(operand.index);
         return;
       case 'memory': {
         const { width } = operand;
@@ -1131,6 +1134,10 @@ export class Evaluation implements Builder {
   }
   setXmm(index: number, value: Value): void {
     this.vectors.set(vectorPart('xmm', index), of(value));
+    if (this.form.vex) this.clearUpper(index);
+  }
+  clearUpper(index: number): void {
+    this.vectors.set(vectorPart('ymm', index, 1), of(this.constant(128, 0)));
   }
   checkX87(): void {
     if (this.guest.x87Pending) this.fault(16);

@@ -49,6 +49,8 @@ export class Cursor {
   /** VEX.pp as a column, and VEX.L. */
   simdPrefix = 0;
   vectorLength = 0;
+  /** VEX.W, in any mode. */
+  vexW = 0;
   /** A bit of EVEX that is 1 in what the manual describes is 0. */
   evexReserved = false;
 
@@ -87,6 +89,7 @@ export class Cursor {
     this.vvvv = 0;
     this.vvvvUnused = true;
     this.vectorLength = 0;
+    this.vexW = 0;
     this.mod = 0;
   }
 

@@ -307,11 +307,14 @@ describe('decode', () => {
       for (let prefix = 0; prefix < 4; prefix++) {
         for (let opcode = 0; opcode < 256; opcode++) {
           for (let reg = 0; reg < 8; reg++) {
-            for (const vvvv of [0x78, 0x70]) {
-              bytes.set([0xc4, 0xe0 | map, vvvv | prefix, opcode, 0xc0 | (reg << 3)]);
-              const mnemonic = decode(bytes, 0, 15, 64)?.mnemonic;
-              if (mnemonic !== undefined && mnemonic !== 'invalid' && mnemonic !== 'unimplemented') {
-                found.add(mnemonic);
+            // vvvv unused or not, with L and W.
+            for (const fields of [0x78, 0x70, 0x7c, 0x74, 0xf8, 0xf0, 0xfc, 0xf4]) {
+              for (const mod of [0, 0xc0]) {
+                bytes.set([0xc4, 0xe0 | map, fields | prefix, opcode, mod | (reg << 3)]);
+                const mnemonic = decode(bytes, 0, 15, 64)?.mnemonic;
+                if (mnemonic !== undefined && mnemonic !== 'invalid' && mnemonic !== 'unimplemented') {
+                  found.add(mnemonic);
+                }
               }
             }
           }

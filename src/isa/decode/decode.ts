@@ -94,7 +94,9 @@ export function decode(
     opcode = c.byte();
   }
 
-  const mode = c.mode64 ? (c.wide ? 8 : 4) : 0;
+  let mode = c.mode64 ? (c.wide ? 8 : 4) : 0;
+  // VEX.W tells vector instructions apart in all modes.
+  if (c.vexW !== 0 && map[opcode][8 + column].onlyVectors) mode = 8;
   const slot = mode + column;
   let entry = map[opcode][slot];
   if (entry.mnemonic === 'nop' && c.extendBase !== 0 && map === oneByteMap) {
@@ -146,9 +148,13 @@ function instruction(
   if (c.lock && !(entry.lockable && operands[0].kind === 'memory')) valid = false;
   if (encoding === VEX && entry.mnemonic !== 'unimplemented') {
     // The general-purpose instructions are VEX.L0; vvvv that is not used must be 1111b.
-    if (c.vectorLength !== 0 || !(entry.usesVvvv || c.vvvvUnused)) valid = false;
+    const length = entry.vectors || entry.mnemonic === 'vzeroupper' ? entry.vexL : 0;
+    if (length >= 0 && c.vectorLength !== length) valid = false;
+    if (entry.vexW >= 0 && c.vexW !== entry.vexW) valid = false;
+    if (!(entry.usesVvvv || c.vvvvUnused)) valid = false;
   }
   if (!valid) return finish(c, 'invalid');
+  if (entry.mnemonic === 'vzeroupper' && c.vectorLength !== 0) return finish(c, 'vzeroall');
 
   let repeat: '' | 'rep' | 'repne' = '';
   if (entry.repeat !== '' && c.repeatPrefix !== 0) {
@@ -204,7 +210,8 @@ function readVex(c: Cursor, first: number): readonly Cell[] {
     c.extendIndex = last & 0x40 ? 0 : 8;
     c.extendBase = last & 0x20 ? 0 : 8;
     last = c.byte();
-    c.wide = c.mode64 && (last & 0x80) !== 0;
+    c.vexW = last >> 7;
+    c.wide = c.mode64 && c.vexW !== 0;
   }
   readVectorFields(c, last);
   c.vectorLength = (last >> 2) & 1;

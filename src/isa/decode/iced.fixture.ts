@@ -4,7 +4,7 @@
  */
 import * as iced from 'iced-x86';
 import type { CodeSize, Instruction, Operand } from '../instruction.ts';
-import { floatMnemonics, type Mnemonic, simdMnemonics } from '../mnemonics.ts';
+import { avxMnemonics, floatMnemonics, type Mnemonic, simdMnemonics } from '../mnemonics.ts';
 
 /** Extensions that the machine does not have yet: their instructions are `unimplemented`. */
 const notYet = /^(MMX|SSE|SSSE3|AVX|AES|VAES|SHA|SM3|SM4|GFNI|PCLMUL|VPCLMUL|F16C|FMA$|AMX|KL|WIDE_KL|D3NOW)/;
@@ -31,7 +31,7 @@ const have: ReadonlySet<string> = new Set([
   'crc32',
 ]);
 /** SIMD instructions that have a meaning. */
-const simd: ReadonlySet<string> = new Set([...simdMnemonics, ...floatMnemonics]);
+const simd: ReadonlySet<string> = new Set([...simdMnemonics, ...floatMnemonics, ...avxMnemonics]);
 /** Instructions of extensions that are not reported but whose opcodes are NOPs then. */
 const nops: Readonly<Record<string, Mnemonic>> = {
   rdsspd: 'nop',
@@ -211,8 +211,11 @@ function classify(instruction: iced.Instruction): Mnemonic {
   if (name === 'vmgexit' || is(/^(VMX|SVM|INVEPT|INVVPID|SKINIT)/)) return 'vmcall';
   if (is(otherVendors) || is(notReported)) return 'invalid';
   // MOVSD and CMPSD are string instructions, too.
+  if (code.startsWith('EVEX_')) return 'unimplemented';
+  // Of 256 bits, these are extensions of their own.
+  if (is(/^(VAES|VPCLMULQDQ)$/)) return 'invalid';
   if (simd.has(name) && !/^(Movs|Cmps)d_m32/.test(code)) return name as Mnemonic;
-  if (name === 'pcmpestri64' || name === 'pcmpestrm64') return name.slice(0, -2) as Mnemonic;
+  if (/^v?pcmpestr[im]64$/.test(name)) return name.slice(0, -2) as Mnemonic;
   if (name === 'fisttp' || (is(/^FPU/) && name !== 'wait')) return 'x87';
   if (!have.has(name) && is(notYet)) return 'unimplemented';
   if (instruction.isJccShortOrNear) return 'jcc';
@@ -457,7 +460,7 @@ export function difference(
 
   if (!withoutOperands.has(ours.mnemonic)) {
     // The memory that MASKMOVQ and MASKMOVDQU write is implied.
-    const implied = ours.mnemonic.startsWith('maskmov') ? 1 : 0;
+    const implied = /^v?maskmov(q|dqu)$/.test(ours.mnemonic) ? 1 : 0;
     if (ours.operands.length + implied !== theirs.opCount)
       return `operands ${ours.operands.length}, not ${theirs.opCount}`;
     const next = ip + BigInt(ours.length);

@@ -13,7 +13,7 @@
  *   `W` (ModR/M), `M` (ModR/M, memory), `U` (ModR/M, register), `Ib`.
  * - operands: comma-separated, an addressing method and a type as in A.2.1 and A.2.2 (see below).
  * - attributes: the operation's width where it is not that of the first operand: `b` `w` `v` `z` `y` `n` `f64` `d64`;
- *   `lock` (may be locked when its destination is memory); `rep`, `repe` (string instructions); `modrm` (has a ModR/M
+ *   `l0` `l1` `w0` `w1` (VEX.L and VEX.W must be so); `lock` (may be locked when its destination is memory); `rep`, `repe` (string instructions); `modrm` (has a ModR/M
  *   byte though none of the operands needs it); `reg` (mod is taken as 11b).
  *
  * Members of a group that name no operands take those of the group, and its attributes always.
@@ -24,6 +24,7 @@
  */
 import type { Mnemonic } from '../mnemonics.ts';
 import {
+  avxMnemonics,
   floatMnemonics,
   integerMnemonics,
   otherMnemonics,
@@ -56,7 +57,13 @@ export const DEFAULT_64 = 10;
 export const OCTAWORD = 11;
 /** x: 128 bits, 256 with VEX.L. */
 export const VECTOR = 12;
-export type WidthRule = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12;
+/** h, f, e: a half, a quarter, an eighth of x; as a register, an XMM register. */
+export const HALF_VECTOR = 13;
+export const QUARTER_VECTOR = 14;
+export const EIGHTH_VECTOR = 15;
+/** u: x, but of memory with VEX.L 0 only 64 bits (MOVDDUP). */
+export const DUPLICATED = 16;
+export type WidthRule = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12 | 13 | 14 | 15 | 16;
 
 /** Addressing methods (A.2.1). */
 /** E: general register or memory by mod and rm. `Rv/Mw` is E with a width each. */
@@ -103,6 +110,8 @@ export const H = 20;
 export const P = 21;
 export const N = 22;
 export const Q = 23;
+/** L: XMM or YMM register by the top four bits of an immediate byte. */
+export const L = 24;
 
 export interface OperandRule {
   readonly method: number;
@@ -132,6 +141,12 @@ export interface Opcode {
   /** Low four bits of the opcode are the condition. */
   readonly conditional: boolean;
   readonly usesVvvv: boolean;
+  /** It has operands in vector registers; and none in a general one, so that VEX.W counts in all modes. */
+  readonly vectors: boolean;
+  readonly onlyVectors: boolean;
+  /** VEX.L and VEX.W as they must be; -1 where either will do. */
+  readonly vexL: -1 | 0 | 1;
+  readonly vexW: -1 | 0 | 1;
   /** Bytes of immediates to pass over, where the operands are not told. */
   readonly skip: number;
   /** Of a group: cells for memory by reg (0..7), and for registers by reg and rm (8..71). */
@@ -161,6 +176,10 @@ const operandWidths: Readonly<Record<string, WidthRule>> = {
   n: NATIVE,
   o: OCTAWORD,
   x: VECTOR,
+  h: HALF_VECTOR,
+  f: QUARTER_VECTOR,
+  e: EIGHTH_VECTOR,
+  u: DUPLICATED,
 };
 const operationWidths: Readonly<Record<string, WidthRule>> = {
   ...operandWidths,
@@ -189,6 +208,7 @@ const methods: Readonly<Record<string, number>> = {
   P,
   N,
   Q,
+  L,
 };
 const fixed: Readonly<Record<string, OperandRule>> = {
   AL: { method: FIXED, width: BYTE, memoryWidth: NO_WIDTH, number: 0 },
@@ -212,6 +232,7 @@ const mnemonics: ReadonlySet<string> = new Set<string>([
   ...integerMnemonics,
   ...simdMnemonics,
   ...floatMnemonics,
+  ...avxMnemonics,
   ...systemMnemonics,
   ...otherMnemonics,
 ]);
@@ -234,7 +255,7 @@ function parseOperand(text: string): OperandRule {
   return { method, width, memoryWidth: width, number: 0 };
 }
 
-const vectorMethods: ReadonlySet<number> = new Set([V, U, W, H, P, N, Q]);
+const vectorMethods: ReadonlySet<number> = new Set([V, U, W, H, P, N, Q, L]);
 
 /** The width of the operation by its first operand; with vectors, that of its general registers. */
 function widthOf(operands: readonly OperandRule[]): WidthRule {
@@ -248,7 +269,7 @@ export function asInvalid(opcode: Opcode): Opcode {
   return { ...opcode, mnemonic: 'invalid', members: null };
 }
 
-const takesModrm: ReadonlySet<number> = new Set([E, G, M, R, S, C, D, ...vectorMethods]);
+const takesModrm: ReadonlySet<number> = new Set([E, G, M, R, S, C, D, V, U, W, P, N, Q]);
 
 function parseBody(
   words: readonly string[],
@@ -299,9 +320,13 @@ function parseBody(
   let lockable = false;
   let repeat: '' | 'rep' | 'repe' = '';
   let forceRegister = false;
+  let vexL: -1 | 0 | 1 = -1;
+  let vexW: -1 | 0 | 1 = -1;
   for (const attribute of attributes) {
     if (attribute === 'lock') lockable = true;
     else if (attribute === 'rep' || attribute === 'repe') repeat = attribute;
+    else if (attribute === 'l0' || attribute === 'l1') vexL = attribute === 'l0' ? 0 : 1;
+    else if (attribute === 'w0' || attribute === 'w1') vexW = attribute === 'w0' ? 0 : 1;
     else if (attribute === 'modrm') modrm = true;
     else if (attribute === 'reg') forceRegister = true;
     else width = operationWidths[attribute] ?? fail(`attribute ${attribute}`, text);
@@ -317,6 +342,12 @@ function parseBody(
     lockable,
     repeat,
     conditional: conditional.has(mnemonic),
+    vectors: operands.some(({ method }) => vectorMethods.has(method)),
+    onlyVectors:
+      operands.some(({ method }) => vectorMethods.has(method)) &&
+      !operands.some(({ method }) => method === E || method === G),
+    vexL,
+    vexW,
     usesVvvv: operands.some(({ method }) => method === B || method === H),
     skip,
     members,

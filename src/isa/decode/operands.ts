@@ -105,13 +105,26 @@ export function segmentOf(c: Cursor, base: number): SegmentNumber {
 /** The width of a memory operand of an operation of width `operation`. */
 function accessWidth(c: Cursor, rule: n.WidthRule, operation: OperandWidth): AccessWidth | 0 {
   if (rule === n.OCTAWORD) return 128;
-  if (rule === n.VECTOR) return c.vectorLength === 0 ? 128 : 256;
+  const long = c.vectorLength !== 0;
+  switch (rule) {
+    case n.VECTOR:
+      return long ? 256 : 128;
+    case n.HALF_VECTOR:
+      return long ? 128 : 64;
+    case n.QUARTER_VECTOR:
+      return long ? 64 : 32;
+    case n.EIGHTH_VECTOR:
+      return long ? 32 : 16;
+    case n.DUPLICATED:
+      return long ? 256 : 64;
+  }
   return operandWidth(c, rule, operation);
 }
 
 /** XMM register `index`, or YMM where the operand is as long as VEX.L says. */
 function vector(c: Cursor, rule: n.WidthRule, index: number): VectorOperand {
-  return rule === n.VECTOR && c.vectorLength !== 0 ? ymmRegisters[index] : xmmRegisters[index];
+  const long = rule === n.VECTOR || rule === n.DUPLICATED;
+  return long && c.vectorLength !== 0 ? ymmRegisters[index] : xmmRegisters[index];
 }
 
 function memory(c: Cursor, width: AccessWidth | 0): MemoryOperand {
@@ -242,6 +255,10 @@ export function operand(
         : memory(c, accessWidth(c, rule.memoryWidth, operation));
     case n.H:
       return vector(c, rule.width, c.vvvv);
+    case n.L: {
+      const byte = c.byte();
+      return vector(c, rule.width, c.mode64 ? byte >> 4 : (byte >> 4) & 7);
+    }
     case n.P:
       return mmRegisters[c.reg];
     case n.N:

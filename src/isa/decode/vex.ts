@@ -2,12 +2,12 @@
  * VEX- and EVEX-encoded instructions. SDM vol. 2A 2.3 (VEX), 2.7 (EVEX), vol. 2D tables A-3 to A-6 (the rows with
  * a `v` prefix).
  *
- * The general-purpose instructions (BMI1, BMI2) are decoded; SIMD ones are only known to exist, by prefix column and
- * opcode. Real-address and virtual-8086 mode do not recognize VEX: there {@link vexMnemonics} are #UD, which the
+ * The general-purpose instructions (BMI1, BMI2) and vector instructions but those of floating-point numbers are decoded; of the
+ * others it is only known that they exist, by prefix column and opcode. Real-address and virtual-8086 mode do not recognize VEX: there {@link vexMnemonics} are #UD, which the
  * decoder cannot know.
  */
-import type { Mnemonic } from '../mnemonics.ts';
-import { asInvalid, type Cell, type Opcode, parseCell } from './notation.ts';
+import { avxMnemonics, type Mnemonic } from '../mnemonics.ts';
+import { asInvalid, type Cell, type GroupText, type Opcode, parseCell, times } from './notation.ts';
 import { reserved3AMap } from './three-byte-3a.ts';
 import { reserved38Map } from './three-byte-38.ts';
 import { twoByteMap } from './two-byte.ts';
@@ -47,12 +47,126 @@ function simdMap(number: number, existing: Existing): Cell[] {
   });
 }
 
+/** Destination, first and second source. */
+function three(names: string): string {
+  return `66 ${names} Vx,Hx,Wx`;
+}
+/** As {@link three}, of 128 bits only. */
+function three128(name: string): string {
+  return `66 ${name} Vo,Ho,Wo l0`;
+}
+/** NP is the single-precision form, 66 the double-precision one. */
+function packed(name: string): string {
+  return `NP ${name}ps Vx,Hx,Wx | 66 ${name}pd Vx,Hx,Wx`;
+}
+/** A shift by the low quadword of an XMM register. */
+function byCount(name: string): string {
+  return `66 ${name} Vx,Hx,Wo`;
+}
+
+/** Whether rm is memory decides the operands of scalar and half moves. */
+const vexGroups: Readonly<Record<string, GroupText>> = {
+  Movss: { memory: times(8, 'vmovss Vo,Md'), register: times(8, 'vmovss Vo,Ho,Uo') },
+  Movsd: { memory: times(8, 'vmovsd Vo,Mq'), register: times(8, 'vmovsd Vo,Ho,Uo') },
+  StoreSs: { memory: times(8, 'vmovss Md,Vo'), register: times(8, 'vmovss Uo,Ho,Vo') },
+  StoreSd: { memory: times(8, 'vmovsd Mq,Vo'), register: times(8, 'vmovsd Uo,Ho,Vo') },
+  Movlps: { memory: times(8, 'vmovlps Vo,Ho,Mq l0'), register: times(8, 'vmovhlps Vo,Ho,Uo l0') },
+  Movhps: { memory: times(8, 'vmovhps Vo,Ho,Mq l0'), register: times(8, 'vmovlhps Vo,Ho,Uo l0') },
+  '12': ['', '', '66 vpsrlw Hx,Ux,Ib', '', '66 vpsraw Hx,Ux,Ib', '', '66 vpsllw Hx,Ux,Ib', ''],
+  '13': ['', '', '66 vpsrld Hx,Ux,Ib', '', '66 vpsrad Hx,Ux,Ib', '', '66 vpslld Hx,Ux,Ib', ''],
+  '14': [
+    '',
+    '',
+    '66 vpsrlq Hx,Ux,Ib',
+    '66 vpsrldq Hx,Ux,Ib',
+    '',
+    '',
+    '66 vpsllq Hx,Ux,Ib',
+    '66 vpslldq Hx,Ux,Ib',
+  ],
+};
+
+/** Puts cells into a map, from `first` on; empty ones are left. */
+function put(map: Cell[], first: number, texts: readonly string[]): void {
+  for (const [i, text] of texts.entries()) if (text !== '') map[first + i] = parseCell(text, vexGroups);
+}
+
+const vex0F = simdMap(1, {
+  NP: '10-17 28-29 2b 2e-2f 41-42 44-47 4a-4b 50-5f 77 90-93 98-99 ae c2 c6',
+  '66': '10-17 28-29 2b 2e-2f 41-42 44-47 4a-4b 50-51 54-76 7c-7f 90-93 98-99 c2 c4-c6 d0-ef f1-fe',
+  F3: '10-12 16 2a 2c-2d 51-53 58-5f 6f-70 7e-7f c2 e6',
+  F2: '10-12 2a 2c-2d 51 58-5a 5c-5f 70 7c-7d 92-93 c2 d0 e6 f0',
+});
+// biome-ignore format: a table
+put(vex0F, 0x10, [
+  'NP vmovups Vx,Wx | 66 vmovupd Vx,Wx | F3 grpMovss | F2 grpMovsd', 'NP vmovups Wx,Vx | 66 vmovupd Wx,Vx | F3 grpStoreSs | F2 grpStoreSd',
+  'NP grpMovlps | 66 vmovlpd Vo,Ho,Mq l0 | F3 vmovsldup Vx,Wx | F2 vmovddup Vx,Wu', 'NP vmovlps Mq,Vo l0 | 66 vmovlpd Mq,Vo l0',
+  packed('vunpckl'), packed('vunpckh'), 'NP grpMovhps | 66 vmovhpd Vo,Ho,Mq l0 | F3 vmovshdup Vx,Wx', 'NP vmovhps Mq,Vo l0 | 66 vmovhpd Mq,Vo l0',
+]);
+// biome-ignore format: a table
+put(vex0F, 0x28, ['NP vmovaps Vx,Wx | 66 vmovapd Vx,Wx', 'NP vmovaps Wx,Vx | 66 vmovapd Wx,Vx', '', 'NP vmovntps Mx,Vx | 66 vmovntpd Mx,Vx']);
+put(vex0F, 0x50, ['NP vmovmskps Gy,Ux | 66 vmovmskpd Gy,Ux']);
+put(vex0F, 0x54, [packed('vand'), packed('vandn'), packed('vor'), packed('vxor')]);
+// biome-ignore format: a table
+put(vex0F, 0x60, [
+  three('vpunpcklbw'), three('vpunpcklwd'), three('vpunpckldq'), three('vpacksswb'), three('vpcmpgtb'), three('vpcmpgtw'), three('vpcmpgtd'), three('vpackuswb'),
+  three('vpunpckhbw'), three('vpunpckhwd'), three('vpunpckhdq'), three('vpackssdw'), three('vpunpcklqdq'), three('vpunpckhqdq'),
+  'W0 66 vmovd Vo,Ey l0 | W1 66 vmovq Vo,Ey l0', '66 vmovdqa Vx,Wx | F3 vmovdqu Vx,Wx',
+  // 70
+  '66 vpshufd Vx,Wx,Ib | F3 vpshufhw Vx,Wx,Ib | F2 vpshuflw Vx,Wx,Ib', 'grp12 U,Ib', 'grp13 U,Ib', 'grp14 U,Ib',
+  three('vpcmpeqb'), three('vpcmpeqw'), three('vpcmpeqd'), 'NP vzeroupper', '', '', '', '', '', '',
+  'W0 66 vmovd Ey,Vo l0 | W1 66 vmovq Ey,Vo l0 | F3 vmovq Vo,Wq l0', '66 vmovdqa Wx,Vx | F3 vmovdqu Wx,Vx',
+]);
+put(vex0F, 0xc4, [
+  '66 vpinsrw Vo,Ho,Ry/Mw,Ib l0',
+  '66 vpextrw Gy,Uo,Ib l0',
+  'NP vshufps Vx,Hx,Wx,Ib | 66 vshufpd Vx,Hx,Wx,Ib',
+]);
+// biome-ignore format: a table
+put(vex0F, 0xd1, [
+  byCount('vpsrlw'), byCount('vpsrld'), byCount('vpsrlq'), three('vpaddq'), three('vpmullw'), '66 vmovq Wq,Vo l0', '66 vpmovmskb Gy,Ux',
+  three('vpsubusb'), three('vpsubusw'), three('vpminub'), three('vpand'), three('vpaddusb'), three('vpaddusw'), three('vpmaxub'), three('vpandn'),
+  // E0
+  three('vpavgb'), byCount('vpsraw'), byCount('vpsrad'), three('vpavgw'), three('vpmulhuw'), three('vpmulhw'), '', '66 vmovntdq Mx,Vx',
+  three('vpsubsb'), three('vpsubsw'), three('vpminsw'), three('vpor'), three('vpaddsb'), three('vpaddsw'), three('vpmaxsw'), three('vpxor'),
+  // F0
+  'F2 vlddqu Vx,Mx', byCount('vpsllw'), byCount('vpslld'), byCount('vpsllq'), three('vpmuludq'), three('vpmaddwd'), three('vpsadbw'),
+  '66 vmaskmovdqu Vo,Uo l0',
+  three('vpsubb'), three('vpsubw'), three('vpsubd'), three('vpsubq'), three('vpaddb'), three('vpaddw'), three('vpaddd'),
+]);
+
 const vex38 = simdMap(2, {
   NP: '49 50-51 5e 6c b0 d2-d3 da',
   '66': '00-0f 13 16-1a 1c-1e 20-25 28-41 45-47 49 4b 50-53 58-5a 5e 6c 78-79 8c 8e 90-93 96-9f a6-b1 b4-bf cf d2-d3 da-df',
   F3: '4b 50-51 5c 5e 72 b0-b1 d2-d3 da',
   F2: '49 4b 50-51 5c 5e b0 cb-cd da',
 });
+// biome-ignore format: a table
+put(vex38, 0x00, [
+  three('vpshufb'), three('vphaddw'), three('vphaddd'), three('vphaddsw'), three('vpmaddubsw'), three('vphsubw'), three('vphsubd'), three('vphsubsw'),
+  three('vpsignb'), three('vpsignw'), three('vpsignd'), three('vpmulhrsw'),
+  '66 vpermilps Vx,Hx,Wx w0', '66 vpermilpd Vx,Hx,Wx w0', '66 vtestps Vx,Wx w0', '66 vtestpd Vx,Wx w0',
+  // 10
+  '', '', '', '', '', '', '66 vpermps Vx,Hx,Wx l1 w0', '66 vptest Vx,Wx',
+  '66 vbroadcastss Vx,Wd w0', '66 vbroadcastsd Vx,Wq l1 w0', '66 vbroadcastf128 Vx,Mo l1 w0', '', '66 vpabsb Vx,Wx', '66 vpabsw Vx,Wx', '66 vpabsd Vx,Wx', '',
+  // 20
+  '66 vpmovsxbw Vx,Wh', '66 vpmovsxbd Vx,Wf', '66 vpmovsxbq Vx,We', '66 vpmovsxwd Vx,Wh', '66 vpmovsxwq Vx,Wf', '66 vpmovsxdq Vx,Wh', '', '',
+  three('vpmuldq'), three('vpcmpeqq'), '66 vmovntdqa Vx,Mx', three('vpackusdw'),
+  '66 vmaskmovps Vx,Hx,Mx w0', '66 vmaskmovpd Vx,Hx,Mx w0', '66 vmaskmovps Mx,Hx,Vx w0', '66 vmaskmovpd Mx,Hx,Vx w0',
+  // 30
+  '66 vpmovzxbw Vx,Wh', '66 vpmovzxbd Vx,Wf', '66 vpmovzxbq Vx,We', '66 vpmovzxwd Vx,Wh', '66 vpmovzxwq Vx,Wf', '66 vpmovzxdq Vx,Wh', '66 vpermd Vx,Hx,Wx l1 w0', three('vpcmpgtq'),
+  three('vpminsb'), three('vpminsd'), three('vpminuw'), three('vpminud'), three('vpmaxsb'), three('vpmaxsd'), three('vpmaxuw'), three('vpmaxud'),
+  // 40
+  three('vpmulld'), '66 vphminposuw Vo,Wo l0', '', '', '', 'W0 66 vpsrlvd Vx,Hx,Wx | W1 66 vpsrlvq Vx,Hx,Wx', '66 vpsravd Vx,Hx,Wx w0', 'W0 66 vpsllvd Vx,Hx,Wx | W1 66 vpsllvq Vx,Hx,Wx',
+]);
+put(vex38, 0x58, ['66 vpbroadcastd Vx,Wd w0', '66 vpbroadcastq Vx,Wq w0', '66 vbroadcasti128 Vx,Mo l1 w0']);
+put(vex38, 0x78, ['66 vpbroadcastb Vx,Wb w0', '66 vpbroadcastw Vx,Ww w0']);
+put(vex38, 0x8c, ['W0 66 vpmaskmovd Vx,Hx,Mx | W1 66 vpmaskmovq Vx,Hx,Mx']);
+put(vex38, 0x8e, ['W0 66 vpmaskmovd Mx,Hx,Vx | W1 66 vpmaskmovq Mx,Hx,Vx']);
+put(vex38, 0xdb, [
+  '66 vaesimc Vo,Wo l0',
+  ...['vaesenc', 'vaesenclast', 'vaesdec', 'vaesdeclast'].map(three128),
+]);
 vex38[0xf2] = parseCell('NP andn Gy,By,Ey');
 vex38[0xf3] = parseCell('NP grp17 By,Ey', {
   '17': ['', 'blsr', 'blsmsk', 'blsi', '', '', '', ''],
@@ -64,20 +178,33 @@ vex38[0xf7] = parseCell('NP bextr Gy,Ey,By | 66 shlx Gy,Ey,By | F3 sarx Gy,Ey,By
 const vex3A = simdMap(3, {
   '66': '00-02 04-06 08-0f 14-19 1d 20-22 30-33 38-39 40-42 44 46 4a-4c 60-63 ce-cf de-df',
 });
+// biome-ignore format: a table
+put(vex3A, 0x00, [
+  '66 vpermq Vx,Wx,Ib l1 w1', '66 vpermpd Vx,Wx,Ib l1 w1', '66 vpblendd Vx,Hx,Wx,Ib w0', '', '66 vpermilps Vx,Wx,Ib w0', '66 vpermilpd Vx,Wx,Ib w0', '66 vperm2f128 Vx,Hx,Wx,Ib l1 w0', '',
+  '', '', '', '', '66 vblendps Vx,Hx,Wx,Ib', '66 vblendpd Vx,Hx,Wx,Ib', '66 vpblendw Vx,Hx,Wx,Ib', '66 vpalignr Vx,Hx,Wx,Ib',
+  // 10
+  '', '', '', '', '66 vpextrb Ry/Mb,Vo,Ib l0', '66 vpextrw Ry/Mw,Vo,Ib l0', 'W0 66 vpextrd Ey,Vo,Ib l0 | W1 66 vpextrq Ey,Vo,Ib l0', '66 vextractps Ry/Md,Vo,Ib l0',
+  '66 vinsertf128 Vx,Hx,Wo,Ib l1 w0', '66 vextractf128 Wo,Vx,Ib l1 w0', '', '', '', '', '', '',
+  // 20
+  '66 vpinsrb Vo,Ho,Ry/Mb,Ib l0', '66 vinsertps Vo,Ho,Wd,Ib l0', 'W0 66 vpinsrd Vo,Ho,Ey,Ib l0 | W1 66 vpinsrq Vo,Ho,Ey,Ib l0',
+]);
+put(vex3A, 0x38, ['66 vinserti128 Vx,Hx,Wo,Ib l1 w0', '66 vextracti128 Wo,Vx,Ib l1 w0']);
+// biome-ignore format: a table
+put(vex3A, 0x42, [
+  '66 vmpsadbw Vx,Hx,Wx,Ib', '', '66 vpclmulqdq Vo,Ho,Wo,Ib l0', '', '66 vperm2i128 Vx,Hx,Wx,Ib l1 w0', '', '', '',
+  '66 vblendvps Vx,Hx,Wx,Lx w0', '66 vblendvpd Vx,Hx,Wx,Lx w0', '66 vpblendvb Vx,Hx,Wx,Lx w0',
+]);
+put(vex3A, 0x60, [
+  '66 vpcmpestrm Vo,Wo,Ib l0',
+  '66 vpcmpestri Vo,Wo,Ib l0',
+  '66 vpcmpistrm Vo,Wo,Ib l0',
+  '66 vpcmpistri Vo,Wo,Ib l0',
+]);
+put(vex3A, 0xdf, ['66 vaeskeygenassist Vo,Wo,Ib l0']);
 vex3A[0xf0] = parseCell('F2 rorx Gy,Ey,Ib');
 
 /** VEX maps by mmmmm (0F, 0F 38, 0F 3A). */
-const vexMaps: readonly (readonly Cell[] | undefined)[] = [
-  undefined,
-  simdMap(1, {
-    NP: '10-17 28-29 2b 2e-2f 41-42 44-47 4a-4b 50-5f 77 90-93 98-99 ae c2 c6',
-    '66': '10-17 28-29 2b 2e-2f 41-42 44-47 4a-4b 50-51 54-76 7c-7f 90-93 98-99 c2 c4-c6 d0-ef f1-fe',
-    F3: '10-12 16 2a 2c-2d 51-53 58-5f 6f-70 7e-7f c2 e6',
-    F2: '10-12 2a 2c-2d 51 58-5a 5c-5f 70 7c-7d 92-93 c2 d0 e6 f0',
-  }),
-  vex38,
-  vex3A,
-];
+const vexMaps: readonly (readonly Cell[] | undefined)[] = [undefined, vex0F, vex38, vex3A];
 
 /** EVEX maps by mmm. */
 const evexMaps: readonly (readonly Cell[] | undefined)[] = [
@@ -145,4 +272,5 @@ export const vexMnemonics: ReadonlySet<Mnemonic> = new Set<Mnemonic>([
   'sarx',
   'shlx',
   'shrx',
+  ...avxMnemonics,
 ]);

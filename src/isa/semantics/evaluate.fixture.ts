@@ -18,6 +18,7 @@ import {
   type AccessWidth,
   type CodeSize,
   type Instruction,
+  isVex,
   type MemoryOperand,
   type OperandWidth,
   vectorImmediate,
@@ -161,6 +162,7 @@ class Evaluator implements Builder {
       condition: instruction.condition,
       repeat: instruction.repeat,
       segmented: instruction.codeSize !== 64 || instruction.segment >= FS,
+      vex: isVex(instruction),
       immediate: vectorImmediate(instruction),
     };
   }
@@ -568,7 +570,10 @@ class Evaluator implements Builder {
       this.storeBits(this.vectorLinear(n, operand.width, aligned), operand.width, value);
     else if (operand.kind === 'mm' || operand.kind === 'xmm' || operand.kind === 'ymm') {
       const file = this.vectorFile(operand.kind);
-      file[operand.index] = ((file[operand.index] >> BigInt(operand.width)) << BigInt(operand.width)) | value;
+      const kept = this.form.vex
+        ? 0n
+        : (file[operand.index] >> BigInt(operand.width)) << BigInt(operand.width);
+      file[operand.index] = kept | value;
     } else throw new Error(`operand ${n} is no vector`);
   }
   getXmm(index: number): Value {
@@ -576,7 +581,11 @@ class Evaluator implements Builder {
   }
   setXmm(index: number, value: Value): void {
     const file = this.vectorFile('xmm');
-    file[index] = ((file[index] >> 128n) << 128n) | bits(value);
+    file[index] = (this.form.vex ? 0n : (file[index] >> 128n) << 128n) | bits(value);
+  }
+  clearUpper(index: number): void {
+    const file = this.vectorFile('ymm');
+    file[index] = BigInt.asUintN(128, file[index]);
   }
   checkX87(): void {
     if (this.guest.x87 === 'pending exception') this.fault(16);

@@ -125,8 +125,8 @@ const sumOfDistances = binary((b, x, y) => {
 });
 
 /** MPSADBW: distances of one group of four bytes of the source from eight places of the destination. */
-const multipleSums = binary((b, x, y) => {
-  const { immediate } = b.form;
+const multipleSums = binary((b, x, y, part) => {
+  const immediate = b.form.immediate >> (3 * part);
   const group = (immediate & 3) * 4;
   const first = immediate & 4;
   let sum: Value | undefined;

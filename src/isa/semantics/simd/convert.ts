@@ -15,15 +15,21 @@ function pack(lane: 16 | 32, signed: boolean): Semantic {
 function extend(from: 8 | 16 | 32, to: 16 | 32 | 64, signed: boolean): Semantic {
   return (b) => {
     const [x] = b.readVector(1);
-    const bytes = Array.from({ length: 16 }, (_, i) => {
-      const within = (i % (to / 8)) * 8;
-      // The value stands at the top of its lane where the sign is to be shifted in.
-      const offset = signed ? within - (to - from) : within;
-      const lane = Math.floor(i / (to / 8));
-      return offset >= 0 && offset < from ? lane * (from / 8) + offset / 8 : 16;
-    });
-    const placed = b.shuffle(x, zero(b), bytes);
-    b.writeVector(0, [signed ? b.shiftLanes('sar', to, placed, b.constant(8, to - from)) : placed]);
+    const parts = b.form.operands[0].width / 128;
+    b.writeVector(
+      0,
+      Array.from({ length: parts }, (_, part) => {
+        const bytes = Array.from({ length: 16 }, (_, i) => {
+          const within = (i % (to / 8)) * 8;
+          // The value stands at the top of its lane where the sign is to be shifted in.
+          const offset = signed ? within - (to - from) : within;
+          const lane = Math.floor(i / (to / 8)) + part * (128 / to);
+          return offset >= 0 && offset < from ? lane * (from / 8) + offset / 8 : 16;
+        });
+        const placed = b.shuffle(x, zero(b), bytes);
+        return signed ? b.shiftLanes('sar', to, placed, b.constant(8, to - from)) : placed;
+      }),
+    );
   };
 }
 

@@ -7,8 +7,8 @@
  */
 import type { Builder, Semantic, Value } from '../../builder.ts';
 
-/** What becomes of 128 bits of the destination and of the source. */
-export type Combination = (b: Builder, x: Value, y: Value) => Value;
+/** What becomes of 128 bits of the first and of the second source; of a YMM register's halves the upper is `part` 1. */
+export type Combination = (b: Builder, x: Value, y: Value, part: number) => Value;
 
 /** The form has an operand in an MM register: its vectors are of 64 bits, in the low half of a 128-bit value. */
 export function isMmx(b: Builder): boolean {
@@ -29,27 +29,32 @@ export function sourceOperand(b: Builder): number {
   return operands[operands.length - 1].kind === 'immediate' ? operands.length - 2 : operands.length - 1;
 }
 
-/** Destination and source give the destination. */
+/** The first source: the destination, or with VEX the operand after it. */
+export function firstOperand(b: Builder): number {
+  return b.form.vex && sourceOperand(b) === 2 ? 1 : 0;
+}
+
+/** Two sources give the destination. */
 export function binary(combine: Combination): Semantic {
   return (b) =>
     withX87(b, () => {
-      const ys = b.readVector(sourceOperand(b), true);
-      const xs = b.readVector(0);
+      const ys = b.readVector(sourceOperand(b), !b.form.vex);
+      const xs = b.readVector(firstOperand(b));
       b.writeVector(
         0,
-        xs.map((x, i) => combine(b, x, ys[i])),
+        xs.map((x, i) => combine(b, x, ys[i], i)),
       );
     });
 }
 
 /** The source gives the destination. */
-export function unary(make: (b: Builder, x: Value) => Value): Semantic {
+export function unary(make: (b: Builder, x: Value, part: number) => Value): Semantic {
   return (b) =>
     withX87(b, () => {
-      const xs = b.readVector(sourceOperand(b), true);
+      const xs = b.readVector(sourceOperand(b), !b.form.vex);
       b.writeVector(
         0,
-        xs.map((x) => make(b, x)),
+        xs.map((x, i) => make(b, x, i)),
       );
     });
 }

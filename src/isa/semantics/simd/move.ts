@@ -4,7 +4,7 @@
  */
 import type { Builder, Semantic } from '../../builder.ts';
 import { RDI } from '../../state.ts';
-import { isMmx, lanesToBytes, unary, withX87 } from './forms.ts';
+import { firstOperand, isMmx, lanesToBytes, sourceOperand, unary, withX87 } from './forms.ts';
 
 /** `meaning`, a move, with what instructions on MM registers do beside. A store clears TOP even if it faults (measured on Intel silicon). */
 function moving(b: Builder, meaning: () => void): void {
@@ -40,9 +40,9 @@ function widthOfMove(b: Builder): 32 | 64 {
 function moveScalar(lane: 32 | 64): Semantic {
   return (b) => {
     const [to, from] = b.form.operands;
-    const value = b.extractLane(lane, b.readVector(1)[0], 0);
+    const value = b.extractLane(lane, b.readVector(sourceOperand(b))[0], 0);
     if (to.kind === 'xmm' && from.kind === 'xmm')
-      b.writeVector(0, [b.insertLane(lane, b.readVector(0)[0], 0, value)]);
+      b.writeVector(0, [b.insertLane(lane, b.readVector(firstOperand(b))[0], 0, value)]);
     else b.writeVector(0, [b.zeroExtend(value, 128)]);
   };
 }
@@ -50,13 +50,13 @@ function moveScalar(lane: 32 | 64): Semantic {
 /** A quadword between memory and one half of a register: MOVLPS, MOVHPS; from one half to another: MOVHLPS, MOVLHPS. */
 function moveHalf(to: 0 | 1, from: 0 | 1): Semantic {
   return (b) => {
-    const source = b.readVector(1)[0];
+    const source = b.readVector(sourceOperand(b))[0];
     if (b.form.operands[0].kind === 'memory') {
       b.writeVector(0, [b.zeroExtend(b.extractLane(64, source, to), 128)]);
       return;
     }
     const half = b.extractLane(64, source, from);
-    b.writeVector(0, [b.insertLane(64, b.readVector(0)[0], to, half)]);
+    b.writeVector(0, [b.insertLane(64, b.readVector(firstOperand(b))[0], to, half)]);
   };
 }
 const moveLow = moveHalf(0, 0);
@@ -97,7 +97,8 @@ const maskMove: Semantic = (b) => {
 function signs(lane: 8 | 32 | 64): Semantic {
   return (b) =>
     withX87(b, () => {
-      const bits = b.signMask(lane, b.readVector(1)[0]);
+      const [low, high] = b.readVector(1).map((x) => b.signMask(lane, x));
+      const bits = high ? b.or(low, b.shl(high, b.constant(8, 128 / lane))) : low;
       b.write(0, b.zeroExtend(bits, b.form.operands[0].width === 64 ? 64 : 32));
     });
 }

@@ -2,7 +2,18 @@
  * Rearrangements: PSHUFx SHUFPx PALIGNR UNPCKx PUNPCKx PBLENDx BLENDPx PINSRx PEXTRx INSERTPS EXTRACTPS (SDM vol. 2B chapter 4).
  */
 import type { Builder, Semantic, Value } from '../../builder.ts';
-import { binary, blend, every, isMmx, lanesToBytes, sourceOperand, unary, withX87, zero } from './forms.ts';
+import {
+  binary,
+  blend,
+  every,
+  firstOperand,
+  isMmx,
+  lanesToBytes,
+  sourceOperand,
+  unary,
+  withX87,
+  zero,
+} from './forms.ts';
 
 /** PSHUFB: bit 7 of an index clears the byte; of the others the low bits count. */
 const shuffleBytes = binary((b, x, y) => b.swizzle(x, b.and(y, every(b, 8, isMmx(b) ? 0x87 : 0x8f))));
@@ -22,8 +33,8 @@ const shufps = binary((b, x, y) => {
   const [first, second, third, fourth] = selectors(b);
   return b.shuffle(x, y, lanesToBytes(32, [first, second, third + 4, fourth + 4]));
 });
-const shufpd = binary((b, x, y) => {
-  const { immediate } = b.form;
+const shufpd = binary((b, x, y, part) => {
+  const immediate = b.form.immediate >> (2 * part);
   return b.shuffle(x, y, lanesToBytes(64, [immediate & 1, 2 + ((immediate >> 1) & 1)]));
 });
 
@@ -59,9 +70,11 @@ function unpack(lane: 8 | 16 | 32 | 64, high: boolean): Semantic {
 
 /** By bits of the immediate: 1 takes the source's lane. */
 function blendImmediate(lane: 16 | 32 | 64): Semantic {
-  return binary((b, x, y) => {
+  return binary((b, x, y, part) => {
     const count = 128 / lane;
-    const lanes = Array.from({ length: count }, (_, i) => ((b.form.immediate >> i) & 1 ? count + i : i));
+    // Of words, the eight bits serve both halves.
+    const bits = lane === 16 ? b.form.immediate : b.form.immediate >> (count * part);
+    const lanes = Array.from({ length: count }, (_, i) => ((bits >> i) & 1 ? count + i : i));
     return b.shuffle(x, y, lanesToBytes(lane, lanes));
   });
 }
@@ -76,7 +89,7 @@ function insert(lane: 8 | 16 | 32 | 64): Semantic {
     withX87(b, () => {
       const value = b.truncate(b.read(sourceOperand(b)), lane);
       const index = b.form.immediate & (isMmx(b) ? 3 : 128 / lane - 1);
-      b.writeVector(0, [b.insertLane(lane, b.readVector(0)[0], index, value)]);
+      b.writeVector(0, [b.insertLane(lane, b.readVector(firstOperand(b))[0], index, value)]);
     });
 }
 
@@ -93,9 +106,10 @@ function extract(lane: 8 | 16 | 32 | 64): Semantic {
 /** INSERTPS: a doubleword of the source to a place of the destination; then bits 3:0 of the immediate clear doublewords. */
 const insertps: Semantic = (b) => {
   const { immediate, operands } = b.form;
-  const from = operands[1].kind === 'memory' ? 0 : immediate >> 6;
-  const value = b.extractLane(32, b.readVector(1)[0], from);
-  let result: Value = b.insertLane(32, b.readVector(0)[0], (immediate >> 4) & 3, value);
+  const source = sourceOperand(b);
+  const from = operands[source].kind === 'memory' ? 0 : immediate >> 6;
+  const value = b.extractLane(32, b.readVector(source)[0], from);
+  let result: Value = b.insertLane(32, b.readVector(firstOperand(b))[0], (immediate >> 4) & 3, value);
   for (let lane = 0; lane < 4; lane++)
     if ((immediate >> lane) & 1) result = b.insertLane(32, result, lane, b.constant(32, 0));
   b.writeVector(0, [result]);

@@ -1,0 +1,213 @@
+/**
+ * What only AVX and AVX2 have: broadcasts, permutations across halves, masked moves, blends by a fourth operand, VZEROUPPER (SDM
+ * vol. 2C, 2D: VBROADCAST, VPERMx, VINSERTx, VEXTRACTx, VMASKMOV, VPMASKMOV, VPBLENDD, VBLENDVPx).
+ */
+import type { Builder, Semantic, Value } from '../../builder.ts';
+import type { LaneWidth } from '../../lanes.ts';
+import { binary, blend, lanesToBytes, unary, zero } from './forms.ts';
+
+/** How many parts of 128 bits an operand has. */
+function partsOf(b: Builder, n: number): number {
+  return b.form.operands[n].width / 128;
+}
+
+/** The lowest lane of the source in every lane. */
+function broadcast(lane: LaneWidth): Semantic {
+  return (b) => {
+    const all = b.splat(b.extractLane(lane, b.readVector(1)[0], 0));
+    b.writeVector(0, new Array<Value>(partsOf(b, 0)).fill(all));
+  };
+}
+
+/** 128 bits in both halves. */
+const broadcastHalf: Semantic = (b) => {
+  const [half] = b.readVector(1);
+  b.writeVector(0, [half, half]);
+};
+
+/** VPERMILPS, VPERMILPD: lanes within each half, by the immediate or by the lanes of the second source. */
+function permuteWithin(lane: 32 | 64): Semantic {
+  const count = 128 / lane;
+  const byImmediate = unary((b, x, part) => {
+    const { immediate } = b.form;
+    const lanes = Array.from({ length: count }, (_, i) =>
+      lane === 32 ? (immediate >> (2 * i)) & 3 : (immediate >> (2 * part + i)) & 1,
+    );
+    return b.shuffle(x, x, lanesToBytes(lane, lanes));
+  });
+  const byLanes = binary((b, x, y) => {
+    let result = zero(b);
+    for (let i = 0; i < count; i++) {
+      const selector = b.extractLane(lane, y, i);
+      // Doublewords by bits 1:0, quadwords by bit 1.
+      const bits = lane === 32 ? selector : b.shr(selector, b.constant(8, 1));
+      result = b.insertLane(lane, result, i, chooseLane(b, lane, [x], bits));
+    }
+    return result;
+  });
+  return (b) => (b.form.immediate >= 0 ? byImmediate(b) : byLanes(b));
+}
+
+/** The lane of several parts that the low bits of `number` name. */
+function chooseLane(b: Builder, lane: 32 | 64, parts: readonly Value[], number: Value): Value {
+  let lanes = parts.flatMap((part) =>
+    Array.from({ length: 128 / lane }, (_, i) => b.extractLane(lane, part, i)),
+  );
+  for (let bit = 0; lanes.length > 1; bit++) {
+    const odd = b.truncate(b.shr(number, b.constant(8, bit)), 1);
+    lanes = Array.from({ length: lanes.length / 2 }, (_, i) => b.select(odd, lanes[2 * i + 1], lanes[2 * i]));
+  }
+  return lanes[0];
+}
+
+/** VPERMD, VPERMPS: lanes of the second source by those of the first. */
+const permuteDoublewords: Semantic = (b) => {
+  const source = b.readVector(2);
+  const selectors = b.readVector(1);
+  b.writeVector(
+    0,
+    selectors.map((selector) => {
+      let result = zero(b);
+      for (let i = 0; i < 4; i++)
+        result = b.insertLane(32, result, i, chooseLane(b, 32, source, b.extractLane(32, selector, i)));
+      return result;
+    }),
+  );
+};
+
+/** VPERMQ, VPERMPD. */
+const permuteQuadwords: Semantic = (b) => {
+  const [low, high] = b.readVector(1);
+  const lanes = [0, 2, 4, 6].map((at) => (b.form.immediate >> at) & 3);
+  b.writeVector(
+    0,
+    [lanes.slice(0, 2), lanes.slice(2)].map((half) => b.shuffle(low, high, lanesToBytes(64, half))),
+  );
+};
+
+/** VPERM2F128, VPERM2I128: each half one of the four halves, or nothing. */
+const permuteHalves: Semantic = (b) => {
+  const second = b.readVector(2);
+  const halves = [...b.readVector(1), ...second];
+  b.writeVector(
+    0,
+    [0, 4].map((at) => {
+      const control = (b.form.immediate >> at) & 15;
+      return control & 8 ? zero(b) : halves[control & 3];
+    }),
+  );
+};
+
+const insertHalf: Semantic = (b) => {
+  const [value] = b.readVector(2);
+  const halves = [...b.readVector(1)];
+  halves[b.form.immediate & 1] = value;
+  b.writeVector(0, halves);
+};
+
+const extractHalf: Semantic = (b) => b.writeVector(0, [b.readVector(1)[b.form.immediate & 1]]);
+
+const blendDoublewords = binary((b, x, y, part) => {
+  const bits = b.form.immediate >> (4 * part);
+  return b.shuffle(
+    x,
+    y,
+    lanesToBytes(
+      32,
+      [0, 1, 2, 3].map((i) => ((bits >> i) & 1 ? 4 + i : i)),
+    ),
+  );
+});
+
+/** By the top bits of the lanes of the fourth operand. */
+function blendVariable(lane: 8 | 32 | 64): Semantic {
+  return (b) => {
+    const ys = b.readVector(2);
+    const xs = b.readVector(1);
+    const masks = b.readVector(3);
+    b.writeVector(
+      0,
+      xs.map((x, i) => blend(b, b.lanes('gtSigned', lane, zero(b), masks[i]), ys[i], x)),
+    );
+  };
+}
+
+/** Lanes whose mask's top bit is clear are not accessed: they load as zero. */
+function maskMove(lane: 32 | 64): Semantic {
+  const count = 128 / lane;
+  const each = (b: Builder, n: number, action: (offset: Value, index: number, chosen: Value) => void) => {
+    const start = b.effectiveAddress(n);
+    for (const [part, mask] of b.readVector(1).entries()) {
+      const bits = b.signMask(lane, mask);
+      for (let i = 0; i < count; i++) {
+        const index = part * count + i;
+        const offset = index === 0 ? start : b.add(start, b.constant(start.width, (index * lane) / 8));
+        action(offset, index, b.truncate(b.shr(bits, b.constant(8, i)), 1));
+      }
+    }
+  };
+  return (b) => {
+    if (b.form.operands[0].kind === 'memory') {
+      const source = b.readVector(2);
+      each(b, 0, (offset, _, chosen) => b.when(chosen, () => b.probeWrite('operand', offset, lane)));
+      each(b, 0, (offset, index, chosen) =>
+        b.when(chosen, () =>
+          b.store('operand', offset, b.extractLane(lane, source[Math.floor(index / count)], index % count)),
+        ),
+      );
+      return;
+    }
+    const loaded = Array.from({ length: partsOf(b, 0) * count }, () => b.variable(b.constant(lane, 0)));
+    each(b, 2, (offset, index, chosen) =>
+      b.when(chosen, () => b.assign(loaded[index], b.load('operand', offset, lane))),
+    );
+    const parts = Array.from({ length: partsOf(b, 0) }, () => zero(b));
+    for (const [index, value] of loaded.entries()) {
+      const part = Math.floor(index / count);
+      parts[part] = b.insertLane(lane, parts[part], index % count, value);
+    }
+    b.writeVector(0, parts);
+  };
+}
+
+/** The upper halves, or all, of the registers that there are. */
+function clear(all: boolean): Semantic {
+  return (b) => {
+    for (let index = 0; index < (b.form.codeSize === 64 ? 16 : 8); index++)
+      if (all) b.setXmm(index, zero(b));
+      else b.clearUpper(index);
+  };
+}
+
+export const permute = {
+  vbroadcastss: broadcast(32),
+  vbroadcastsd: broadcast(64),
+  vpbroadcastb: broadcast(8),
+  vpbroadcastw: broadcast(16),
+  vpbroadcastd: broadcast(32),
+  vpbroadcastq: broadcast(64),
+  vbroadcastf128: broadcastHalf,
+  vbroadcasti128: broadcastHalf,
+  vpermilps: permuteWithin(32),
+  vpermilpd: permuteWithin(64),
+  vpermd: permuteDoublewords,
+  vpermps: permuteDoublewords,
+  vpermq: permuteQuadwords,
+  vpermpd: permuteQuadwords,
+  vperm2f128: permuteHalves,
+  vperm2i128: permuteHalves,
+  vinsertf128: insertHalf,
+  vinserti128: insertHalf,
+  vextractf128: extractHalf,
+  vextracti128: extractHalf,
+  vpblendd: blendDoublewords,
+  vblendvps: blendVariable(32),
+  vblendvpd: blendVariable(64),
+  vpblendvb: blendVariable(8),
+  vmaskmovps: maskMove(32),
+  vmaskmovpd: maskMove(64),
+  vpmaskmovd: maskMove(32),
+  vpmaskmovq: maskMove(64),
+  vzeroupper: clear(false),
+  vzeroall: clear(true),
+} satisfies Record<string, Semantic>;
