@@ -247,7 +247,15 @@ const rows: readonly Row[] = [
   ['vol. 2A FLD', 64, 'd9 00', 'x87 32/64 ds:[rax].0'],
   ['vol. 2C WAIT', 64, '9b', 'wait 32/64'],
   ['vol. 2A FXSAVE', 64, '0f ae 00', 'fxsave 32/64 ds:[rax].0'],
-  ['vol. 2C VZEROUPPER', 64, 'c5 f8 77', 'unimplemented'],
+  ['vol. 2C VZEROUPPER', 64, 'c5 f8 77', 'vzeroupper 32/64'],
+  ['vol. 2C VZEROALL', 64, 'c5 fc 77', 'vzeroall 32/64'],
+  ['vol. 2C VADDPS', 64, 'c5 f4 58 c2', 'unimplemented'],
+  ['vol. 2B VPADDD', 64, 'c5 f5 fe 00', 'vpaddd 32/64 ymm0, ymm1, ds:[rax].256'],
+  ['vol. 2C VBROADCASTSS, W0', 64, 'c4 e2 7d 18 c1', 'vbroadcastss 32/64 ymm0, xmm1'],
+  ['vol. 2C VBROADCASTSS, W1', 64, 'c4 e2 fd 18 c1', 'invalid'],
+  ['vol. 2C VPERM2F128, L0', 64, 'c4 e3 71 06 c1 01', 'invalid'],
+  ['vol. 2C VPSRLVQ outside 64-bit mode', 32, 'c4 e2 f1 45 c2', 'vpsrlvq 32/32 xmm0, xmm1, xmm2'],
+  ['vol. 2C VPBLENDVB, a fourth register', 64, 'c4 e3 71 4c c2 90', 'vpblendvb 32/64 xmm0, xmm1, xmm2, xmm9'],
   ['vol. 2C VMOVDQU64', 64, '62 f1 fe 48 6f 00', 'unimplemented'],
 ];
 
