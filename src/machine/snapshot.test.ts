@@ -290,3 +290,46 @@ describe('files', () => {
     expect(read).toBeGreaterThan(10);
   });
 });
+
+describe('a machine with devices on its bus', () => {
+  const content = new Uint8Array(4096).fill(7);
+  const disk = {
+    size: content.length,
+    writable: false,
+    read(offset: number, bytes: Uint8Array) {
+      bytes.set(content.subarray(offset, offset + bytes.length));
+      return true;
+    },
+    write: () => false,
+    flush: () => true,
+  };
+  const options: MachineOptions = { memory: 2, console: true, entropy: true, disk };
+  const machine = booted(echoImage(), options);
+  machine.console?.write(new TextEncoder().encode('waiting'));
+  const file = encodeSnapshot(machine.snapshot());
+
+  it('comes back from a file with them', () => {
+    const again = Machine.from(Machine.readSnapshot(file), { disk });
+    expect(again.configuration).toEqual(machine.configuration);
+    expect(again.console?.waiting).toBe(7);
+    expect(encodeSnapshot(again.snapshot())).toEqual(file);
+  });
+
+  it('needs what stands behind them, and nothing else', () => {
+    expect(() => Machine.from(Machine.readSnapshot(file))).toThrow(/^disk: the machine had one/);
+    const plain = booted(echoImage()).snapshot();
+    expect(() => Machine.from(plain, { disk })).toThrow(/^disk: the machine had none/);
+    expect(() => machine.restore(plain)).toThrow(
+      /^devices: {2}in the snapshot, expected console,entropy,disk/,
+    );
+  });
+
+  it('is refused with devices that there are not', () => {
+    const text = new TextDecoder('latin1')
+      .decode(file)
+      .replace('console,entropy,disk', 'console,entropy,dusk');
+    const bytes = Uint8Array.from(text, (character) => character.charCodeAt(0));
+    new DataView(bytes.buffer).setUint32(12, crc32(bytes.subarray(16)), true);
+    expect(() => Machine.readSnapshot(bytes)).toThrow(/^configuration: devices: expected some of console/);
+  });
+});

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { State } from '../../isa/state.ts';
 import { type ElfSegmentFields, elf, multibootHeader } from '../image.fixture.ts';
+import { RSDP_ADDRESS } from './acpi/layout.ts';
 import { ImageError, loadImage } from './load.ts';
 import { type BootOptions, type Load, memoryMap } from './plan.ts';
 
@@ -291,6 +292,7 @@ describe('PVH', () => {
     const quad = (offset: number) => Number(view.getBigUint64(info + offset, true));
     expect([view.getUint32(info, true), view.getUint32(info + 4, true)]).toEqual([0x336e_c578, 1]);
     expect(text(quad(24))).toBe('hello');
+    expect(quad(32)).toBe(RSDP_ADDRESS);
     expect(view.getUint32(info + 12, true)).toBe(1);
     const module = quad(16);
     expect([

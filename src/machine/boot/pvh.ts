@@ -3,6 +3,7 @@
  * docs/misc/pvh.pandoc ("x86/HVM direct boot ABI") and public headers elfnote.h, arch-x86/hvm/start_info.h.
  */
 import { RBX } from '../../isa/state.ts';
+import { RSDP_ADDRESS } from './acpi/layout.ts';
 import { checkInside, type Elf } from './elf.ts';
 import { ImageError } from './image-error.ts';
 import { type BootOptions, enterFlat, type Load, memoryMap, Plan, zeroTerminated } from './plan.ts';
@@ -57,6 +58,7 @@ export function loadPvh(
     entries.setBigUint64(i * 24 + 8, BigInt(range.size), true);
     entries.setUint32(i * 24 + 16, range.type, true);
   });
+  info.setBigUint64(32, BigInt(RSDP_ADDRESS), true);
   info.setBigUint64(40, BigInt(plan.putLow('memory map', new Uint8Array(entries.buffer))), true);
   info.setUint32(48, map.length, true);
   const start = plan.putLow('PVH start info', new Uint8Array(info.buffer));
