@@ -31,6 +31,7 @@ export const CR4_MCE = 1n << 6n;
 export const CR4_PGE = 1n << 7n;
 export const CR4_PCE = 1n << 8n;
 export const CR4_OSFXSR = 1n << 9n;
+export const CR4_OSXMMEXCPT = 1n << 10n;
 export const CR4_FSGSBASE = 1n << 16n;
 export const CR4_PCIDE = 1n << 17n;
 export const CR4_OSXSAVE = 1n << 18n;
@@ -54,6 +55,7 @@ const CR4_DEFINED =
   CR4_PGE |
   CR4_PCE |
   CR4_OSFXSR |
+  CR4_OSXMMEXCPT |
   CR4_FSGSBASE |
   CR4_PCIDE |
   CR4_OSXSAVE |

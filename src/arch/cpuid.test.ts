@@ -63,9 +63,10 @@ describe('what is reported is there, and what is there is reported', () => {
     expect(has(0x8000_0001, 3, 20)).toBe(true);
     expect(faultOf(() => writeMsr(cpu, 0xc000_0080, 0x900n))).toBeNull();
   });
-  test('x87, FXSAVE and XSAVE', () => {
-    for (const bit of [0, 24]) expect(has(1, 3, bit)).toBe(true);
-    expect(has(1, 2, 26)).toBe(true);
+  test('x87, MMX, FXSAVE, SSE to SSE4.2, AES, PCLMULQDQ, SHA and XSAVE', () => {
+    for (const bit of [0, 23, 24, 25, 26]) expect(has(1, 3, bit)).toBe(true);
+    for (const bit of [0, 1, 9, 19, 20, 25, 26]) expect(has(1, 2, bit)).toBe(true);
+    expect(has(7, 1, 29)).toBe(true);
     // FDP only by exceptions; neither FCS nor FDS.
     for (const bit of [6, 13]) expect(has(7, 1, bit)).toBe(true);
   });
@@ -82,9 +83,8 @@ describe('what is reported is there, and what is there is reported', () => {
     expect(cpuidLeaf(cpu, 0xd, 1)).toEqual([7, 576, 0, 0]);
     expect(cpuidLeaf(cpu, 0xd, 2)).toEqual([0, 0, 0, 0]);
   });
-  test('neither MMX, SSE, AVX nor a hypervisor', () => {
-    for (const bit of [23, 25, 26]) expect(has(1, 3, bit)).toBe(false);
-    for (const bit of [0, 9, 12, 19, 20, 27, 28, 29, 31]) expect(has(1, 2, bit)).toBe(false);
+  test('neither MONITOR, FMA, AVX, F16C nor a hypervisor', () => {
+    for (const bit of [3, 12, 27, 28, 29, 31]) expect(has(1, 2, bit)).toBe(false);
   });
 });
 

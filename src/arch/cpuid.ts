@@ -44,18 +44,27 @@ const FEATURES_EDX = bits(
   16, // PAT
   17, // PSE-36
   19, // CLFSH
+  23, // MMX
   24, // FXSR
+  25, // SSE
+  26, // SSE2
 );
 const APIC = 9;
 const OSXSAVE = 27;
 const HTT = 28;
 const FEATURES_ECX = bits(
+  0, // SSE3
+  1, // PCLMULQDQ
+  9, // SSSE3
   13, // CMPXCHG16B
   17, // PCID
+  19, // SSE4.1
+  20, // SSE4.2
   21, // x2APIC
   22, // MOVBE
   23, // POPCNT
   24, // TSC deadline
+  25, // AES
   26, // XSAVE
   30, // RDRAND
 );
@@ -73,6 +82,7 @@ const STRUCTURED_EBX = bits(
   20, // SMAP
   23, // CLFLUSHOPT
   24, // CLWB
+  29, // SHA
 );
 const STRUCTURED_ECX = bits(22); // RDPID
 const EXTENDED_ECX = bits(

@@ -66,7 +66,7 @@ export class Execution {
           slowProbe(cpus[cpu], linear, access);
           return 1;
         }),
-      system: (cpu, instruction) => this.system(cpus[cpu], instruction),
+      system: (cpu, instruction, after) => this.system(cpus[cpu], instruction, after),
       fetch: (cpu, linear) => this.fetch(cpus[cpu], linear),
       codeAddress: (cpu) => codeAddress(cpus[cpu]),
       codeLimit: (cpu) => BigInt(codeLimit(cpus[cpu])),
@@ -156,8 +156,8 @@ export class Execution {
     return this.guarded(cpu, this.interpreter.afterSlowOp(cpu.index), action);
   }
 
-  private system(cpu: Cpu, instruction: Instruction): number {
-    const done = this.guarded(cpu, 0, () => {
+  private system(cpu: Cpu, instruction: Instruction, after: number): number {
+    const done = this.guarded(cpu, after, () => {
       instructions[instruction.mnemonic as SystemMnemonic](cpu, instruction);
       return 1;
     });

@@ -12,7 +12,7 @@ import { RAX, RDX, RSI } from '../isa/state.ts';
 import { Fixture, FREE, faultOf } from './cpu.fixture.ts';
 import { fxrstor, fxsave } from './extended-state.ts';
 import { instruction, memory } from './instruction.fixture.ts';
-import { systemInstructions } from './system-instructions.ts';
+import { instructions } from './instructions.ts';
 
 const IMAGE_LINEAR = 0x2000_0000n;
 const IMAGE_PHYSICAL = FREE + 0x2000;
@@ -43,7 +43,7 @@ export function ours(f: Fixture, one: NativeCase): NativeState {
   const decoded = decode(Uint8Array.from([...one.code, ...new Array(15).fill(0xc3)]), 0, 15, 64);
   if (!decoded) throw new Error('not decoded');
   cpu.rip = CODE + BigInt(decoded.length);
-  const meaning = systemInstructions[decoded.mnemonic as keyof typeof systemInstructions];
+  const meaning = instructions[decoded.mnemonic as keyof typeof instructions];
   const fault = meaning ? faultOf(() => meaning(cpu, decoded)) : { vector: 6 };
   fxsave(cpu, image);
   const read = (from: number, size: number) =>

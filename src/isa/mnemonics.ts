@@ -95,11 +95,8 @@ export const vexOnlyMnemonics = [
   'vtestps', 'vtestpd', 'vmaskmovps', 'vmaskmovpd', 'vpmaskmovd', 'vpmaskmovq', 'vpsllvd', 'vpsllvq', 'vpsrlvd', 'vpsrlvq', 'vpsravd', 'vzeroupper', 'vzeroall',
 ] as const; // biome-ignore format: a table
 
-/** SSE arithmetic, compares and conversions of floating-point numbers; meaning in isa/semantics/simd. */
-export const floatMnemonics = [] as const;
-
-/** SIMD instructions that the decoder knows by name and operands, but that have no meaning yet: they decode to `unimplemented`. */
-export const pendingMnemonics: readonly string[] = [
+/** SSE arithmetic, compares and conversions of floating-point numbers; meaning in isa/semantics/simd, exact cases in arch/sse.ts. */
+export const floatMnemonics = [
   'addps', 'addpd', 'addss', 'addsd', 'subps', 'subpd', 'subss', 'subsd', 'mulps', 'mulpd', 'mulss', 'mulsd',
   'divps', 'divpd', 'divss', 'divsd', 'minps', 'minpd', 'minss', 'minsd', 'maxps', 'maxpd', 'maxss', 'maxsd',
   'sqrtps', 'sqrtpd', 'sqrtss', 'sqrtsd', 'rsqrtps', 'rsqrtss', 'rcpps', 'rcpss',
@@ -108,7 +105,10 @@ export const pendingMnemonics: readonly string[] = [
   'cvtpi2ps', 'cvtpi2pd', 'cvtps2pi', 'cvtpd2pi', 'cvttps2pi', 'cvttpd2pi',
   'cvtsi2ss', 'cvtsi2sd', 'cvtss2si', 'cvtsd2si', 'cvttss2si', 'cvttsd2si',
   'cvtps2pd', 'cvtpd2ps', 'cvtss2sd', 'cvtsd2ss', 'cvtdq2ps', 'cvtps2dq', 'cvttps2dq', 'cvttpd2dq', 'cvtdq2pd', 'cvtpd2dq',
-]; // biome-ignore format: a table
+] as const; // biome-ignore format: a table
+
+/** SIMD instructions that the decoder knows by name and operands, but that have no meaning yet: they decode to `unimplemented`. */
+export const pendingMnemonics: readonly string[] = [];
 
 /** Meaning in arch, in TypeScript: whatever reads or changes privileged state. */
 export const systemMnemonics = [
@@ -154,5 +154,6 @@ export const avxMnemonics: readonly AvxMnemonic[] = [
 export type SimdMnemonic = (typeof simdMnemonics)[number] | (typeof floatMnemonics)[number] | AvxMnemonic;
 /** Those whose meaning is written against the Builder. */
 export type BuilderMnemonic = IntegerMnemonic | SimdMnemonic;
+export type FloatMnemonic = (typeof floatMnemonics)[number];
 export type SystemMnemonic = (typeof systemMnemonics)[number];
 export type Mnemonic = BuilderMnemonic | SystemMnemonic | (typeof otherMnemonics)[number];

@@ -158,7 +158,9 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
   giveBack(0);
   setRip(code, OP_NEXT).i32(BUDGET).op(Op.return);
   code.op(Op.end);
-  code.get(status).i32(EXIT).op(Op.i32Ne).if();
+  code.get(status).i32(EXIT).op(Op.i32Eq).if();
+  giveBack(0);
+  code.op(Op.else);
   giveBack(1);
   setRip(code, OP_START);
   code.op(Op.end);

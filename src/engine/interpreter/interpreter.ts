@@ -63,8 +63,8 @@ export interface Callbacks {
   storeVector(cpu: number, linear: bigint, access: number): number;
   /** Checks that a write would not fault; 1, or 0 with a fault recorded. */
   probe(cpu: number, linear: bigint, access: number): number;
-  /** Runs a system instruction: a status of op.ts. */
-  system(cpu: number, instruction: Instruction): number;
+  /** Runs an instruction whose meaning is in arch, which `after` others of its run follow: a status of op.ts. */
+  system(cpu: number, instruction: Instruction, after: number): number;
   /** Physical address of the code byte at linear address `linear`; throws a fault. */
   fetch(cpu: number, linear: bigint): number;
   /** Linear address of code offset RIP; throws a fault when it lies outside the code segment or is not canonical. */
@@ -183,7 +183,8 @@ export class Interpreter {
         storeVector: (cpu: number, linear: bigint, access: number) =>
           callbacks.storeVector(cpuOf(cpu), linear, access),
         probe: (cpu: number, linear: bigint, access: number) => callbacks.probe(cpuOf(cpu), linear, access),
-        system: (cpu: number, op: number) => callbacks.system(cpuOf(cpu), this.instructionAt(op)),
+        system: (cpu: number, op: number) =>
+          callbacks.system(cpuOf(cpu), this.instructionAt(op), this.view.getUint32(op + OP_AFTER, true)),
         unimplemented: (_cpu: number, op: number) => {
           this.stoppedBy = this.instructionAt(op);
           return UNIMPLEMENTED;

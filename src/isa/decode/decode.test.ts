@@ -242,7 +242,7 @@ const rows: readonly Row[] = [
   ['vol. 2B PINSRB of memory', 64, '66 0f 3a 20 01 0f', 'pinsrb 32/64 xmm0, ds:[rcx].8, 0xf.8'],
   ['vol. 2B PSRLDQ', 64, '66 0f 73 d9 02', 'psrldq 32/64 xmm1, 0x2.8'],
   ['vol. 2B PSRLDQ of MM', 64, '0f 73 d9 02', 'invalid'],
-  ['vol. 2A ADDPS', 64, '0f 58 c1', 'unimplemented'],
+  ['vol. 2A ADDPS', 64, '0f 58 c1', 'addps 32/64 xmm0, xmm1'],
   // The rest
   ['vol. 2A FLD', 64, 'd9 00', 'x87 32/64 ds:[rax].0'],
   ['vol. 2C WAIT', 64, '9b', 'wait 32/64'],

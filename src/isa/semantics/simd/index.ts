@@ -6,6 +6,7 @@ import { arithmetic128 } from './arithmetic.ts';
 import { carryless } from './carryless.ts';
 import { compare128 } from './compare.ts';
 import { convert128 } from './convert.ts';
+import { floatArithmetic } from './float-arithmetic.ts';
 import { logic128, logic256 } from './logic.ts';
 import { move128 } from './move.ts';
 import { permute } from './permute.ts';
@@ -26,6 +27,7 @@ const legacy = {
   ...aes,
   ...carryless,
   ...sha,
+  ...floatArithmetic,
 };
 
 /** VEX-encoded forms have the meaning of the others: what is different (operands, zeros above) is the form's and the builder's. */

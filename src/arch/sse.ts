@@ -1,0 +1,368 @@
+/**
+ * SSE arithmetic of floating-point numbers, exactly: with every rounding mode, DAZ, FTZ, NaN, flag and unmasked exception.
+ * SDM vol. 1 10.2.3 (MXCSR), 11.4.1 (instructions), 11.5 (exceptions); vol. 2 by instruction.
+ *
+ * An unmasked exception that is found before a result is computed, of any element, keeps the flags of results from being
+ * set. It raises #XM, or #UD where CR4.OSXMMEXCPT is clear, and the destination keeps its value.
+ */
+import { readFlags, writeFlags } from '../isa/flags.ts';
+import { approximateReciprocal, approximateReciprocalRoot } from '../isa/float/approximate.ts';
+import { operand as asReal } from '../isa/float/arithmetic.ts';
+import { compare, EQUAL, LESS, UNORDERED } from '../isa/float/compare.ts';
+import { ALL_EXCEPTIONS, BEFORE_RESULT, Environment, type Rounding } from '../isa/float/environment.ts';
+import { F32, F64, type Format } from '../isa/float/format.ts';
+import {
+  comparePredicate,
+  convertLane,
+  integerToLane,
+  type LaneOperation,
+  laneOperations,
+  laneToInteger,
+  roundLane,
+} from '../isa/float/lanes.ts';
+import type { Instruction } from '../isa/instruction.ts';
+import type { FloatMnemonic } from '../isa/mnemonics.ts';
+import { CR4_OSXMMEXCPT } from './control-registers.ts';
+import type { Cpu, SystemInstruction } from './cpu.ts';
+import { Fault, gp, ud, XM } from './fault.ts';
+import { type AccessSize, readSegment, segmentToLinear } from './linear.ts';
+import { advance, effectiveAddress, readOperand, writeRegister } from './operands.ts';
+import { checkPending } from './x87.ts';
+
+const ONES_16 = 0xffffn;
+
+const environment = new Environment();
+
+/** The environment by MXCSR, with no flags raised. */
+function begin(cpu: Cpu): Environment {
+  const { mxcsr } = cpu;
+  environment.rounding = ((mxcsr >> 13) & 3) as Rounding;
+  environment.masks = (mxcsr >> 7) & ALL_EXCEPTIONS;
+  environment.denormalsAreZero = (mxcsr & 0x40) !== 0;
+  environment.flushToZero = (mxcsr & 0x8000) !== 0;
+  environment.flags = 0;
+  return environment;
+}
+
+/** Enters what elements raised; raises #XM or #UD for what is not masked. */
+function report(cpu: Cpu, e: Environment): void {
+  if (e.flags & BEFORE_RESULT & ~e.masks) e.flags &= BEFORE_RESULT;
+  cpu.mxcsr |= e.flags;
+  if (e.trapped) throw cpu.cr4 & CR4_OSXMMEXCPT ? new Fault(XM) : ud();
+}
+
+/** Elements of `bits` out of quadwords. */
+function split(quadwords: readonly bigint[], bits: number): bigint[] {
+  if (bits === 64) return [...quadwords];
+  return quadwords.flatMap((quadword) => [quadword & 0xffff_ffffn, quadword >> 32n]);
+}
+
+function join(elements: readonly bigint[], bits: number): bigint[] {
+  if (bits === 64) return [...elements];
+  const quadwords: bigint[] = [];
+  for (let i = 0; i < elements.length; i += 2) {
+    quadwords.push(elements[i] | ((elements[i + 1] ?? 0n) << 32n));
+  }
+  return quadwords;
+}
+
+/** Operand `n` as quadwords, as many as it has; memory of 128 bits must be aligned. */
+function readVector(cpu: Cpu, instruction: Instruction, n: number): bigint[] {
+  const one = instruction.operands[n];
+  switch (one?.kind) {
+    case 'xmm':
+      return [cpu.ymm[4 * one.index], cpu.ymm[4 * one.index + 1]];
+    case 'mm':
+      return [cpu.x87[2 * one.index]];
+    case 'memory': {
+      const { segment, offset } = effectiveAddress(cpu, instruction, n);
+      if (one.width <= 64) return [readSegment(cpu, segment, offset, (one.width / 8) as AccessSize)];
+      if (segmentToLinear(cpu, segment, offset, one.width / 8, false) & 15n) throw gp();
+      const quadwords: bigint[] = [];
+      for (let at = 0; at < one.width / 8; at += 8) {
+        quadwords.push(readSegment(cpu, segment, advance(instruction, offset, at), 8));
+      }
+      return quadwords;
+    }
+    default:
+      throw ud();
+  }
+}
+
+/** Writes the low quadwords of vector register operand 0; the rest of an XMM register stays. */
+function writeVector(cpu: Cpu, instruction: Instruction, quadwords: readonly bigint[]): void {
+  const to = instruction.operands[0];
+  if (to.kind === 'xmm') cpu.ymm.set(quadwords, 4 * to.index);
+  else if (to.kind === 'mm') {
+    cpu.x87[2 * to.index] = quadwords[0];
+    cpu.x87[2 * to.index + 1] = ONES_16;
+  } else throw ud();
+}
+
+function immediate(instruction: Instruction): number {
+  const last = instruction.operands[instruction.operands.length - 1];
+  return last.kind === 'immediate' ? Number(last.value) : 0;
+}
+
+const formats: Readonly<Record<'s' | 'd', Format>> = { s: F32, d: F64 };
+
+/** Replaces the first element of the destination, which stays otherwise. */
+function writeScalar(cpu: Cpu, instruction: Instruction, f: Format, element: bigint): void {
+  const to = instruction.operands[0];
+  if (to.kind !== 'xmm') throw ud();
+  const old = cpu.ymm[4 * to.index];
+  cpu.ymm[4 * to.index] = f === F64 ? element : (old & ~0xffff_ffffn) | element;
+}
+
+/** Elements of destination and source give the destination's; of a scalar the first alone. */
+function elementwise(
+  f: Format,
+  scalar: boolean,
+  operation: (e: Environment, x: bigint, y: bigint, instruction: Instruction) => bigint,
+): SystemInstruction {
+  return (cpu, instruction) => {
+    const ys = split(readVector(cpu, instruction, 1), f.bits);
+    const xs = split(readVector(cpu, instruction, 0), f.bits);
+    const e = begin(cpu);
+    if (scalar) {
+      const result = operation(e, xs[0], ys[0], instruction);
+      report(cpu, e);
+      writeScalar(cpu, instruction, f, result);
+      return;
+    }
+    const results = xs.map((x, i) => operation(e, x, ys[i], instruction));
+    report(cpu, e);
+    writeVector(cpu, instruction, join(results, f.bits));
+  };
+}
+
+/** The four forms of an operation: ps, pd, ss, sd. */
+function four<const Name extends string>(
+  name: Name,
+  operation: (f: Format) => (e: Environment, x: bigint, y: bigint, instruction: Instruction) => bigint,
+): Record<`${Name}${'p' | 's'}${'s' | 'd'}`, SystemInstruction> {
+  const forms: Record<string, SystemInstruction> = {};
+  for (const type of ['s', 'd'] as const) {
+    const f = formats[type];
+    forms[`${name}p${type}`] = elementwise(f, false, operation(f));
+    forms[`${name}s${type}`] = elementwise(f, true, operation(f));
+  }
+  return forms;
+}
+
+const lane = (operation: LaneOperation) => (f: Format) => (e: Environment, x: bigint, y: bigint) =>
+  operation(e, f, x, y, 0n);
+
+/** COMISS and UCOMISS (`signaling` or not): ZF, PF, CF; OF, SF and AF are cleared. */
+function compareToFlags(f: Format, signaling: boolean): SystemInstruction {
+  return (cpu, instruction) => {
+    const [y] = split(readVector(cpu, instruction, 1), f.bits);
+    const [x] = split(readVector(cpu, instruction, 0), f.bits);
+    const e = begin(cpu);
+    const relation = compare(e, asReal(e, f, x), asReal(e, f, y), signaling);
+    report(cpu, e);
+    const flags = relation === UNORDERED ? 0x45n : relation === EQUAL ? 0x40n : relation === LESS ? 1n : 0n;
+    writeFlags(cpu, (readFlags(cpu) & ~0x8d5n) | flags);
+  };
+}
+
+/** ADDSUBPx, HADDPx, HSUBPx: results of elements by number. */
+function rearranged(
+  f: Format,
+  result: (e: Environment, xs: readonly bigint[], ys: readonly bigint[], i: number) => bigint,
+): SystemInstruction {
+  return (cpu, instruction) => {
+    const ys = split(readVector(cpu, instruction, 1), f.bits);
+    const xs = split(readVector(cpu, instruction, 0), f.bits);
+    const e = begin(cpu);
+    const results = xs.map((_, i) => result(e, xs, ys, i));
+    report(cpu, e);
+    writeVector(cpu, instruction, join(results, f.bits));
+  };
+}
+
+const { add, sub, mul } = laneOperations;
+
+function addSub(f: Format): SystemInstruction {
+  return rearranged(f, (e, xs, ys, i) => (i & 1 ? add : sub)(e, f, xs[i], ys[i]));
+}
+
+function horizontal(f: Format, operation: LaneOperation): SystemInstruction {
+  return rearranged(f, (e, xs, ys, i) => {
+    const half = xs.length / 2;
+    const from = i < half ? xs : ys;
+    const at = 2 * (i % half);
+    return operation(e, f, from[at], from[at + 1], 0n);
+  });
+}
+
+/**
+ * DPPS, DPPD: products where the immediate's high half says so, their sum where its low half does. Each element has a sum of its
+ * own, which shows in the order of the operands, and so in which of several NaNs it is (measured).
+ */
+function dotProduct(f: Format): SystemInstruction {
+  return (cpu, instruction) => {
+    const control = immediate(instruction);
+    const ys = split(readVector(cpu, instruction, 1), f.bits);
+    const xs = split(readVector(cpu, instruction, 0), f.bits);
+    // Exceptions of each step are reported before the next.
+    const step = (values: (e: Environment) => bigint[]): bigint[] => {
+      const e = begin(cpu);
+      const results = values(e);
+      report(cpu, e);
+      return results;
+    };
+    const products = step((e) => xs.map((x, i) => ((control >> (4 + i)) & 1 ? mul(e, f, x, ys[i]) : 0n)));
+    let sums: bigint[];
+    if (f === F64) sums = step((e) => products.map((x, i) => add(e, f, x, products[i ^ 1])));
+    else {
+      const pairs = step((e) => products.map((x, i) => add(e, f, products[i ^ 1], x)));
+      sums = step((e) => pairs.map((x, i) => add(e, f, x, pairs[i ^ 2])));
+    }
+    const results = sums.map((sum, i) => ((control >> i) & 1 ? sum : 0n));
+    writeVector(cpu, instruction, join(results, f.bits));
+  };
+}
+
+/** RCPxS, RSQRTxS. */
+function approximate(scalar: boolean, operation: (x: number) => number): SystemInstruction {
+  return (cpu, instruction) => {
+    const results = split(readVector(cpu, instruction, 1), 32).map((x) => BigInt(operation(Number(x))));
+    if (scalar) writeScalar(cpu, instruction, F32, results[0]);
+    else writeVector(cpu, instruction, join(results, 32));
+  };
+}
+
+type Convert = (e: Environment, x: bigint) => bigint;
+
+/** `count` elements of `from` bits to elements of `to` bits, and zeros above; between MM registers and XMM no zeros are written. */
+function convertVector(from: number, to: number, count: number, convert: Convert): SystemInstruction {
+  return (cpu, instruction) => {
+    const [destination, source] = instruction.operands;
+    const mmx = destination.kind === 'mm' || source.kind === 'mm';
+    if (destination.kind === 'mm' || source.kind === 'mm') checkPending(cpu);
+    const xs = split(readVector(cpu, instruction, 1), from).slice(0, count);
+    // As an instruction on MM registers does: TOP is 0, and no register empty.
+    if (mmx) enterMmx(cpu);
+    const e = begin(cpu);
+    const results = join(
+      xs.map((x) => convert(e, x)),
+      to,
+    );
+    report(cpu, e);
+    if (destination.kind === 'xmm' && source.kind !== 'mm' && !isMmxSource(instruction)) {
+      while (results.length < 2) results.push(0n);
+    }
+    writeVector(cpu, instruction, results);
+  };
+}
+
+/** CVTPI2PS and CVTPI2PD with memory: what they leave alone is the same as with a register. */
+function isMmxSource({ mnemonic }: Instruction): boolean {
+  return mnemonic === 'cvtpi2ps' || mnemonic === 'cvtpi2pd';
+}
+
+function enterMmx(cpu: Cpu): void {
+  cpu.fsw &= ~0x3800;
+  cpu.ftw = 0;
+}
+
+/** A scalar of one format to another: CVTSS2SD, CVTSD2SS. */
+function convertScalar(from: Format, to: Format): SystemInstruction {
+  return (cpu, instruction) => {
+    const [x] = split(readVector(cpu, instruction, 1), from.bits);
+    const e = begin(cpu);
+    const result = convertLane(e, from, to, x);
+    report(cpu, e);
+    writeScalar(cpu, instruction, to, result);
+  };
+}
+
+/** CVTSI2SS, CVTSI2SD, of 32 or 64 bits. */
+function fromGeneral(f: Format): SystemInstruction {
+  return (cpu, instruction) => {
+    const source = instruction.operands[1];
+    const bits = source.kind === 'register' || source.kind === 'memory' ? source.width : 32;
+    const value = BigInt.asIntN(bits, readOperand(cpu, instruction, 1));
+    const e = begin(cpu);
+    const result = integerToLane(e, f, value);
+    report(cpu, e);
+    writeScalar(cpu, instruction, f, result);
+  };
+}
+
+/** CVTSS2SI, CVTTSS2SI and of doubles. */
+function toGeneral(f: Format, truncate: boolean): SystemInstruction {
+  return (cpu, instruction) => {
+    const to = instruction.operands[0];
+    if (to.kind !== 'register') throw ud();
+    const [x] = split(readVector(cpu, instruction, 1), f.bits);
+    const e = begin(cpu);
+    const result = laneToInteger(e, f, to.width, x, truncate);
+    report(cpu, e);
+    writeRegister(cpu, to.index, to.width, result);
+  };
+}
+
+const toInteger = (f: Format, truncate: boolean): Convert => {
+  return (e, x) => laneToInteger(e, f, 32, x, truncate);
+};
+const fromInteger = (f: Format): Convert => {
+  return (e, x) => integerToLane(e, f, BigInt.asIntN(32, x));
+};
+
+const predicate = (f: Format) => (e: Environment, x: bigint, y: bigint, instruction: Instruction) =>
+  comparePredicate(e, f, x, y, immediate(instruction) & 7) ? (1n << BigInt(f.bits)) - 1n : 0n;
+
+const rounded = (f: Format) => (e: Environment, _: bigint, y: bigint, instruction: Instruction) =>
+  roundLane(e, f, y, immediate(instruction));
+
+export const sseInstructions: Readonly<Record<FloatMnemonic, SystemInstruction>> = {
+  ...four('add', lane(add)),
+  ...four('sub', lane(sub)),
+  ...four('mul', lane(mul)),
+  ...four('div', lane(laneOperations.div)),
+  ...four('min', lane(laneOperations.min)),
+  ...four('max', lane(laneOperations.max)),
+  ...four('sqrt', (f) => (e, _, y) => laneOperations.sqrt(e, f, y)),
+  ...four('cmp', predicate),
+  ...four('round', rounded),
+  rcpps: approximate(false, approximateReciprocal),
+  rcpss: approximate(true, approximateReciprocal),
+  rsqrtps: approximate(false, approximateReciprocalRoot),
+  rsqrtss: approximate(true, approximateReciprocalRoot),
+  addsubps: addSub(F32),
+  addsubpd: addSub(F64),
+  haddps: horizontal(F32, add),
+  haddpd: horizontal(F64, add),
+  hsubps: horizontal(F32, sub),
+  hsubpd: horizontal(F64, sub),
+  dpps: dotProduct(F32),
+  dppd: dotProduct(F64),
+  comiss: compareToFlags(F32, true),
+  comisd: compareToFlags(F64, true),
+  ucomiss: compareToFlags(F32, false),
+  ucomisd: compareToFlags(F64, false),
+  cvtpi2ps: convertVector(32, 32, 2, fromInteger(F32)),
+  cvtpi2pd: convertVector(32, 64, 2, fromInteger(F64)),
+  cvtps2pi: convertVector(32, 32, 2, toInteger(F32, false)),
+  cvtpd2pi: convertVector(64, 32, 2, toInteger(F64, false)),
+  cvttps2pi: convertVector(32, 32, 2, toInteger(F32, true)),
+  cvttpd2pi: convertVector(64, 32, 2, toInteger(F64, true)),
+  cvtsi2ss: fromGeneral(F32),
+  cvtsi2sd: fromGeneral(F64),
+  cvtss2si: toGeneral(F32, false),
+  cvtsd2si: toGeneral(F64, false),
+  cvttss2si: toGeneral(F32, true),
+  cvttsd2si: toGeneral(F64, true),
+  cvtps2pd: convertVector(32, 64, 2, (e, x) => convertLane(e, F32, F64, x)),
+  cvtpd2ps: convertVector(64, 32, 2, (e, x) => convertLane(e, F64, F32, x)),
+  cvtss2sd: convertScalar(F32, F64),
+  cvtsd2ss: convertScalar(F64, F32),
+  cvtdq2ps: convertVector(32, 32, 4, fromInteger(F32)),
+  cvtps2dq: convertVector(32, 32, 4, toInteger(F32, false)),
+  cvttps2dq: convertVector(32, 32, 4, toInteger(F32, true)),
+  cvttpd2dq: convertVector(64, 32, 2, toInteger(F64, true)),
+  cvtdq2pd: convertVector(32, 64, 2, fromInteger(F64)),
+  cvtpd2dq: convertVector(64, 32, 2, toInteger(F64, false)),
+};
