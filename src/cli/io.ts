@@ -86,6 +86,9 @@ export function processIo(): Io {
   const cook = () => {
     if (process.stdin.isTTY) process.stdin.setRawMode(false);
   };
+  // Signals that end a process do not tell it that it ends, unless it asks.
+  const SIGNALS = { SIGHUP: 129, SIGTERM: 143 } as const;
+  const ended = (signal: keyof typeof SIGNALS) => process.exit(SIGNALS[signal]);
   return {
     stdout: output(process.stdout),
     stderr: output(process.stderr),
@@ -95,7 +98,10 @@ export function processIo(): Io {
         if (!process.stdin.isTTY) return;
         process.stdin.setRawMode(raw);
         process.off('exit', cook);
-        if (raw) process.on('exit', cook);
+        for (const signal of Object.keys(SIGNALS)) process.off(signal, ended);
+        if (!raw) return;
+        process.on('exit', cook);
+        for (const signal of Object.keys(SIGNALS)) process.on(signal, ended);
       },
       listen(callback) {
         const { stdin } = process;
