@@ -15,7 +15,7 @@ import {
   Mnemonic,
   OpCodeTableKind,
 } from 'iced-x86';
-import { floatMnemonics, simdMnemonics } from '../isa/mnemonics.ts';
+import { avxMnemonics, floatMnemonics, simdMnemonics } from '../isa/mnemonics.ts';
 
 /** What the ModRM byte, if any, may hold in its rm field. */
 export type RmKind = 'none' | 'either' | 'memory' | 'register';
@@ -30,6 +30,7 @@ export interface FormRecord {
   readonly opcode: readonly number[];
   /** 0, 0x66, 0xf2 or 0xf3; part of the opcode. */
   readonly mandatoryPrefix: number;
+  /** W and L are -1 where they do not matter. */
   readonly vex?: { readonly map: number; readonly pp: number; readonly w: number; readonly l: number };
   /** Whether a vector register field (VEX.vvvv) names a register. */
   readonly usesVvvv: boolean;
@@ -85,7 +86,7 @@ const FEATURES = new Set([
   'BMI1', 'BMI2', 'ADX', 'MOVBE', 'POPCNT', 'LZCNT', 'CMOV', 'CX8', 'CMPXCHG16B', 'FSGSBASE',
   'PREFETCHW', 'CLFSH', 'CLFLUSHOPT', 'CLWB', 'SSE', 'SSE2', 'SSE4_2', 'RDPID', 'SMAP',
   'CET_IBT', 'MULTIBYTENOP', 'SYSCALL', 'SEP', 'INVPCID', 'XSAVE', 'RDPMC', 'MSR', 'PAUSE', 'SMM',
-  'MMX', 'SSE3', 'SSSE3', 'SSE4_1', 'AES', 'PCLMULQDQ', 'SHA',
+  'MMX', 'SSE3', 'SSSE3', 'SSE4_1', 'AES', 'PCLMULQDQ', 'SHA', 'AVX', 'AVX2',
 ]); // biome-ignore format: a table
 
 /**
@@ -108,18 +109,22 @@ const GENERAL = new Set<K>([
   K.seg_rSI, K.es_rDI, K.seg_rBX_al, K.br16_1, K.br32_1, K.br64_1, K.br16_2, K.br32_4, K.br64_4,
   K.farbr2_2, K.farbr4_2,
   K.mm_reg, K.mm_rm, K.mm_or_mem, K.xmm_reg, K.xmm_rm, K.xmm_or_mem, K.seg_rDI,
+  K.ymm_reg, K.ymm_rm, K.ymm_or_mem, K.xmm_vvvv, K.ymm_vvvv, K.xmm_is4, K.ymm_is4,
 ]); // biome-ignore format: a table
 
 const IMMEDIATE_BYTES = new Map<K, readonly number[]>([
   [K.imm8, [1]], [K.imm8sex16, [1]], [K.imm8sex32, [1]], [K.imm8sex64, [1]],
+  [K.xmm_is4, [1]], [K.ymm_is4, [1]],
   [K.imm16, [2]], [K.imm32, [4]], [K.imm32sex64, [4]], [K.imm64, [8]],
   [K.br16_1, [1]], [K.br32_1, [1]], [K.br64_1, [1]], [K.br16_2, [2]], [K.br32_4, [4]], [K.br64_4, [4]],
   [K.farbr2_2, [2, 2]], [K.farbr4_2, [4, 2]],
 ]); // biome-ignore format: a table
 
-const VECTORS = [K.mm_reg, K.mm_rm, K.mm_or_mem, K.xmm_reg, K.xmm_rm, K.xmm_or_mem];
+const VECTORS = [
+  K.mm_reg, K.mm_rm, K.mm_or_mem, K.xmm_reg, K.xmm_rm, K.xmm_or_mem, K.ymm_reg, K.ymm_rm, K.ymm_or_mem,
+]; // biome-ignore format: a table
 /** Mnemonics of instructions on vectors that have a meaning. */
-const VECTOR_MNEMONICS: ReadonlySet<string> = new Set([...simdMnemonics, ...floatMnemonics]);
+const VECTOR_MNEMONICS: ReadonlySet<string> = new Set([...simdMnemonics, ...floatMnemonics, ...avxMnemonics]);
 
 const SEGMENT_OPERANDS = new Set<K>([K.es, K.ss, K.ds, K.fs, K.gs]);
 
@@ -182,14 +187,22 @@ function record(code: Code): FormRecord | undefined {
     else opcode.push(info.opCode);
 
     const has = (...wanted: K[]) => kinds.some((kind) => wanted.includes(kind));
-    const vectors = has(...VECTORS) || mnemonic === 'Emms';
+    const vectors = has(...VECTORS) || /^(Emms|Vzeroall|Vzeroupper)$/.test(mnemonic);
     // PCMPESTRI with REX.W has a name of its own in iced.
     if (vectors && !VECTOR_MNEMONICS.has(mnemonic.toLowerCase().replace(/64$/, ''))) return undefined;
-    const rm: RmKind = has(K.r8_or_mem, K.r16_or_mem, K.r32_or_mem, K.r64_or_mem, K.mm_or_mem, K.xmm_or_mem)
+    const rm: RmKind = has(
+      K.r8_or_mem,
+      K.r16_or_mem,
+      K.r32_or_mem,
+      K.r64_or_mem,
+      K.mm_or_mem,
+      K.xmm_or_mem,
+      K.ymm_or_mem,
+    )
       ? 'either'
       : has(K.mem)
         ? 'memory'
-        : has(K.r16_rm, K.r32_rm, K.r64_rm, K.mm_rm, K.xmm_rm)
+        : has(K.r16_rm, K.r32_rm, K.r64_rm, K.mm_rm, K.xmm_rm, K.ymm_rm)
           ? 'register'
           : 'none';
     const modes: (16 | 32 | 64)[] = [];
@@ -212,12 +225,12 @@ function record(code: Code): FormRecord | undefined {
             vex: {
               map: info.table === OpCodeTableKind.T0F ? 1 : info.table === OpCodeTableKind.T0F38 ? 2 : 3,
               pp: { 0: 0, 102: 1, 243: 2, 242: 3 }[prefixByte(info.mandatoryPrefix)] ?? 0,
-              w: info.W,
-              l: info.L,
+              w: info.isWIG ? -1 : info.W,
+              l: info.isLIG ? -1 : info.L,
             },
           }
         : {}),
-      usesVvvv: has(K.r32_vvvv, K.r64_vvvv),
+      usesVvvv: has(K.r32_vvvv, K.r64_vvvv, K.xmm_vvvv, K.ymm_vvvv),
       rm,
       group: info.groupIndex,
       reg: has(K.r8_reg, K.r16_reg, K.r32_reg, K.r64_reg)
@@ -230,10 +243,14 @@ function record(code: Code): FormRecord | undefined {
               ? 'debug'
               : has(K.mm_reg)
                 ? 'mm'
-                : has(K.xmm_reg)
+                : has(K.xmm_reg, K.ymm_reg)
                   ? 'xmm'
                   : 'none',
-      rmRegister: has(K.mm_rm, K.mm_or_mem) ? 'mm' : has(K.xmm_rm, K.xmm_or_mem) ? 'xmm' : 'general',
+      rmRegister: has(K.mm_rm, K.mm_or_mem)
+        ? 'mm'
+        : has(K.xmm_rm, K.xmm_or_mem, K.ymm_rm, K.ymm_or_mem)
+          ? 'xmm'
+          : 'general',
       vectors,
       opcodeRegister: has(K.r8_opcode, K.r16_opcode, K.r32_opcode, K.r64_opcode),
       byteRegisters: has(K.r8_reg, K.r8_opcode, K.r8_or_mem),

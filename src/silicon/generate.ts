@@ -515,25 +515,27 @@ export class Generator {
     }
     // These before VEX are #UD, but for segment overrides.
     if (random.chance(0.01)) this.#bytes.push(random.pick([0x66, 0xf2, 0xf3, 0xf0, 0x48, 0x2e, 0x64]));
-    let reg = form.group >= 0 ? form.group : this.#valueRegister();
+    const vectorOr = (kind: string) => (kind === 'xmm' ? this.#vectorRegister() : this.#valueRegister());
+    let reg = form.group >= 0 ? form.group : vectorOr(form.reg);
     if (bits !== 64) reg &= 7;
     let rexBits = reg & 8 ? 0x44 : 0;
     const tail: number[] = [];
     let relativeOperand = false;
-    if (random.chance(0.45)) {
-      const operand = this.#memory(addressSize, form, vex.w ? 64 : 32);
+    if (form.rm === 'memory' || (form.rm === 'either' && random.chance(0.45))) {
+      const operand = this.#memory(addressSize, form, vex.w > 0 ? 64 : 32);
       rexBits |= operand.rexBits;
       tail.push(operand.modrm | ((reg & 7) << 3), ...operand.rest);
       relativeOperand = operand.relative;
-    } else {
-      const register = this.#valueRegister();
+    } else if (form.rm !== 'none') {
+      const register = vectorOr(form.rmRegister);
       if (register & 8) rexBits |= 0x41;
       tail.push(0xc0 | ((reg & 7) << 3) | (register & 7));
     }
-    let vvvv = form.usesVvvv ? this.#valueRegister() : 0;
-    if (!form.usesVvvv && random.chance(0.01)) vvvv = random.below(bits === 64 ? 16 : 8);
-    const l = random.chance(0.01) ? 1 : vex.l;
-    const w = bits === 64 ? vex.w : random.chance(0.05) ? 1 : vex.w;
+    let vvvv = 0;
+    if (form.usesVvvv) vvvv = form.vectors ? this.#vectorRegister() : this.#valueRegister();
+    else if (random.chance(0.01)) vvvv = random.below(bits === 64 ? 16 : 8);
+    const l = vex.l < 0 ? random.below(2) : random.chance(0.01) ? 1 - vex.l : vex.l;
+    const w = vex.w < 0 ? random.below(2) : random.chance(bits === 64 ? 0.01 : 0.05) ? 1 - vex.w : vex.w;
     this.#bytes.push(
       0xc4,
       (rexBits & 4 ? 0 : 0x80) | (rexBits & 2 ? 0 : 0x40) | (rexBits & 1 ? 0 : 0x20) | vex.map,

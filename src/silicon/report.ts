@@ -5,6 +5,7 @@ import { disassemble } from './disassembly.ts';
 import { environmentRules } from './environment.ts';
 import type { Finding, FuzzSummary } from './fuzz.ts';
 import { CODE } from './layout.ts';
+import { IMAGE } from './vector-state.ts';
 
 const hex = (value: bigint | number, digits = 0) =>
   (typeof value === 'bigint' ? BigInt.asUintN(128, value) : value >>> 0).toString(16).padStart(digits, '0');
@@ -28,6 +29,19 @@ function registers(gpr: readonly bigint[]): string[] {
         .join('  '),
     );
   return lines;
+}
+
+/** YMM registers with what they hold at the start, highest byte first, a line each. */
+function vectorRegisters(image: Uint8Array | undefined): string[] {
+  if (!image) return [];
+  const bytes = (at: number) =>
+    Array.from(image.subarray(at, at + 16), (byte) => hex(byte, 2))
+      .reverse()
+      .join('');
+  return Array.from(
+    { length: 16 },
+    (_, i) => `        ymm${i} ${bytes(IMAGE.ymmHigh + 16 * i)} ${bytes(IMAGE.xmm + 16 * i)}`,
+  );
 }
 
 function outcome(result: Result): string[] {
@@ -68,6 +82,7 @@ export function describeFinding(finding: Finding): string {
     `start   rip ${hex(start.rip)}  rflags ${hex(start.rflags)}`,
     ...registers(start.gpr).map((line) => `        ${line}`),
     `        cs ${hex(start.cs)} ss ${hex(start.ss)} ds ${hex(start.ds)} es ${hex(start.es)} fs ${hex(start.fs)} gs ${hex(start.gs)}  fs base ${hex(start.fsBase)} gs base ${hex(start.gsBase)}  patch at +${hex(start.patchAt)}: ${patch}`,
+    ...vectorRegisters(finding.image),
     ...outcome(finding.native).map((line, i) => `${i ? '       ' : 'silicon'} ${line}`),
     ...outcome(finding.machine).map((line, i) => `${i ? '       ' : 'machine'} ${line}`),
     ...finding.differences.map(

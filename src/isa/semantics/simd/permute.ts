@@ -132,41 +132,51 @@ function blendVariable(lane: 8 | 32 | 64): Semantic {
   };
 }
 
-/** Lanes whose mask's top bit is clear are not accessed: they load as zero. */
+/**
+ * VMASKMOVx, VPMASKMOVx: lanes whose mask's top bit is clear load as zero, or are not stored, and do not fault. There is no
+ * alignment, so lanes are taken byte by byte. A load's page fault tells the first byte that is accessed in the page; a store's
+ * does too, or the last one if bytes of the page before are stored as well (measured on Intel silicon).
+ */
 function maskMove(lane: 32 | 64): Semantic {
-  const count = 128 / lane;
-  const each = (b: Builder, n: number, action: (offset: Value, index: number, chosen: Value) => void) => {
-    const start = b.effectiveAddress(n);
-    for (const [part, mask] of b.readVector(1).entries()) {
-      const bits = b.signMask(lane, mask);
-      for (let i = 0; i < count; i++) {
-        const index = part * count + i;
-        const offset = index === 0 ? start : b.add(start, b.constant(start.width, (index * lane) / 8));
-        action(offset, index, b.truncate(b.shr(bits, b.constant(8, i)), 1));
-      }
-    }
-  };
+  const bytes = lane / 8;
   return (b) => {
-    if (b.form.operands[0].kind === 'memory') {
-      const source = b.readVector(2);
-      each(b, 0, (offset, _, chosen) => b.when(chosen, () => b.probeWrite('operand', offset, lane)));
-      each(b, 0, (offset, index, chosen) =>
-        b.when(chosen, () =>
-          b.store('operand', offset, b.extractLane(lane, source[Math.floor(index / count)], index % count)),
-        ),
-      );
+    const store = b.form.operands[0].kind === 'memory';
+    const start = b.effectiveAddress(store ? 0 : 2);
+    const at = (offset: number) => (offset === 0 ? start : b.add(start, b.constant(start.width, offset)));
+    const [low, high] = b.readVector(1).map((mask) => b.signMask(lane, mask));
+    const mask = high ? b.or(low, b.shl(high, b.constant(8, 128 / lane))) : low;
+    const lanes = Array.from({ length: b.form.operands[1].width / lane }, (_, index) => ({
+      index,
+      chosen: b.truncate(b.shr(mask, b.constant(8, index)), 1),
+    }));
+    if (store) {
+      const parts = b.readVector(2);
+      b.when(b.ne(mask, b.constant(32, 0)), () => {
+        const first = b.mul(b.countTrailingZeros(mask), b.constant(32, bytes));
+        const last = b.sub(b.constant(32, 31), b.countLeadingZeros(mask));
+        const end = b.add(b.mul(last, b.constant(32, bytes)), b.constant(32, bytes - 1));
+        for (const offset of [first, end]) {
+          const distance =
+            start.width > 32 ? b.zeroExtend(offset, start.width) : b.truncate(offset, start.width);
+          b.probeWrite('operand', b.add(start, distance), 8);
+        }
+      });
+      for (const { index, chosen } of lanes)
+        b.when(chosen, () => {
+          for (let byte = index * bytes; byte < (index + 1) * bytes; byte++)
+            b.store('operand', at(byte), b.extractLane(8, parts[byte >> 4], byte & 15));
+        });
       return;
     }
-    const loaded = Array.from({ length: partsOf(b, 0) * count }, () => b.variable(b.constant(lane, 0)));
-    each(b, 2, (offset, index, chosen) =>
-      b.when(chosen, () => b.assign(loaded[index], b.load('operand', offset, lane))),
-    );
-    const parts = Array.from({ length: partsOf(b, 0) }, () => zero(b));
-    for (const [index, value] of loaded.entries()) {
-      const part = Math.floor(index / count);
-      parts[part] = b.insertLane(lane, parts[part], index % count, value);
-    }
-    b.writeVector(0, parts);
+    const loaded = Array.from({ length: partsOf(b, 0) }, () => b.variable(zero(b)));
+    for (const { index, chosen } of lanes)
+      b.when(chosen, () => {
+        for (let byte = index * bytes; byte < (index + 1) * bytes; byte++) {
+          const part = loaded[byte >> 4];
+          b.assign(part, b.insertLane(8, part, byte & 15, b.load('operand', at(byte), 8)));
+        }
+      });
+    b.writeVector(0, loaded);
   };
 }
 
