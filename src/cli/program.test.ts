@@ -88,7 +88,7 @@ describe('bad usage and bad input: one line that says what was expected, status 
     [['run', join(helloFile, 'below')], /: a part of the path is not a directory/],
     [['run', `${folder}/nul\0`], /nul\\x00: not a file name/],
     [['run', `${folder}/two\nlines`], /two\\x0alines: no such file or directory/],
-    [['run', text], /text: format: expected a Linux bzImage, an ELF executable or a Multiboot 1 image/],
+    [['run', text], /text: format: expected a Linux bzImage, an ELF executable or a Multiboot image/],
     [['run', empty], /empty: format: expected/],
     [['run', truncated], /truncated.elf: .*expected/],
     [['run', helloFile, '--memory', '1'], /hello.elf: ELF segment 0: .*expected within RAM/],

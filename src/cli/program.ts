@@ -225,7 +225,7 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
 
   add('run')
     .description(
-      'boot a Linux bzImage, or a Multiboot 1 or PVH ELF image, or go on with a snapshot; ' +
+      'boot a Linux bzImage, or a Multiboot or PVH image, or go on with a snapshot; ' +
         'its console is standard input and output',
     )
     .argument('<image>', 'the image or snapshot file')

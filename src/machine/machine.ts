@@ -282,7 +282,7 @@ export class Machine {
   }
 
   /**
-   * Powers the machine on anew and loads an image: a Linux bzImage, a Multiboot 1 or a PVH ELF, recognised by content. Processor 0 then
+   * Powers the machine on anew and loads an image: a Linux bzImage, a Multiboot 1 or 2 image or a PVH ELF, recognised by content. Processor 0 then
    * stands at its entry; the others wait for start-up IPIs. Throws ImageError where the image cannot be booted.
    */
   boot(image: Uint8Array, options: BootOptions = {}): void {

@@ -338,7 +338,7 @@ describe('PVH', () => {
 
 it('something else is no image', () => {
   expect(errorOf(() => load(new TextEncoder().encode('#!/bin/sh\n')))).toBe(
-    'format: expected a Linux bzImage, an ELF executable or a Multiboot 1 image',
+    'format: expected a Linux bzImage, an ELF executable or a Multiboot image',
   );
   expect(errorOf(() => load(new Uint8Array(0)))).toMatch(/^format/);
 });

@@ -36,7 +36,7 @@ const INFO_MODULES = 1 << 3;
 const INFO_MEMORY_MAP = 1 << 6;
 const INFO_LOADER_NAME = 1 << 9;
 
-const LOADER_NAME = 'espfix';
+export const LOADER_NAME = 'espfix';
 
 export interface MultibootHeader {
   /** Offset in the file. */
@@ -97,6 +97,11 @@ function placeElf(image: Uint8Array, plan: Plan): number {
     throw new ImageError(
       'Multiboot flags: bit 16 (address fields) is clear, expected set for an image that is not ELF',
     );
+  return placeElfSegments(image, plan);
+}
+
+/** Places an ELF file's segments; returns its entry. Throws ImageError. */
+export function placeElfSegments(image: Uint8Array, plan: Plan): number {
   const elf = parseElf(image);
   const entry = physicalEntry(elf);
   if (entry > 0xffff_ffff) throw new ImageError(`ELF entry: physical ${hex(entry)}, expected below 4 GiB`);
@@ -116,14 +121,38 @@ function placeByAddressFields(image: Uint8Array, header: MultibootHeader, plan: 
   const [headerAddress, load, loadEnd, bssEnd, entry] = [12, 16, 20, 24, 28].map((field) =>
     view.getUint32(header.offset + field, true),
   );
+  const place = { headerAddress, load, loadEnd, bssEnd };
+  const top = placeByAddresses(image, header.offset, place, plan);
+  if (entry < load || entry >= top)
+    throw new ImageError(`Multiboot entry_addr: ${hex(entry)}, expected from ${hex(load)} below ${hex(top)}`);
+  return entry;
+}
+
+/** Where a header says that it and the file's other parts go. */
+export interface LoadAddresses {
+  readonly headerAddress: number;
+  readonly load: number;
+  /** 0 for the file's end. */
+  readonly loadEnd: number;
+  /** 0 for none. */
+  readonly bssEnd: number;
+}
+
+/** Places the file's text and data by the addresses of a header at `offset`; returns where they end. */
+export function placeByAddresses(
+  image: Uint8Array,
+  offset: number,
+  { headerAddress, load, loadEnd, bssEnd }: LoadAddresses,
+  plan: Plan,
+): number {
   if (load > headerAddress)
     throw new ImageError(
       `Multiboot load_addr: ${hex(load)}, expected at most header_addr ${hex(headerAddress)}`,
     );
-  const start = header.offset - (headerAddress - load);
+  const start = offset - (headerAddress - load);
   if (start < 0)
     throw new ImageError(
-      `Multiboot load_addr: ${hex(load)}, expected at least ${hex(headerAddress - header.offset)} (the file's start)`,
+      `Multiboot load_addr: ${hex(load)}, expected at least ${hex(headerAddress - offset)} (the file's start)`,
     );
   const size = loadEnd === 0 ? image.length - start : loadEnd - load;
   if (size <= 0 || start + size > image.length)
@@ -134,10 +163,8 @@ function placeByAddressFields(image: Uint8Array, header: MultibootHeader, plan: 
   if (bssEnd !== 0 && bssEnd < end)
     throw new ImageError(`Multiboot bss_end_addr: ${hex(bssEnd)}, expected 0 or at least ${hex(end)}`);
   const top = bssEnd === 0 ? end : bssEnd;
-  if (entry < load || entry >= top)
-    throw new ImageError(`Multiboot entry_addr: ${hex(entry)}, expected from ${hex(load)} below ${hex(top)}`);
   plan.place('Multiboot load_addr to bss_end_addr', load, top - load, image.subarray(start, start + size));
-  return entry;
+  return top;
 }
 
 /** The information structure and what it points to (3.3). Returns its address. */

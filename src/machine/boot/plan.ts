@@ -69,6 +69,11 @@ export class Plan {
     if (bytes.length > 0) this.pieces.push({ address, bytes });
   }
 
+  /** Whether an address has been placed or reserved. */
+  holds(address: number): boolean {
+    return this.#used.some(({ from, to }) => address >= from && address < to);
+  }
+
   /**
    * Puts bytes into low memory where there is room, at a multiple of `align` (a power of two up to a page), else above
    * the image. Returns their address.
@@ -131,7 +136,7 @@ const DATA = 0xc093;
 const BUSY_TSS = 0x008b;
 
 /**
- * Protected mode without paging, flat segments, interrupts off: what Multiboot and PVH promise. Selectors and
+ * Protected mode without paging, flat segments, interrupts off: what Multiboot 1, 2 and PVH promise. Selectors and
  * descriptor tables are not to be relied on, and the GDTR is empty to show it.
  */
 export function enterFlat(cpu: Cpu, entry: number): void {

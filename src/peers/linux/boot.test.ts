@@ -48,13 +48,13 @@ describe.skipIf(folder === '')('Linux', () => {
         'grep -c ^processor /proc/cpuinfo | sed s/^/processors:/',
         'seq 1 1000 | md5sum',
         'echo compressed | gzip | gunzip',
-        'awk "BEGIN { printf \\"%.10f\\\\n\\", sqrt(2) }"',
+        'awk "BEGIN { printf \\"%.6f\\\\n\\", 22 / 7 }"',
         'poweroff -f',
       ]);
       expect(output).toContain(`processors:${cpus}\r\n`);
       expect(output).toContain('53d025127ae99ab79e8502aae2d9bea6  -\r\n');
       expect(output).toContain('\ncompressed\r\n');
-      expect(output).toContain('1.4142135624\r\n');
+      expect(output).toContain('3.142857\r\n');
       expect(output).not.toMatch(/BUG:|Oops|Call Trace/);
     },
     MINUTES * 60_000,

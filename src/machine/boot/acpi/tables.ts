@@ -11,7 +11,15 @@ import { Fields } from '../fields.ts';
 import { ioApicId } from '../mp-table.ts';
 import type { Piece } from '../plan.ts';
 import { definitionBlock } from './dsdt.ts';
-import { PM_PORT, RSDP_ADDRESS, SCI_IRQ, TABLES_END } from './layout.ts';
+import {
+  OTHER_TABLES,
+  PM_PORT,
+  RSDP_ADDRESS,
+  RSDT_ADDRESS,
+  SCI_IRQ,
+  TABLES_END,
+  XSDT_ADDRESS,
+} from './layout.ts';
 
 const HEADER = 36;
 const OEM_ID = 'ESPFIX';
@@ -54,7 +62,7 @@ function table(signature: string, revision: number, body: readonly number[]): Ui
 /** All tables, for RAM in the BIOS ROM's range. */
 export function acpiTables(cpus: number): Piece[] {
   const pieces: Piece[] = [];
-  let next = RSDP_ADDRESS + 64;
+  let next = OTHER_TABLES;
   const put = (bytes: Uint8Array): number => {
     const address = next;
     if (address + bytes.length > TABLES_END) throw new Error('ACPI tables do not fit');
@@ -65,27 +73,28 @@ export function acpiTables(cpus: number): Piece[] {
   const facs = put(
     new Fields()
       .text('FACS')
-      .u32(64)
-      .u32(0, 0, 0, 0)
+      .u32(64, 0, 0, 0, 0)
       .u64(0)
-      .u8(2)
-      .u8(...Array(31).fill(0))
+      .u8(2, ...Array<number>(31).fill(0))
       .finish(),
   );
   const dsdt = put(table('DSDT', 2, definitionBlock(cpus)));
   const described = [fadt(facs, dsdt), madt(cpus), hpet(), mcfg()].map(put);
-  const rsdt = put(table('RSDT', 1, new Fields().u32(...described).bytes));
-  const xsdt = put(table('XSDT', 1, new Fields().u64(...described).bytes));
-  pieces.push({ address: RSDP_ADDRESS, bytes: rsdp(rsdt, xsdt) });
-  return pieces;
+  return [
+    ...pieces,
+    { address: RSDT_ADDRESS, bytes: table('RSDT', 1, new Fields().u32(...described).bytes) },
+    { address: XSDT_ADDRESS, bytes: table('XSDT', 1, new Fields().u64(...described).bytes) },
+    { address: RSDP_ADDRESS, bytes: rsdp() },
+  ];
 }
 
 /** Root system description pointer (5.2.5.3), with both of its checksums. */
-function rsdp(rsdt: number, xsdt: number): Uint8Array {
+export function rsdp(): Uint8Array {
   const LENGTH = 36;
   const FIRST_PART = 20;
-  const fields = new Fields().text('RSD PTR ').u8(0).text(OEM_ID, 6).u8(2).u32(rsdt, LENGTH).u64(xsdt);
-  return fields.u8(0, 0, 0, 0).sum(8, FIRST_PART).sum(32).finish();
+  const fields = new Fields().text('RSD PTR ').u8(0).text(OEM_ID, 6).u8(2);
+  fields.u32(RSDT_ADDRESS, LENGTH).u64(XSDT_ADDRESS).u8(0, 0, 0, 0);
+  return fields.sum(8, FIRST_PART).sum(32).finish();
 }
 
 /** Fixed ACPI description table (5.2.9), as of ACPI 2.0. */
