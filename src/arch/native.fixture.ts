@@ -36,6 +36,8 @@ export function ours(f: Fixture, one: NativeCase): NativeState {
   for (let i = 0; i < bytes.length; i++) bus.view.setUint8(FREE + i, bytes[i]);
   const image = instruction('fxrstor', [memory(IMAGE_LINEAR)], { operandSize: 64 });
   fxrstor(cpu, image);
+  const upper = new BigUint64Array((one.upper ?? new Uint8Array(48)).slice().buffer);
+  for (let i = 0; i < 6; i++) cpu.ymm[4 * (i >> 1) + 2 + (i & 1)] = upper[i];
   cpu.gpr[RAX] = one.rax ?? 0n;
   cpu.gpr[RDX] = one.rdx ?? 0n;
   cpu.gpr[RSI] = MEMORY;
@@ -53,6 +55,9 @@ export function ours(f: Fixture, one: NativeCase): NativeState {
     memory: read(FREE, MEMORY_BYTES),
     rax: cpu.gpr[RAX],
     rdx: cpu.gpr[RDX],
+    upper: new Uint8Array(
+      BigUint64Array.from({ length: 6 }, (_, i) => cpu.ymm[4 * (i >> 1) + 2 + (i & 1)]).buffer,
+    ),
     rflags: readFlags(cpu),
     trap: fault?.vector ?? -1,
   };

@@ -1,6 +1,8 @@
 /**
- * SSE arithmetic of floating-point numbers, exactly: with every rounding mode, DAZ, FTZ, NaN, flag and unmasked exception.
- * SDM vol. 1 10.2.3 (MXCSR), 11.4.1 (instructions), 11.5 (exceptions); vol. 2 by instruction.
+ * SSE, AVX, FMA and F16C arithmetic of floating-point numbers, exactly: with every rounding mode, DAZ, FTZ, NaN, flag and unmasked exception.
+ * SDM vol. 1 10.2.3 (MXCSR), 11.4.1 (instructions), 11.5 (exceptions), 14.3 to 14.5 (AVX, F16C, FMA); vol. 2 by instruction.
+ *
+ * A VEX-encoded instruction has a destination of its own, may have 256 bits, and clears what is above its destination.
  *
  * An unmasked exception that is found before a result is computed, of any element, keeps the flags of results from being
  * set. It raises #XM, or #UD where CR4.OSXMMEXCPT is clear, and the destination keeps its value.
@@ -14,18 +16,37 @@ import { F32, F64, type Format } from '../isa/float/format.ts';
 import {
   comparePredicate,
   convertLane,
+  type FusedName,
+  type FusedOrder,
+  fma,
+  fromHalf,
   integerToLane,
   type LaneOperation,
   laneOperations,
   laneToInteger,
   roundLane,
+  toHalf,
 } from '../isa/float/lanes.ts';
-import type { Instruction } from '../isa/instruction.ts';
-import type { FloatMnemonic } from '../isa/mnemonics.ts';
+import { type Instruction, isVex } from '../isa/instruction.ts';
+import {
+  type FloatMnemonic,
+  type FusedMnemonic,
+  fusedNames,
+  fusedOrders,
+  type LegacyFloatMnemonic,
+  vexFloatForms,
+} from '../isa/mnemonics.ts';
 import { CR4_OSXMMEXCPT } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { Fault, gp, ud, XM } from './fault.ts';
-import { type AccessSize, readSegment, segmentToLinear } from './linear.ts';
+import {
+  type AccessSize,
+  alignmentChecked,
+  probeSegmentWrite,
+  readSegment,
+  segmentToLinear,
+  writeSegment,
+} from './linear.ts';
 import { advance, effectiveAddress, readOperand, writeRegister } from './operands.ts';
 import { checkPending } from './x87.ts';
 
@@ -51,36 +72,64 @@ function report(cpu: Cpu, e: Environment): void {
   if (e.trapped) throw cpu.cr4 & CR4_OSXMMEXCPT ? new Fault(XM) : ud();
 }
 
-/** Elements of `bits` out of quadwords. */
+/** Elements of `bits` (16 to 64) out of quadwords. */
 function split(quadwords: readonly bigint[], bits: number): bigint[] {
   if (bits === 64) return [...quadwords];
-  return quadwords.flatMap((quadword) => [quadword & 0xffff_ffffn, quadword >> 32n]);
+  const elements: bigint[] = [];
+  for (const quadword of quadwords) {
+    for (let at = 0; at < 64; at += bits) elements.push(BigInt.asUintN(bits, quadword >> BigInt(at)));
+  }
+  return elements;
 }
 
 function join(elements: readonly bigint[], bits: number): bigint[] {
   if (bits === 64) return [...elements];
-  const quadwords: bigint[] = [];
-  for (let i = 0; i < elements.length; i += 2) {
-    quadwords.push(elements[i] | ((elements[i + 1] ?? 0n) << 32n));
-  }
+  const each = 64 / bits;
+  const quadwords: bigint[] = new Array(Math.ceil(elements.length / each)).fill(0n);
+  elements.forEach((element, i) => {
+    quadwords[Math.floor(i / each)] |= element << BigInt((i % each) * bits);
+  });
   return quadwords;
 }
 
-/** Operand `n` as quadwords, as many as it has; memory of 128 bits must be aligned. */
+/** The number of the last operand that is no immediate: the source, or the second of two. */
+function lastSource({ operands }: Instruction): number {
+  return operands[operands.length - 1].kind === 'immediate' ? operands.length - 2 : operands.length - 1;
+}
+
+/** The number of the first source: the destination, unless there are two other operands. */
+function firstSource(instruction: Instruction): number {
+  return lastSource(instruction) === 2 ? 1 : 0;
+}
+
+/** Accesses of more than eight bytes, and those of F16C, raise no #AC (measured): where it is armed they go by the byte. */
+function unaligned(cpu: Cpu): 1 | 8 {
+  return alignmentChecked(cpu) ? 1 : 8;
+}
+
+/** Operand `n` as quadwords, as many as it has; memory of 128 bits must be aligned for what is not VEX-encoded. */
 function readVector(cpu: Cpu, instruction: Instruction, n: number): bigint[] {
   const one = instruction.operands[n];
   switch (one?.kind) {
     case 'xmm':
-      return [cpu.ymm[4 * one.index], cpu.ymm[4 * one.index + 1]];
+    case 'ymm':
+      return [...cpu.ymm.subarray(4 * one.index, 4 * one.index + one.width / 64)];
     case 'mm':
       return [cpu.x87[2 * one.index]];
     case 'memory': {
       const { segment, offset } = effectiveAddress(cpu, instruction, n);
-      if (one.width <= 64) return [readSegment(cpu, segment, offset, (one.width / 8) as AccessSize)];
-      if (segmentToLinear(cpu, segment, offset, one.width / 8, false) & 15n) throw gp();
-      const quadwords: bigint[] = [];
-      for (let at = 0; at < one.width / 8; at += 8) {
-        quadwords.push(readSegment(cpu, segment, advance(instruction, offset, at), 8));
+      const bytes = one.width / 8;
+      if (bytes <= 8 && instruction.mnemonic !== 'vcvtph2ps')
+        return [readSegment(cpu, segment, offset, bytes as AccessSize)];
+      // Alignment goes before the segment's limit (measured).
+      const base = cpu.mode64 && segment < 4 ? 0n : cpu.segBase[segment];
+      if (!isVex(instruction) && (base + offset) & 15n) throw gp();
+      segmentToLinear(cpu, segment, offset, bytes, false);
+      const size = unaligned(cpu);
+      const quadwords: bigint[] = new Array(bytes / 8).fill(0n);
+      for (let at = 0; at < bytes; at += size) {
+        const part = readSegment(cpu, segment, advance(instruction, offset, at), size);
+        quadwords[at >> 3] |= part << BigInt(8 * (at & 7));
       }
       return quadwords;
     }
@@ -89,11 +138,13 @@ function readVector(cpu: Cpu, instruction: Instruction, n: number): bigint[] {
   }
 }
 
-/** Writes the low quadwords of vector register operand 0; the rest of an XMM register stays. */
+/** Writes the low quadwords of vector register operand 0; above them a register is cleared by VEX and else stays. */
 function writeVector(cpu: Cpu, instruction: Instruction, quadwords: readonly bigint[]): void {
   const to = instruction.operands[0];
-  if (to.kind === 'xmm') cpu.ymm.set(quadwords, 4 * to.index);
-  else if (to.kind === 'mm') {
+  if (to.kind === 'xmm' || to.kind === 'ymm') {
+    if (isVex(instruction)) cpu.ymm.fill(0n, 4 * to.index, 4 * to.index + 4);
+    cpu.ymm.set(quadwords, 4 * to.index);
+  } else if (to.kind === 'mm') {
     cpu.x87[2 * to.index] = quadwords[0];
     cpu.x87[2 * to.index + 1] = ONES_16;
   } else throw ud();
@@ -106,23 +157,27 @@ function immediate(instruction: Instruction): number {
 
 const formats: Readonly<Record<'s' | 'd', Format>> = { s: F32, d: F64 };
 
-/** Replaces the first element of the destination, which stays otherwise. */
-function writeScalar(cpu: Cpu, instruction: Instruction, f: Format, element: bigint): void {
-  const to = instruction.operands[0];
-  if (to.kind !== 'xmm') throw ud();
-  const old = cpu.ymm[4 * to.index];
-  cpu.ymm[4 * to.index] = f === F64 ? element : (old & ~0xffff_ffffn) | element;
+/** Writes the first element of the destination; the others of its 128 bits are those of operand `rest`. */
+function writeScalar(
+  cpu: Cpu,
+  instruction: Instruction,
+  f: Format,
+  element: bigint,
+  rest = firstSource(instruction),
+): void {
+  const [low, high] = readVector(cpu, instruction, rest);
+  writeVector(cpu, instruction, [f === F64 ? element : (low & ~0xffff_ffffn) | element, high]);
 }
 
-/** Elements of destination and source give the destination's; of a scalar the first alone. */
+/** Elements of the first and the second source give the destination's; of a scalar the first alone. */
 function elementwise(
   f: Format,
   scalar: boolean,
   operation: (e: Environment, x: bigint, y: bigint, instruction: Instruction) => bigint,
 ): SystemInstruction {
   return (cpu, instruction) => {
-    const ys = split(readVector(cpu, instruction, 1), f.bits);
-    const xs = split(readVector(cpu, instruction, 0), f.bits);
+    const ys = split(readVector(cpu, instruction, lastSource(instruction)), f.bits);
+    const xs = split(readVector(cpu, instruction, firstSource(instruction)), f.bits);
     const e = begin(cpu);
     if (scalar) {
       const result = operation(e, xs[0], ys[0], instruction);
@@ -130,7 +185,7 @@ function elementwise(
       writeScalar(cpu, instruction, f, result);
       return;
     }
-    const results = xs.map((x, i) => operation(e, x, ys[i], instruction));
+    const results = ys.map((y, i) => operation(e, xs[i], y, instruction));
     report(cpu, e);
     writeVector(cpu, instruction, join(results, f.bits));
   };
@@ -166,16 +221,21 @@ function compareToFlags(f: Format, signaling: boolean): SystemInstruction {
   };
 }
 
-/** ADDSUBPx, HADDPx, HSUBPx: results of elements by number. */
+/** ADDSUBPx, HADDPx, HSUBPx: results of elements by number, each 128 bits for themselves. */
 function rearranged(
   f: Format,
   result: (e: Environment, xs: readonly bigint[], ys: readonly bigint[], i: number) => bigint,
 ): SystemInstruction {
   return (cpu, instruction) => {
-    const ys = split(readVector(cpu, instruction, 1), f.bits);
-    const xs = split(readVector(cpu, instruction, 0), f.bits);
+    const ys = readVector(cpu, instruction, lastSource(instruction));
+    const xs = readVector(cpu, instruction, firstSource(instruction));
     const e = begin(cpu);
-    const results = xs.map((_, i) => result(e, xs, ys, i));
+    const results: bigint[] = [];
+    for (let at = 0; at < xs.length; at += 2) {
+      const x = split(xs.slice(at, at + 2), f.bits);
+      const y = split(ys.slice(at, at + 2), f.bits);
+      results.push(...x.map((_, i) => result(e, x, y, i)));
+    }
     report(cpu, e);
     writeVector(cpu, instruction, join(results, f.bits));
   };
@@ -203,8 +263,9 @@ function horizontal(f: Format, operation: LaneOperation): SystemInstruction {
 function dotProduct(f: Format): SystemInstruction {
   return (cpu, instruction) => {
     const control = immediate(instruction);
-    const ys = split(readVector(cpu, instruction, 1), f.bits);
-    const xs = split(readVector(cpu, instruction, 0), f.bits);
+    const ys = split(readVector(cpu, instruction, lastSource(instruction)), f.bits);
+    const xs = split(readVector(cpu, instruction, firstSource(instruction)), f.bits);
+    const per = 128 / f.bits;
     // Exceptions of each step are reported before the next.
     const step = (values: (e: Environment) => bigint[]): bigint[] => {
       const e = begin(cpu);
@@ -212,14 +273,16 @@ function dotProduct(f: Format): SystemInstruction {
       report(cpu, e);
       return results;
     };
-    const products = step((e) => xs.map((x, i) => ((control >> (4 + i)) & 1 ? mul(e, f, x, ys[i]) : 0n)));
+    const products = step((e) =>
+      xs.map((x, i) => ((control >> (4 + (i % per))) & 1 ? mul(e, f, x, ys[i]) : 0n)),
+    );
     let sums: bigint[];
     if (f === F64) sums = step((e) => products.map((x, i) => add(e, f, x, products[i ^ 1])));
     else {
       const pairs = step((e) => products.map((x, i) => add(e, f, products[i ^ 1], x)));
       sums = step((e) => pairs.map((x, i) => add(e, f, x, pairs[i ^ 2])));
     }
-    const results = sums.map((sum, i) => ((control >> i) & 1 ? sum : 0n));
+    const results = sums.map((sum, i) => ((control >> (i % per)) & 1 ? sum : 0n));
     writeVector(cpu, instruction, join(results, f.bits));
   };
 }
@@ -227,7 +290,9 @@ function dotProduct(f: Format): SystemInstruction {
 /** RCPxS, RSQRTxS. */
 function approximate(scalar: boolean, operation: (x: number) => number): SystemInstruction {
   return (cpu, instruction) => {
-    const results = split(readVector(cpu, instruction, 1), 32).map((x) => BigInt(operation(Number(x))));
+    const results = split(readVector(cpu, instruction, lastSource(instruction)), 32).map((x) =>
+      BigInt(operation(Number(x))),
+    );
     if (scalar) writeScalar(cpu, instruction, F32, results[0]);
     else writeVector(cpu, instruction, join(results, 32));
   };
@@ -235,12 +300,24 @@ function approximate(scalar: boolean, operation: (x: number) => number): SystemI
 
 type Convert = (e: Environment, x: bigint) => bigint;
 
-/** `count` elements of `from` bits to elements of `to` bits, and zeros above; between MM registers and XMM no zeros are written. */
-function convertVector(from: number, to: number, count: number, convert: Convert): SystemInstruction {
+/** The width of an operation: that of its widest operand. */
+function vectorLength({ operands }: Instruction): number {
+  let widest = 128;
+  for (const one of operands) if ('width' in one && one.width === 256) widest = 256;
+  return widest;
+}
+
+/**
+ * Elements of `from` bits to elements of `to` bits, as many as the wider ones that a vector has; an XMM register is filled with
+ * zeros, but for conversions from MM registers.
+ */
+function convertVector(from: number, to: number, convert: Convert): SystemInstruction {
   return (cpu, instruction) => {
     const [destination, source] = instruction.operands;
     const mmx = destination.kind === 'mm' || source.kind === 'mm';
-    if (destination.kind === 'mm' || source.kind === 'mm') checkPending(cpu);
+    if (mmx) checkPending(cpu);
+    const between = mmx || isMmxSource(instruction);
+    const count = between ? 2 : vectorLength(instruction) / Math.max(from, to);
     const xs = split(readVector(cpu, instruction, 1), from).slice(0, count);
     // As an instruction on MM registers does: TOP is 0, and no register empty.
     if (mmx) enterMmx(cpu);
@@ -250,9 +327,7 @@ function convertVector(from: number, to: number, count: number, convert: Convert
       to,
     );
     report(cpu, e);
-    if (destination.kind === 'xmm' && source.kind !== 'mm' && !isMmxSource(instruction)) {
-      while (results.length < 2) results.push(0n);
-    }
+    if (!between) while (results.length < 2) results.push(0n);
     writeVector(cpu, instruction, results);
   };
 }
@@ -270,7 +345,7 @@ function enterMmx(cpu: Cpu): void {
 /** A scalar of one format to another: CVTSS2SD, CVTSD2SS. */
 function convertScalar(from: Format, to: Format): SystemInstruction {
   return (cpu, instruction) => {
-    const [x] = split(readVector(cpu, instruction, 1), from.bits);
+    const [x] = split(readVector(cpu, instruction, lastSource(instruction)), from.bits);
     const e = begin(cpu);
     const result = convertLane(e, from, to, x);
     report(cpu, e);
@@ -281,9 +356,10 @@ function convertScalar(from: Format, to: Format): SystemInstruction {
 /** CVTSI2SS, CVTSI2SD, of 32 or 64 bits. */
 function fromGeneral(f: Format): SystemInstruction {
   return (cpu, instruction) => {
-    const source = instruction.operands[1];
+    const n = lastSource(instruction);
+    const source = instruction.operands[n];
     const bits = source.kind === 'register' || source.kind === 'memory' ? source.width : 32;
-    const value = BigInt.asIntN(bits, readOperand(cpu, instruction, 1));
+    const value = BigInt.asIntN(bits, readOperand(cpu, instruction, n));
     const e = begin(cpu);
     const result = integerToLane(e, f, value);
     report(cpu, e);
@@ -312,12 +388,14 @@ const fromInteger = (f: Format): Convert => {
 };
 
 const predicate = (f: Format) => (e: Environment, x: bigint, y: bigint, instruction: Instruction) =>
-  comparePredicate(e, f, x, y, immediate(instruction) & 7) ? (1n << BigInt(f.bits)) - 1n : 0n;
+  comparePredicate(e, f, x, y, immediate(instruction) & (isVex(instruction) ? 31 : 7))
+    ? (1n << BigInt(f.bits)) - 1n
+    : 0n;
 
 const rounded = (f: Format) => (e: Environment, _: bigint, y: bigint, instruction: Instruction) =>
   roundLane(e, f, y, immediate(instruction));
 
-export const sseInstructions: Readonly<Record<FloatMnemonic, SystemInstruction>> = {
+const legacy: Readonly<Record<LegacyFloatMnemonic, SystemInstruction>> = {
   ...four('add', lane(add)),
   ...four('sub', lane(sub)),
   ...four('mul', lane(mul)),
@@ -343,26 +421,106 @@ export const sseInstructions: Readonly<Record<FloatMnemonic, SystemInstruction>>
   comisd: compareToFlags(F64, true),
   ucomiss: compareToFlags(F32, false),
   ucomisd: compareToFlags(F64, false),
-  cvtpi2ps: convertVector(32, 32, 2, fromInteger(F32)),
-  cvtpi2pd: convertVector(32, 64, 2, fromInteger(F64)),
-  cvtps2pi: convertVector(32, 32, 2, toInteger(F32, false)),
-  cvtpd2pi: convertVector(64, 32, 2, toInteger(F64, false)),
-  cvttps2pi: convertVector(32, 32, 2, toInteger(F32, true)),
-  cvttpd2pi: convertVector(64, 32, 2, toInteger(F64, true)),
+  cvtpi2ps: convertVector(32, 32, fromInteger(F32)),
+  cvtpi2pd: convertVector(32, 64, fromInteger(F64)),
+  cvtps2pi: convertVector(32, 32, toInteger(F32, false)),
+  cvtpd2pi: convertVector(64, 32, toInteger(F64, false)),
+  cvttps2pi: convertVector(32, 32, toInteger(F32, true)),
+  cvttpd2pi: convertVector(64, 32, toInteger(F64, true)),
   cvtsi2ss: fromGeneral(F32),
   cvtsi2sd: fromGeneral(F64),
   cvtss2si: toGeneral(F32, false),
   cvtsd2si: toGeneral(F64, false),
   cvttss2si: toGeneral(F32, true),
   cvttsd2si: toGeneral(F64, true),
-  cvtps2pd: convertVector(32, 64, 2, (e, x) => convertLane(e, F32, F64, x)),
-  cvtpd2ps: convertVector(64, 32, 2, (e, x) => convertLane(e, F64, F32, x)),
+  cvtps2pd: convertVector(32, 64, (e, x) => convertLane(e, F32, F64, x)),
+  cvtpd2ps: convertVector(64, 32, (e, x) => convertLane(e, F64, F32, x)),
   cvtss2sd: convertScalar(F32, F64),
   cvtsd2ss: convertScalar(F64, F32),
-  cvtdq2ps: convertVector(32, 32, 4, fromInteger(F32)),
-  cvtps2dq: convertVector(32, 32, 4, toInteger(F32, false)),
-  cvttps2dq: convertVector(32, 32, 4, toInteger(F32, true)),
-  cvttpd2dq: convertVector(64, 32, 2, toInteger(F64, true)),
-  cvtdq2pd: convertVector(32, 64, 2, fromInteger(F64)),
-  cvtpd2dq: convertVector(64, 32, 2, toInteger(F64, false)),
+  cvtdq2ps: convertVector(32, 32, fromInteger(F32)),
+  cvtps2dq: convertVector(32, 32, toInteger(F32, false)),
+  cvttps2dq: convertVector(32, 32, toInteger(F32, true)),
+  cvttpd2dq: convertVector(64, 32, toInteger(F64, true)),
+  cvtdq2pd: convertVector(32, 64, fromInteger(F64)),
+  cvtpd2dq: convertVector(64, 32, toInteger(F64, false)),
+};
+
+/** FMA: `even` is the operation of elements with even numbers; the rest of a scalar's destination stays. */
+function fused(
+  f: Format,
+  scalar: boolean,
+  order: FusedOrder,
+  even: FusedName,
+  odd: FusedName,
+): SystemInstruction {
+  return (cpu, instruction) => {
+    const zs = split(readVector(cpu, instruction, 2), f.bits);
+    const ys = split(readVector(cpu, instruction, 1), f.bits);
+    const xs = split(readVector(cpu, instruction, 0), f.bits);
+    const e = begin(cpu);
+    if (scalar) {
+      const result = fma(e, f, even, order, xs[0], ys[0], zs[0]);
+      report(cpu, e);
+      writeScalar(cpu, instruction, f, result, 0);
+      return;
+    }
+    const results = xs.map((x, i) => fma(e, f, i & 1 ? odd : even, order, x, ys[i], zs[i]));
+    report(cpu, e);
+    writeVector(cpu, instruction, join(results, f.bits));
+  };
+}
+
+function fusedForms(): Record<FusedMnemonic, SystemInstruction> {
+  const forms: Record<string, SystemInstruction> = {};
+  for (const order of fusedOrders) {
+    for (const type of ['s', 'd'] as const) {
+      const f = formats[type];
+      for (const name of fusedNames) {
+        forms[`v${name}${order}p${type}`] = fused(f, false, order, name, name);
+        forms[`v${name}${order}s${type}`] = fused(f, true, order, name, name);
+      }
+      forms[`vfmaddsub${order}p${type}`] = fused(f, false, order, 'fmsub', 'fmadd');
+      forms[`vfmsubadd${order}p${type}`] = fused(f, false, order, 'fmadd', 'fmsub');
+    }
+  }
+  return forms;
+}
+
+/** VCVTPS2PH: to a register or to memory. What was raised stays in MXCSR even if the store then faults (measured). */
+const toHalves: SystemInstruction = (cpu, instruction) => {
+  const xs = split(readVector(cpu, instruction, 1), 32);
+  const control = immediate(instruction);
+  const e = begin(cpu);
+  const results = join(
+    xs.map((x) => toHalf(e, x, control)),
+    16,
+  );
+  report(cpu, e);
+  if (instruction.operands[0].kind === 'memory') {
+    const { segment, offset } = effectiveAddress(cpu, instruction, 0);
+    const size = unaligned(cpu);
+    const bytes = 8 * results.length;
+    for (let at = 0; at < bytes; at += size)
+      probeSegmentWrite(cpu, segment, advance(instruction, offset, at), size);
+    for (let at = 0; at < bytes; at += size) {
+      const part = BigInt.asUintN(8 * size, results[at >> 3] >> BigInt(8 * (at & 7)));
+      writeSegment(cpu, segment, advance(instruction, offset, at), size, part);
+    }
+    return;
+  }
+  while (results.length < 2) results.push(0n);
+  writeVector(cpu, instruction, results);
+};
+
+const vex = Object.fromEntries(vexFloatForms.map((name) => [`v${name}`, legacy[name]])) as Record<
+  `v${(typeof vexFloatForms)[number]}`,
+  SystemInstruction
+>;
+
+export const sseInstructions: Readonly<Record<FloatMnemonic, SystemInstruction>> = {
+  ...legacy,
+  ...vex,
+  ...fusedForms(),
+  vcvtph2ps: convertVector(16, 32, fromHalf),
+  vcvtps2ph: toHalves,
 };

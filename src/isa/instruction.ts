@@ -1,5 +1,5 @@
 /** A decoded instruction: what the decoder makes of bytes, before any engine sees it. SDM vol. 2A chapter 2. */
-import { avxMnemonics, type Mnemonic } from './mnemonics.ts';
+import { avxMnemonics, type Mnemonic, vexFloatMnemonics } from './mnemonics.ts';
 import type { SegmentNumber } from './state.ts';
 
 /** Operand and address sizes in bits. */
@@ -112,7 +112,7 @@ export function vectorImmediate({ operands }: Pick<Instruction, 'operands'>): nu
   return vectors ? immediate : -1;
 }
 
-const vex: ReadonlySet<string> = new Set(avxMnemonics);
+const vex: ReadonlySet<string> = new Set([...avxMnemonics, ...vexFloatMnemonics]);
 
 /** An instruction on vectors that is VEX-encoded. */
 export function isVex({ mnemonic }: Pick<Instruction, 'mnemonic'>): boolean {

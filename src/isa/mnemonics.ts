@@ -96,7 +96,7 @@ export const vexOnlyMnemonics = [
 ] as const; // biome-ignore format: a table
 
 /** SSE arithmetic, compares and conversions of floating-point numbers; meaning in isa/semantics/simd, exact cases in arch/sse.ts. */
-export const floatMnemonics = [
+export const legacyFloatMnemonics = [
   'addps', 'addpd', 'addss', 'addsd', 'subps', 'subpd', 'subss', 'subsd', 'mulps', 'mulpd', 'mulss', 'mulsd',
   'divps', 'divpd', 'divss', 'divsd', 'minps', 'minpd', 'minss', 'minsd', 'maxps', 'maxpd', 'maxss', 'maxsd',
   'sqrtps', 'sqrtpd', 'sqrtss', 'sqrtsd', 'rsqrtps', 'rsqrtss', 'rcpps', 'rcpss',
@@ -112,6 +112,35 @@ export const pendingMnemonics: readonly string[] = [];
 
 /** Meaning in arch, in TypeScript: whatever reads or changes privileged state. */
 export const systemMnemonics = [
+/** Those of them that have a VEX-encoded form: all but conversions from and to MM registers. */
+export const vexFloatForms = legacyFloatMnemonics.filter(
+  (name): name is Exclude<LegacyFloatMnemonic, `cvt${string}pi${string}`> => !/^cvt.*pi/.test(name),
+);
+
+/** FMA: what is done with the product and the addend, and which operands they are. */
+export const fusedNames = ['fmadd', 'fmsub', 'fnmadd', 'fnmsub'] as const;
+export const fusedOrders = ['132', '213', '231'] as const;
+export type FusedMnemonic =
+  | `v${(typeof fusedNames)[number]}${(typeof fusedOrders)[number]}${'p' | 's'}${'s' | 'd'}`
+  | `v${'fmaddsub' | 'fmsubadd'}${(typeof fusedOrders)[number]}p${'s' | 'd'}`;
+const fusedMnemonics = fusedOrders.flatMap((order) =>
+  (['s', 'd'] as const).flatMap((type): FusedMnemonic[] => [
+    ...fusedNames.flatMap((name) => [`v${name}${order}p${type}`, `v${name}${order}s${type}`] as const),
+    `vfmaddsub${order}p${type}`,
+    `vfmsubadd${order}p${type}`,
+  ]),
+);
+
+/** Arithmetic of floating-point numbers that is VEX-encoded: AVX, FMA, F16C. */
+export const vexFloatMnemonics: readonly VexFloatMnemonic[] = [
+  ...vexFloatForms.map((name) => `v${name}` as const),
+  ...fusedMnemonics,
+  'vcvtph2ps',
+  'vcvtps2ph',
+];
+
+export const floatMnemonics: readonly FloatMnemonic[] = [...legacyFloatMnemonics, ...vexFloatMnemonics];
+
   // Segment registers and tables. mov/push/pop of segment, control and debug registers have their own names.
   'movsreg', // MOV Sreg, r/m16
   'movfromsreg', // MOV r/m, Sreg
@@ -154,6 +183,12 @@ export const avxMnemonics: readonly AvxMnemonic[] = [
 export type SimdMnemonic = (typeof simdMnemonics)[number] | (typeof floatMnemonics)[number] | AvxMnemonic;
 /** Those whose meaning is written against the Builder. */
 export type BuilderMnemonic = IntegerMnemonic | SimdMnemonic;
-export type FloatMnemonic = (typeof floatMnemonics)[number];
+export type LegacyFloatMnemonic = (typeof legacyFloatMnemonics)[number];
+export type VexFloatMnemonic =
+  | `v${(typeof vexFloatForms)[number]}`
+  | FusedMnemonic
+  | 'vcvtph2ps'
+  | 'vcvtps2ph';
+export type FloatMnemonic = LegacyFloatMnemonic | VexFloatMnemonic;
 export type SystemMnemonic = (typeof systemMnemonics)[number];
 export type Mnemonic = BuilderMnemonic | SystemMnemonic | (typeof otherMnemonics)[number];

@@ -249,7 +249,7 @@ const rows: readonly Row[] = [
   ['vol. 2A FXSAVE', 64, '0f ae 00', 'fxsave 32/64 ds:[rax].0'],
   ['vol. 2C VZEROUPPER', 64, 'c5 f8 77', 'vzeroupper 32/64'],
   ['vol. 2C VZEROALL', 64, 'c5 fc 77', 'vzeroall 32/64'],
-  ['vol. 2C VADDPS', 64, 'c5 f4 58 c2', 'unimplemented'],
+  ['vol. 2A ADDPS of VEX', 64, 'c5 f4 58 c2', 'vaddps 32/64 ymm0, ymm1, ymm2'],
   ['vol. 2B VPADDD', 64, 'c5 f5 fe 00', 'vpaddd 32/64 ymm0, ymm1, ds:[rax].256'],
   ['vol. 2C VBROADCASTSS, W0', 64, 'c4 e2 7d 18 c1', 'vbroadcastss 32/64 ymm0, xmm1'],
   ['vol. 2C VBROADCASTSS, W1', 64, 'c4 e2 fd 18 c1', 'invalid'],

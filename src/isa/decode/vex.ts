@@ -2,11 +2,11 @@
  * VEX- and EVEX-encoded instructions. SDM vol. 2A 2.3 (VEX), 2.7 (EVEX), vol. 2D tables A-3 to A-6 (the rows with
  * a `v` prefix).
  *
- * The general-purpose instructions (BMI1, BMI2) and vector instructions but those of floating-point numbers are decoded; of the
+ * The general-purpose instructions (BMI1, BMI2), AVX, AVX2, FMA and F16C are decoded; of the
  * others it is only known that they exist, by prefix column and opcode. Real-address and virtual-8086 mode do not recognize VEX: there {@link vexMnemonics} are #UD, which the
  * decoder cannot know.
  */
-import { avxMnemonics, type Mnemonic } from '../mnemonics.ts';
+import { avxMnemonics, type Mnemonic, vexFloatMnemonics } from '../mnemonics.ts';
 import { asInvalid, type Cell, type GroupText, type Opcode, parseCell, times } from './notation.ts';
 import { reserved3AMap } from './three-byte-3a.ts';
 import { reserved38Map } from './three-byte-38.ts';
@@ -64,6 +64,18 @@ function byCount(name: string): string {
   return `66 ${name} Vx,Hx,Wo`;
 }
 
+/** The four forms of an operation on floating-point numbers with two sources. */
+function float(name: string): string {
+  return `${packed(name)} | F3 ${name}ss Vo,Ho,Wd | F2 ${name}sd Vo,Ho,Wq`;
+}
+/** FMA: W1 is the double-precision form. */
+function fused(name: string, order: string): string {
+  return `W0 66 v${name}${order}ps Vx,Hx,Wx | W1 66 v${name}${order}pd Vx,Hx,Wx`;
+}
+function fusedScalar(name: string, order: string): string {
+  return `W0 66 v${name}${order}ss Vo,Ho,Wd | W1 66 v${name}${order}sd Vo,Ho,Wq`;
+}
+
 /** Whether rm is memory decides the operands of scalar and half moves. */
 const vexGroups: Readonly<Record<string, GroupText>> = {
   Movss: { memory: times(8, 'vmovss Vo,Md'), register: times(8, 'vmovss Vo,Ho,Uo') },
@@ -105,7 +117,24 @@ put(vex0F, 0x10, [
 ]);
 // biome-ignore format: a table
 put(vex0F, 0x28, ['NP vmovaps Vx,Wx | 66 vmovapd Vx,Wx', 'NP vmovaps Wx,Vx | 66 vmovapd Wx,Vx', '', 'NP vmovntps Mx,Vx | 66 vmovntpd Mx,Vx']);
-put(vex0F, 0x50, ['NP vmovmskps Gy,Ux | 66 vmovmskpd Gy,Ux']);
+// biome-ignore format: a table
+put(vex0F, 0x2a, [
+  'F3 vcvtsi2ss Vo,Ho,Ey | F2 vcvtsi2sd Vo,Ho,Ey', '', 'F3 vcvttss2si Gy,Wd | F2 vcvttsd2si Gy,Wq', 'F3 vcvtss2si Gy,Wd | F2 vcvtsd2si Gy,Wq',
+  'NP vucomiss Vo,Wd | 66 vucomisd Vo,Wq', 'NP vcomiss Vo,Wd | 66 vcomisd Vo,Wq',
+]);
+// biome-ignore format: a table
+put(vex0F, 0x50, [
+  'NP vmovmskps Gy,Ux | 66 vmovmskpd Gy,Ux', 'NP vsqrtps Vx,Wx | 66 vsqrtpd Vx,Wx | F3 vsqrtss Vo,Ho,Wd | F2 vsqrtsd Vo,Ho,Wq',
+  'NP vrsqrtps Vx,Wx | F3 vrsqrtss Vo,Ho,Wd', 'NP vrcpps Vx,Wx | F3 vrcpss Vo,Ho,Wd', '', '', '', '',
+  float('vadd'), float('vmul'), 'NP vcvtps2pd Vx,Wh | 66 vcvtpd2ps Vo,Wx | F3 vcvtss2sd Vo,Ho,Wd | F2 vcvtsd2ss Vo,Ho,Wq',
+  'NP vcvtdq2ps Vx,Wx | 66 vcvtps2dq Vx,Wx | F3 vcvttps2dq Vx,Wx', float('vsub'), float('vmin'), float('vdiv'), float('vmax'),
+]);
+put(vex0F, 0x7c, ['66 vhaddpd Vx,Hx,Wx | F2 vhaddps Vx,Hx,Wx', '66 vhsubpd Vx,Hx,Wx | F2 vhsubps Vx,Hx,Wx']);
+put(vex0F, 0xc2, [
+  'NP vcmpps Vx,Hx,Wx,Ib | 66 vcmppd Vx,Hx,Wx,Ib | F3 vcmpss Vo,Ho,Wd,Ib | F2 vcmpsd Vo,Ho,Wq,Ib',
+]);
+put(vex0F, 0xd0, ['66 vaddsubpd Vx,Hx,Wx | F2 vaddsubps Vx,Hx,Wx']);
+put(vex0F, 0xe6, ['66 vcvttpd2dq Vo,Wx | F3 vcvtdq2pd Vx,Wh | F2 vcvtpd2dq Vo,Wx']);
 put(vex0F, 0x54, [packed('vand'), packed('vandn'), packed('vor'), packed('vxor')]);
 // biome-ignore format: a table
 put(vex0F, 0x60, [
@@ -172,6 +201,17 @@ vex38[0xf3] = parseCell('NP grp17 By,Ey', {
   '17': ['', 'blsr', 'blsmsk', 'blsi', '', '', '', ''],
 });
 vex38[0xf5] = parseCell('NP bzhi Gy,Ey,By | F3 pext Gy,By,Ey | F2 pdep Gy,By,Ey');
+put(vex38, 0x13, ['66 vcvtph2ps Vx,Wh w0']);
+for (const [i, order] of ['132', '213', '231'].entries()) {
+  put(vex38, 0x96 + 0x10 * i, [
+    fused('fmaddsub', order),
+    fused('fmsubadd', order),
+    ...['fmadd', 'fmsub', 'fnmadd', 'fnmsub'].flatMap((name) => [
+      fused(name, order),
+      fusedScalar(name, order),
+    ]),
+  ]);
+}
 vex38[0xf6] = parseCell('F2 mulx Gy,By,Ey');
 vex38[0xf7] = parseCell('NP bextr Gy,Ey,By | 66 shlx Gy,Ey,By | F3 sarx Gy,Ey,By | F2 shrx Gy,Ey,By');
 
@@ -193,6 +233,12 @@ put(vex3A, 0x38, ['66 vinserti128 Vx,Hx,Wo,Ib l1 w0', '66 vextracti128 Wo,Vx,Ib 
 put(vex3A, 0x42, [
   '66 vmpsadbw Vx,Hx,Wx,Ib', '', '66 vpclmulqdq Vo,Ho,Wo,Ib l0', '', '66 vperm2i128 Vx,Hx,Wx,Ib l1 w0', '', '', '',
   '66 vblendvps Vx,Hx,Wx,Lx w0', '66 vblendvpd Vx,Hx,Wx,Lx w0', '66 vpblendvb Vx,Hx,Wx,Lx w0',
+// biome-ignore format: a table
+put(vex3A, 0x08, [
+  '66 vroundps Vx,Wx,Ib', '66 vroundpd Vx,Wx,Ib', '66 vroundss Vo,Ho,Wd,Ib', '66 vroundsd Vo,Ho,Wq,Ib',
+]);
+put(vex3A, 0x1d, ['66 vcvtps2ph Wh,Vx,Ib w0']);
+put(vex3A, 0x40, ['66 vdpps Vx,Hx,Wx,Ib', '66 vdppd Vo,Ho,Wo,Ib l0']);
 ]);
 put(vex3A, 0x60, [
   '66 vpcmpestrm Vo,Wo,Ib l0',
@@ -274,3 +320,4 @@ export const vexMnemonics: ReadonlySet<Mnemonic> = new Set<Mnemonic>([
   'shrx',
   ...avxMnemonics,
 ]);
+  ...vexFloatMnemonics,

@@ -19,7 +19,8 @@ export const MEMORY_BYTES = 1024;
 const IMAGE_AT = 16;
 const MEMORY_AT = IMAGE_AT + 512;
 const REGISTERS_AT = MEMORY_AT + MEMORY_BYTES;
-const RECORD_BYTES = REGISTERS_AT + 32;
+const AVX_AT = REGISTERS_AT + 32;
+const RECORD_BYTES = AVX_AT + 56;
 
 /** State before or after an instruction. */
 export interface NativeState {
@@ -29,6 +30,8 @@ export interface NativeState {
   readonly rax: bigint;
   readonly rdx: bigint;
   readonly rflags: bigint;
+  /** Upper halves of YMM0 to YMM2, where the case has any; as they were after a fault. */
+  readonly upper: Uint8Array;
   /** Trap number of the fault that ended it, or -1. */
   readonly trap: number;
 }
@@ -39,6 +42,8 @@ export interface NativeCase {
   readonly memory?: Uint8Array;
   readonly rax?: bigint;
   readonly rdx?: bigint;
+  /** Upper halves of YMM0 to YMM2, 48 bytes: for VEX-encoded instructions, on a processor with AVX. */
+  readonly upper?: Uint8Array;
 }
 
 /** Whether native tests run here. Throws in CI where they cannot. */
@@ -85,6 +90,10 @@ export class NativeInstructions {
       view.setBigUint64(at + REGISTERS_AT, one.rax ?? 0n, true);
       view.setBigUint64(at + REGISTERS_AT + 8, one.rdx ?? 0n, true);
       view.setBigUint64(at + REGISTERS_AT + 16, 0x202n, true);
+      if (one.upper) {
+        view.setBigUint64(at + AVX_AT, 1n, true);
+        input.set(one.upper, at + AVX_AT + 8);
+      }
     });
     const { stdout, status } = spawnSync(this.#program, {
       input,
@@ -103,6 +112,7 @@ export class NativeInstructions {
         memory: part(MEMORY_AT, MEMORY_BYTES),
         rax: output.getBigUint64(at + REGISTERS_AT, true),
         rdx: output.getBigUint64(at + REGISTERS_AT + 8, true),
+        upper: part(AVX_AT + 8, 48),
         rflags: output.getBigUint64(at + REGISTERS_AT + 16, true),
         trap: signal === 0 ? -1 : output.getUint32(at + REGISTERS_AT + 28, true),
       };
