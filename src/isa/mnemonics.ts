@@ -107,11 +107,6 @@ export const legacyFloatMnemonics = [
   'cvtps2pd', 'cvtpd2ps', 'cvtss2sd', 'cvtsd2ss', 'cvtdq2ps', 'cvtps2dq', 'cvttps2dq', 'cvttpd2dq', 'cvtdq2pd', 'cvtpd2dq',
 ] as const; // biome-ignore format: a table
 
-/** SIMD instructions that the decoder knows by name and operands, but that have no meaning yet: they decode to `unimplemented`. */
-export const pendingMnemonics: readonly string[] = [];
-
-/** Meaning in arch, in TypeScript: whatever reads or changes privileged state. */
-export const systemMnemonics = [
 /** Those of them that have a VEX-encoded form: all but conversions from and to MM registers. */
 export const vexFloatForms = legacyFloatMnemonics.filter(
   (name): name is Exclude<LegacyFloatMnemonic, `cvt${string}pi${string}`> => !/^cvt.*pi/.test(name),
@@ -141,6 +136,11 @@ export const vexFloatMnemonics: readonly VexFloatMnemonic[] = [
 
 export const floatMnemonics: readonly FloatMnemonic[] = [...legacyFloatMnemonics, ...vexFloatMnemonics];
 
+/** SIMD instructions that the decoder knows by name and operands, but that have no meaning yet: they decode to `unimplemented`. */
+export const pendingMnemonics: readonly string[] = [];
+
+/** Meaning in arch, in TypeScript: whatever reads or changes privileged state. */
+export const systemMnemonics = [
   // Segment registers and tables. mov/push/pop of segment, control and debug registers have their own names.
   'movsreg', // MOV Sreg, r/m16
   'movfromsreg', // MOV r/m, Sreg

@@ -196,11 +196,6 @@ put(vex38, 0xdb, [
   '66 vaesimc Vo,Wo l0',
   ...['vaesenc', 'vaesenclast', 'vaesdec', 'vaesdeclast'].map(three128),
 ]);
-vex38[0xf2] = parseCell('NP andn Gy,By,Ey');
-vex38[0xf3] = parseCell('NP grp17 By,Ey', {
-  '17': ['', 'blsr', 'blsmsk', 'blsi', '', '', '', ''],
-});
-vex38[0xf5] = parseCell('NP bzhi Gy,Ey,By | F3 pext Gy,By,Ey | F2 pdep Gy,By,Ey');
 put(vex38, 0x13, ['66 vcvtph2ps Vx,Wh w0']);
 for (const [i, order] of ['132', '213', '231'].entries()) {
   put(vex38, 0x96 + 0x10 * i, [
@@ -212,6 +207,11 @@ for (const [i, order] of ['132', '213', '231'].entries()) {
     ]),
   ]);
 }
+vex38[0xf2] = parseCell('NP andn Gy,By,Ey');
+vex38[0xf3] = parseCell('NP grp17 By,Ey', {
+  '17': ['', 'blsr', 'blsmsk', 'blsi', '', '', '', ''],
+});
+vex38[0xf5] = parseCell('NP bzhi Gy,Ey,By | F3 pext Gy,By,Ey | F2 pdep Gy,By,Ey');
 vex38[0xf6] = parseCell('F2 mulx Gy,By,Ey');
 vex38[0xf7] = parseCell('NP bextr Gy,Ey,By | 66 shlx Gy,Ey,By | F3 sarx Gy,Ey,By | F2 shrx Gy,Ey,By');
 
@@ -228,17 +228,17 @@ put(vex3A, 0x00, [
   // 20
   '66 vpinsrb Vo,Ho,Ry/Mb,Ib l0', '66 vinsertps Vo,Ho,Wd,Ib l0', 'W0 66 vpinsrd Vo,Ho,Ey,Ib l0 | W1 66 vpinsrq Vo,Ho,Ey,Ib l0',
 ]);
-put(vex3A, 0x38, ['66 vinserti128 Vx,Hx,Wo,Ib l1 w0', '66 vextracti128 Wo,Vx,Ib l1 w0']);
-// biome-ignore format: a table
-put(vex3A, 0x42, [
-  '66 vmpsadbw Vx,Hx,Wx,Ib', '', '66 vpclmulqdq Vo,Ho,Wo,Ib l0', '', '66 vperm2i128 Vx,Hx,Wx,Ib l1 w0', '', '', '',
-  '66 vblendvps Vx,Hx,Wx,Lx w0', '66 vblendvpd Vx,Hx,Wx,Lx w0', '66 vpblendvb Vx,Hx,Wx,Lx w0',
 // biome-ignore format: a table
 put(vex3A, 0x08, [
   '66 vroundps Vx,Wx,Ib', '66 vroundpd Vx,Wx,Ib', '66 vroundss Vo,Ho,Wd,Ib', '66 vroundsd Vo,Ho,Wq,Ib',
 ]);
 put(vex3A, 0x1d, ['66 vcvtps2ph Wh,Vx,Ib w0']);
 put(vex3A, 0x40, ['66 vdpps Vx,Hx,Wx,Ib', '66 vdppd Vo,Ho,Wo,Ib l0']);
+put(vex3A, 0x38, ['66 vinserti128 Vx,Hx,Wo,Ib l1 w0', '66 vextracti128 Wo,Vx,Ib l1 w0']);
+// biome-ignore format: a table
+put(vex3A, 0x42, [
+  '66 vmpsadbw Vx,Hx,Wx,Ib', '', '66 vpclmulqdq Vo,Ho,Wo,Ib l0', '', '66 vperm2i128 Vx,Hx,Wx,Ib l1 w0', '', '', '',
+  '66 vblendvps Vx,Hx,Wx,Lx w0', '66 vblendvpd Vx,Hx,Wx,Lx w0', '66 vpblendvb Vx,Hx,Wx,Lx w0',
 ]);
 put(vex3A, 0x60, [
   '66 vpcmpestrm Vo,Wo,Ib l0',
@@ -319,5 +319,5 @@ export const vexMnemonics: ReadonlySet<Mnemonic> = new Set<Mnemonic>([
   'shlx',
   'shrx',
   ...avxMnemonics,
-]);
   ...vexFloatMnemonics,
+]);
