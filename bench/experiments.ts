@@ -1,5 +1,5 @@
 /**
- * Experiments a second: restore a snapshot, let an event strike, run to user mode, judge; one processor, the `linux`
+ * Experiments a second: restore a snapshot, let an event strike, run on, judge; one processor, the `linux`
  * variant, every event at each boundary of its visits. And the same from outside on QEMU, where it is installed.
  */
 import { builtinSubject } from '../src/check/builtin.ts';
@@ -13,17 +13,16 @@ export interface ExperimentSpeed {
   readonly experiments: number;
   /** Experiments per second of processor time, all events, depth 1. */
   readonly perSecond: number;
-  /** Where the time of an NMI's experiment goes, in microseconds: going back, striking, running to user mode, judging. */
+  /** Where the time of an NMI's experiment goes, in microseconds: going back and striking, running until all is as it was. */
   readonly where: {
-    readonly restore: number;
     readonly strike: number;
     readonly run: number;
-    readonly judge: number;
   };
   readonly qemu: { readonly perSecond: number; readonly count: number } | string;
 }
 
 const VISITS = 40;
+const NMI = { kind: 'nmi' } as const;
 const ROUNDS = 3;
 
 /** Processor time of this process in microseconds. */
@@ -40,7 +39,7 @@ export async function experimentSpeed(): Promise<ExperimentSpeed> {
   machine.boot(subject.image);
   let experiments = 0;
   let time = 0;
-  const where = { restore: 0, strike: 0, run: 0, judge: 0 };
+  const where = { strike: 0, run: 0 };
   let parts = 0;
   for (let round = 0; round <= ROUNDS; round++) {
     for (const visit of open.recording.visits.slice(0, VISITS)) {
@@ -61,19 +60,14 @@ export async function experimentSpeed(): Promise<ExperimentSpeed> {
       if (round === ROUNDS)
         for (const { snapshot, cpl } of experiment.baseline.boundaries) {
           if (cpl === 3) continue;
+          const again = () => experiment.strike(snapshot, NMI);
           const t0 = performance.now();
-          experiment.restore(snapshot);
+          again();
           const t1 = performance.now();
-          machine.injectNmi(visit.cpu);
+          experiment.runBack(snapshot, 'nmi', again);
           const t2 = performance.now();
-          experiment.runToUser();
-          const t3 = performance.now();
-          experiment.undisturbed();
-          const t4 = performance.now();
-          where.restore += t1 - t0;
-          where.strike += t2 - t1;
-          where.run += t3 - t2;
-          where.judge += t4 - t3;
+          where.strike += t1 - t0;
+          where.run += t2 - t1;
           parts++;
         }
       experiment.close();
@@ -85,12 +79,7 @@ export async function experimentSpeed(): Promise<ExperimentSpeed> {
   return {
     experiments,
     perSecond: (experiments * 1e6) / time,
-    where: {
-      restore: each(where.restore),
-      strike: each(where.strike),
-      run: each(where.run),
-      judge: each(where.judge),
-    },
+    where: { strike: each(where.strike), run: each(where.run) },
     qemu: typeof qemu === 'string' ? qemu : { perSecond: qemu.perSecond, count: qemu.count },
   };
 }

@@ -72,7 +72,7 @@ function experimentLines(): string {
   const us = (value: number) => value.toFixed(1);
   const lines = [
     `experiments: ${Math.round(perSecond).toLocaleString('en')} a second of one processor (linux variant, every event, depth 1)`,
-    `  one with an NMI: ${us(where.restore)} us to go back, ${us(where.strike)} to strike, ${us(where.run)} to run to user mode, ${us(where.judge)} to judge`,
+    `  one with an NMI: ${us(where.strike)} us to go back and strike, ${us(where.run)} to run until all is as it was`,
     typeof qemu === 'string'
       ? `  ${qemu}`
       : `  QEMU, by gdbstub, monitor and loadvm: ${qemu.perSecond.toFixed(0)} a second; ratio ${(perSecond / qemu.perSecond).toFixed(0)}`,

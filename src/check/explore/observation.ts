@@ -78,6 +78,8 @@ export class Observation {
   /** The delivery of that event will be the one of this number. */
   #struck = 0;
   #awaitsReturn = false;
+  /** What {@link save} gave, until more is seen. */
+  #saved: Seen | undefined;
 
   constructor(machine: Machine, index: number) {
     this.#machine = machine;
@@ -102,6 +104,7 @@ export class Observation {
   }
 
   reset(): void {
+    this.#saved = undefined;
     if (this.deliveries.length > 0) this.deliveries = [];
     if (this.throughUserGs.length > 0) this.throughUserGs = [];
     this.reused = undefined;
@@ -114,17 +117,19 @@ export class Observation {
 
   /** What has been seen so far, to go back to with {@link restore}. */
   save(): Seen {
-    return {
+    this.#saved ??= {
       deliveries: this.deliveries.map((d) => ({ ...d })),
       throughUserGs: this.throughUserGs.slice(),
       reused: this.reused,
     };
+    return this.#saved;
   }
 
   restore(saved: Seen): void {
     this.deliveries = saved.deliveries.map((d) => ({ ...d }));
     this.throughUserGs = saved.throughUserGs.slice();
     this.reused = saved.reused;
+    this.#saved = saved;
     this.unserved = undefined;
     this.gaveUp = undefined;
     this.atUser = false;
@@ -144,6 +149,7 @@ export class Observation {
   }
 
   #deliver(vector: number, errorCode: number | undefined, source: EventSource): void {
+    this.#saved = undefined;
     const cpu = this.#cpu;
     const { cpl, rip, cr2 } = cpu;
     if (vector === DEBUG && armed(cpu)) disarm(cpu);
@@ -168,6 +174,7 @@ export class Observation {
   }
 
   #delivered(): void {
+    this.#saved = undefined;
     const { deliveries } = this;
     const last = deliveries[deliveries.length - 1];
     if (!last) return;
@@ -183,6 +190,7 @@ export class Observation {
   }
 
   #returned(pointer: bigint): void {
+    this.#saved = undefined;
     const { deliveries } = this;
     let last = -1;
     for (let i = deliveries.length - 1; i >= 0; i--) {

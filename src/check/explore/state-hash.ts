@@ -103,11 +103,29 @@ function mixHash(hash: number): void {
   mix(Math.floor(hash / 0x1_0000_0000));
 }
 
+/** The x87 and vector registers that were hashed last, which most states share. */
+const lastExtended = new Uint32Array(EXTENDED_END - EXTENDED);
+let lastHash = hashExtendedAnew();
+
+function hashExtended(u32: Uint32Array): number {
+  for (let i = 0; i < lastExtended.length; i++) {
+    if (u32[EXTENDED + i] === lastExtended[i]) continue;
+    lastExtended.set(u32.subarray(EXTENDED, EXTENDED_END));
+    lastHash = hashExtendedAnew();
+    break;
+  }
+  return lastHash;
+}
+
+function hashExtendedAnew(): number {
+  return hashBytes(new Uint8Array(lastExtended.buffer), 0, lastExtended.byteLength);
+}
+
 function mixProcessor(machine: Machine, cpu: Cpu): void {
   const { u32 } = cpu;
   for (let i = FIRST; i < LAST; i++) if (i < FLAG_FIELDS[0] || i >= FLAG_FIELDS[1]) mix(u32[i]);
   mix(readFlagsDword(cpu));
-  for (let i = EXTENDED; i < EXTENDED_END; i++) mix(u32[i]);
+  mixHash(hashExtended(u32));
   const { requested, inService } = machine.interruptRequests(cpu.index);
   for (let i = 0; i < 8; i++) {
     mix(requested[i]);
