@@ -63,9 +63,9 @@ describe('what is reported is there, and what is there is reported', () => {
     expect(has(0x8000_0001, 3, 20)).toBe(true);
     expect(faultOf(() => writeMsr(cpu, 0xc000_0080, 0x900n))).toBeNull();
   });
-  test('x87, MMX, FXSAVE, SSE to SSE4.2, AES, PCLMULQDQ, SHA and XSAVE', () => {
+  test('x87, MMX, FXSAVE, SSE to SSE4.2, AES, PCLMULQDQ, SHA, XSAVE, AVX, FMA and F16C', () => {
     for (const bit of [0, 23, 24, 25, 26]) expect(has(1, 3, bit)).toBe(true);
-    for (const bit of [0, 1, 9, 19, 20, 25, 26]) expect(has(1, 2, bit)).toBe(true);
+    for (const bit of [0, 1, 9, 12, 19, 20, 25, 26, 28, 29]) expect(has(1, 2, bit)).toBe(true);
     expect(has(7, 1, 29)).toBe(true);
     // FDP only by exceptions; neither FCS nor FDS.
     for (const bit of [6, 13]) expect(has(7, 1, bit)).toBe(true);
@@ -79,12 +79,15 @@ describe('what is reported is there, and what is there is reported', () => {
   test('the extended state: components, sizes of areas, instructions', () => {
     const cpu = cpu64();
     cpu.xcr0 = 3n;
-    expect(cpuidLeaf(cpu, 0xd, 0)).toEqual([3, 576, 576, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 0)).toEqual([7, 576, 832, 0]);
     expect(cpuidLeaf(cpu, 0xd, 1)).toEqual([7, 576, 0, 0]);
-    expect(cpuidLeaf(cpu, 0xd, 2)).toEqual([0, 0, 0, 0]);
+    cpu.xcr0 = 7n;
+    expect(cpuidLeaf(cpu, 0xd, 0)).toEqual([7, 832, 832, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 2)).toEqual([256, 576, 0, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 3)).toEqual([0, 0, 0, 0]);
   });
-  test('neither MONITOR, FMA, AVX, F16C nor a hypervisor', () => {
-    for (const bit of [3, 12, 27, 28, 29, 31]) expect(has(1, 2, bit)).toBe(false);
+  test('neither MONITOR nor a hypervisor', () => {
+    for (const bit of [3, 27, 31]) expect(has(1, 2, bit)).toBe(false);
   });
 });
 

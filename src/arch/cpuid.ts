@@ -56,6 +56,7 @@ const FEATURES_ECX = bits(
   0, // SSE3
   1, // PCLMULQDQ
   9, // SSSE3
+  12, // FMA
   13, // CMPXCHG16B
   17, // PCID
   19, // SSE4.1
@@ -66,6 +67,8 @@ const FEATURES_ECX = bits(
   24, // TSC deadline
   25, // AES
   26, // XSAVE
+  28, // AVX
+  29, // F16C
   30, // RDRAND
 );
 const STRUCTURED_EBX = bits(
@@ -161,8 +164,7 @@ function extendedStateLeaf(cpu: Cpu, subleaf: number): CpuidLeaf {
   const supported = Number(XCR0_SUPPORTED);
   if (subleaf === 0) return [supported, areaBytes(cpu.xcr0), areaBytes(XCR0_SUPPORTED), 0];
   if (subleaf === 1) return [XSAVE_FEATURES, areaBytes(cpu.xcr0), 0, 0];
-  if (subleaf === 2 && XCR0_SUPPORTED & XCR0_AVX)
-    return [areaBytes(XCR0_AVX) - areaBytes(0n), areaBytes(0n), 0, 0];
+  if (subleaf === 2) return [areaBytes(XCR0_AVX) - areaBytes(0n), areaBytes(0n), 0, 0];
   return NOTHING;
 }
 

@@ -43,15 +43,19 @@ function randomImage(pick: Pick, used: boolean): Uint8Array {
   return bytes;
 }
 
+/** x87, SSE and, where the host has it, AVX. */
+const components = hostHas('avx') ? 7 : 3;
+
 /** An area of memory for RSTOR instructions, nearly always a valid one. */
 function randomArea(pick: Pick): Uint8Array {
   const area = new Uint8Array(MEMORY_BYTES);
-  for (let i = 0; i < 576; i++) area[i] = pick(256);
+  for (let i = 0; i < 832; i++) area[i] = pick(256);
   area.set(randomImage(pick, false).subarray(0, 416));
   area.fill(0, 512, 576);
   const view = new DataView(area.buffer);
-  view.setBigUint64(512, BigInt(pick(4)), true);
-  if (pick(2)) view.setBigUint64(520, (1n << 63n) | BigInt(pick(3) ? 3 : pick(4)), true);
+  view.setBigUint64(512, BigInt(pick(components + 1)), true);
+  if (pick(2))
+    view.setBigUint64(520, (1n << 63n) | BigInt(pick(3) ? components : pick(components + 1)), true);
   // Components that neither processor has, and bytes that must be 0.
   if (pick(6) === 0) area[512 + [3, 11, 16 + pick(48)][pick(3)]] ^= 1 << pick(8);
   if (pick(8) === 0) view.setUint32(IMAGE.mxcsr, pick(2 ** 32), true);
@@ -72,6 +76,9 @@ function outcome(state: NativeState) {
     memory: hex(state.memory.subarray(0, 160)),
     memoryVectors: hex(state.memory.subarray(160, 512)),
     header: hex(state.memory.subarray(512, 576)),
+    memoryUpper: hex(state.memory.subarray(576, 624)),
+    // Not recorded of a fault.
+    upper: state.trap < 0 ? hex(state.upper) : '',
   };
 }
 
@@ -96,7 +103,7 @@ describe.skipIf(!nativeInstructionsHere())('saving and restoring is that of the 
   let native: NativeInstructions;
   const f = processor();
   f.cpu.cr4 |= 1n << 18n;
-  f.cpu.xcr0 = 3n;
+  f.cpu.xcr0 = BigInt(components);
   beforeAll(() => {
     native = new NativeInstructions();
   });
@@ -109,7 +116,15 @@ describe.skipIf(!nativeInstructionsHere())('saving and restoring is that of the 
         const memory = form.loads ? randomArea(pick) : new Uint8Array(MEMORY_BYTES).fill(0xa5);
         // The standard header of an area that is saved to has zeros where they must be.
         if (!form.loads) memory.fill(0, 512, 576);
-        return { code: form.code, image: randomImage(pick, true), memory, rax: BigInt(pick(4)), rdx: 0n };
+        const upper = Uint8Array.from({ length: 48 }, () => pick(256));
+        return {
+          code: form.code,
+          image: randomImage(pick, true),
+          memory,
+          rax: BigInt(pick(components + 1)),
+          rdx: 0n,
+          ...(components & 4 ? { upper } : {}),
+        };
       });
       const results = native.run(cases);
       cases.forEach((one, i) => {

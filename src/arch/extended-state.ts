@@ -27,7 +27,7 @@ export const XCR0_X87 = 1n;
 export const XCR0_SSE = 2n;
 export const XCR0_AVX = 4n;
 /** State components that this processor has. */
-export const XCR0_SUPPORTED = XCR0_X87 | XCR0_SSE;
+export const XCR0_SUPPORTED = XCR0_X87 | XCR0_SSE | XCR0_AVX;
 
 const LEGACY_BYTES = 512;
 const HEADER_BYTES = 64;

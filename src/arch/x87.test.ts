@@ -180,6 +180,8 @@ describe('the XSAVE feature set', () => {
       [3n, undefined],
       [2n, 13],
       [0n, 13],
+      [5n, 13],
+      [7n, undefined],
       [8n | 1n, 13],
     ] as const) {
       f.cpu.gpr[RAX] = value;
