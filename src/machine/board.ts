@@ -151,7 +151,7 @@ export class Board {
     });
     this.pm = new AcpiPm(
       now,
-      (asserted) => this.ioApic.setPin(SCI_IRQ, asserted),
+      (asserted) => this.setIrq(SCI_IRQ, asserted),
       () => options.powerOff(),
       rescheduled,
     );
