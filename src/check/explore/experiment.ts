@@ -773,8 +773,9 @@ export class Experiment {
       user: boundaries.filter(({ cpl }) => cpl === 3),
       entry: boundaries[Math.max(0, boundaries.findIndex(({ cpl }) => cpl !== 3) - 1)],
       back,
-      deliveries: observation.deliveries,
-      throughUserGs: observation.throughUserGs,
+      // Copies: as long as they are empty, later runs would be noted in the same lists.
+      deliveries: observation.deliveries.slice(),
+      throughUserGs: observation.throughUserGs.slice(),
     };
   }
 }

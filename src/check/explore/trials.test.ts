@@ -8,7 +8,7 @@ import { eventKinds, type Schedule } from '../event.ts';
 import { mutantsOf } from '../mutation/all-mutants.ts';
 import type { Mutant } from '../mutation/mutant.ts';
 import { Experiment } from './experiment.ts';
-import { judge } from './explore.ts';
+import { explore, judge } from './explore.ts';
 import { tell } from './story.ts';
 import { tryTrials } from './trials.ts';
 import type { Visit } from './visit.ts';
@@ -115,6 +115,15 @@ describe('trials', () => {
       expect(tryTrials(experiment, { depth: 1, events: ['db-code'], onViolation })).toBeGreaterThan(0);
       experiment.close();
     }
+  });
+
+  it('are the same after an exploration', () => {
+    const experiment = new Experiment(machine, subject, visitBy('SYSCALL'), open.stacks);
+    const options = { depth: 2, events: eventKinds, onViolation: () => {} };
+    const before = tryTrials(experiment, options);
+    explore(experiment, { ...options, depth: 1, events: ['db-code', 'nmi'], vectors: [] });
+    expect(tryTrials(experiment, options)).toBe(before);
+    experiment.close();
   });
 
   it('no breakpoint stays in a kernel that nothing is known of', () => {

@@ -6,7 +6,7 @@ import { mutationReport } from './report.ts';
 import { explain } from './survivors.ts';
 import { TestBed, type Verdict } from './test-bed.ts';
 
-/** INT 0x80 from 64-bit code, and from 32-bit code on a 16-bit stack. */
+/** Two system calls: one that returns by IRETQ, and one by SYSRET. */
 const visits = [3, 4];
 
 describe('mutants of the sound kernel', () => {
@@ -38,6 +38,8 @@ describe('mutants of the sound kernel', () => {
     ['gate of vector 1: no IST', 'progress'],
     ['paranoid_entry+0x2f: delete', 'progress'],
     ['end_machine_check+0x12: delete', 'progress'],
+    ['handle_debug.kernel: delete', 'progress'],
+    ['espfix_map.pgd_there+0xd: immediate ^0x100', 'report'],
   ])('%s is caught by %s', (key, by) => {
     expect(bed.try(key)).toMatchObject({ caught: true, by });
   });
@@ -129,6 +131,18 @@ describe('the document', () => {
     expect(unexplained).toEqual(['new_code+0x1: delete']);
     expect(text).toContain('1 of 3 mutants are caught');
     expect(text).toContain('Interrupts are off already');
+    expect(text).toContain('Of the 2 survivors 1 are\nharmless');
+  });
+
+  it('says so if all survivors are harmless', () => {
+    const { text, unexplained } = report({ a: caught, 'return_from_interrupt: delete': survives });
+    expect(unexplained).toEqual([]);
+    expect(text).toContain('1 of 2 mutants are caught (50.0 %), and all that are not harmless.**');
+  });
+
+  it('counts schedules of many events together', () => {
+    const { text } = report({ a: { ...caught, depth: 7 }, b: { ...caught, depth: 4 }, c: caught });
+    expect(text).toContain('| property gs | 3 | 0, 1, 0, 0, 2 |');
   });
 
   it('names explanations of nothing', () => {

@@ -50,6 +50,7 @@ export function mutationReport(
     reasons.set(reason, [...(reasons.get(reason) ?? []), mutant]);
   }
   const total = mutants.filter(caught).length;
+  const left = open + unexplained.length;
   const lines = [
     '# Mutants of the sound kernel',
     '',
@@ -57,13 +58,21 @@ export function mutationReport(
     'deleted, exchanged with the next, and altered (condition, register, constant, operand size, operation, segment, prefix);',
     'each gate, descriptor, task-state field and page-table bit that brings the processor there is changed. Every mutant runs',
     'the cases of the image, whose own report counts as the first check; then each visit is explored with every event at',
-    'every boundary, taint and a second world; code that is about events in handlers, and gates, with two and three events at',
-    'some. A visit in which the sound kernel touches nothing that the mutant changes is left out, and of those that come to it',
-    'only with events the 14 shortest are kept. `src/check/mutation/` says how. A survivor is what these bounds do not tell apart.',
+    'every boundary, taint and a second world, and by the trials of `src/check/explore/trials.ts`; code that is about events in',
+    'handlers, and what such code uses, with two and three events at some. A visit in which the sound kernel touches nothing that',
+    'the mutant changes is left out, and of those that come to it only with events the 14 shortest are kept. `src/check/mutation/`',
+    'says how. A survivor is what these bounds do not tell apart.',
     '',
-    `**${total} of ${mutants.length} mutants are caught (${percent(total, mutants.length)}).** Of the ${survivors.length} survivors ${survivors.length - open} are`,
-    `harmless, each for the reason below; ${open} are not, and what it would take to catch them is said first.`,
-    `Of those that are not harmless, ${percent(total, total + open)} are caught.`,
+    ...(left === 0
+      ? [
+          `**${total} of ${mutants.length} mutants are caught (${percent(total, mutants.length)}), and all that are not harmless.** Of each of the`,
+          `${survivors.length} survivors it is said below why it is.`,
+        ]
+      : [
+          `**${total} of ${mutants.length} mutants are caught (${percent(total, mutants.length)}).** Of the ${survivors.length} survivors ${survivors.length - left} are`,
+          `harmless, each for the reason below; ${left} are not, and what it would take to catch them is said first.`,
+          `Of those that are not harmless, ${percent(total, total + left)} are caught.`,
+        ]),
     '',
     '| mutants of | tried | caught | share |',
     '| --- | --: | --: | --: |',

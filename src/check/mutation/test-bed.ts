@@ -48,6 +48,8 @@ export type Verdict =
 /** Code whose business is events in the handlers of events; the rest gets schedules of one event. */
 const aboutNesting =
   /^(IST of |percpu\.|paranoid_entry|paranoid_entry_from_user|paranoid_exit|return_without_iret|leave_machine_check_stack|handle_machine_check|end_machine_check|handle_event|return_to_user_end)\b/;
+/** Code that depends on where ministacks are. */
+const usesMinistack = /^(return_to_ldt|on_ministack|iretq\.espfix|handle_double_fault)\b/;
 /** Visits, the shortest first, in which a mutant is tried that these visits come to only with events. */
 const MOST_BY_EVENTS = 14;
 /** Instructions without a new line of the report after which the kernel counts as hung. */
@@ -140,10 +142,10 @@ export class TestBed {
     const report = runCases(this.#alone, mutant);
     if ('failed' in report) return failed(report.failed);
     const verdict = this.#exploreSafely(mutant);
-    if (verdict.caught || verdict.reached !== 'set-up') return verdict;
-    if (mutant.group !== 'code') return verdict;
-    // What is done once for each processor shows where there are two, with the last ministack of a page and the first; and
-    // both where the tables of ministacks begin and further up.
+    if (verdict.caught || mutant.group !== 'code') return verdict;
+    if (verdict.reached !== 'set-up' && !usesMinistack.test(key)) return verdict;
+    // What is done once for each processor shows where there are two, with the last ministack of a page and the first, other
+    // ones than alone; and both where the tables of ministacks begin and further up.
     this.#pairs ??= [0n, 1n].map(twoProcessors);
     for (const { reporting, mutants } of this.#pairs) {
       const twin = mutants.get(key);
