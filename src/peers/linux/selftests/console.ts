@@ -1,0 +1,62 @@
+/** A self-test system's console, whatever machine it is on, and the turns that its tests take on it. */
+import { type Outcome, Transcript } from './transcript.ts';
+
+/** A running system. */
+export interface System {
+  /** Name of the machine. */
+  readonly name: string;
+  /**
+   * Runs until `done` answers true to a piece of what is printed; resolves with undefined, or with what became of the system
+   * if that does not come within so many seconds.
+   */
+  until(done: (piece: string) => boolean, seconds: number): Promise<string | undefined>;
+  write(text: string): void;
+  /** Boots afresh, or goes back to the moment at which the system was ready. */
+  restart(): Promise<void>;
+  close(): void;
+}
+
+export interface Limits {
+  /** Wall-clock seconds for the boot. */
+  readonly boot: number;
+  /** Wall-clock seconds for a program. */
+  readonly program: number;
+  /** Guest seconds for a program. */
+  readonly guest: number;
+}
+
+/** Runs the programs one after another; a system that is lost is started again for the next. */
+export async function runSelftests(
+  system: System,
+  names: readonly string[],
+  limits: Limits,
+  tell: (name: string, outcome: Outcome) => void,
+): Promise<void> {
+  let transcript = new Transcript();
+  let lost: string | undefined;
+  const boot = async () => {
+    transcript = new Transcript();
+    if (lost !== undefined) await system.restart();
+    lost = undefined;
+    return await system.until((piece) => {
+      transcript.push(piece);
+      return transcript.ready;
+    }, limits.boot);
+  };
+  const failed = await boot();
+  if (failed !== undefined) throw new Error(`${system.name}: not ready: ${failed}`);
+  for (const name of names) {
+    if (lost !== undefined) {
+      const failedAgain = await boot();
+      if (failedAgain !== undefined) throw new Error(`${system.name}: not ready again: ${failedAgain}`);
+    }
+    let outcome: Outcome | undefined;
+    system.write(`${name} ${limits.guest}\n`);
+    lost = await system.until((piece) => {
+      const ended = transcript.push(piece);
+      if (ended?.name === name) outcome = ended.outcome;
+      return outcome !== undefined;
+    }, limits.program);
+    tell(name, outcome ?? transcript.abandon(lost ?? 'nothing'));
+  }
+}
