@@ -207,6 +207,18 @@ describe('what a guest changes', () => {
     expect(existsSync(join(folder, 'newer'))).toBe(false);
   });
 
+  it('a file that is open is one still when it has lost its name', () => {
+    const guest = client(true);
+    const fid = guest.open(guest.walk('hello'), READ_WRITE);
+    guest.ask(UNLINKAT, (m) => m.u32(ROOT).text('hello').u32(0));
+    guest.ask(SETATTR, (m) => setSize(m.u32(fid), 5));
+    expect(guest.read(fid)).toBe('hello');
+    const attributes = guest.ask(GETATTR, (m) => m.u32(fid).u64(0x7ffn));
+    attributes.bytes(8 + 13 + 4 + 4 + 4);
+    expect([attributes.u64(), attributes.u64(), attributes.u64()]).toEqual([0n, 0n, 5n]);
+    expect(existsSync(join(folder, 'hello'))).toBe(false);
+  });
+
   it('survives a snapshot', () => {
     const tree = shareFolder(folder, true);
     const before = new Client(new NineServer(tree));

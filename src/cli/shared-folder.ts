@@ -185,6 +185,8 @@ function openFile(file: number): OpenFile {
   return {
     read: (offset, bytes) => guarded(() => readSync(file, bytes, 0, bytes.length, offset)),
     write: (offset, bytes) => guarded(() => writeSync(file, bytes, 0, bytes.length, offset)),
+    status: () => guarded(() => statusOf(fstatSync(file, { bigint: true }))),
+    resize: (size) => guarded(() => ftruncateSync(file, size)),
     synchronize: () => guarded(() => fsyncSync(file)),
     close: () => closeSync(file),
   };

@@ -30,6 +30,9 @@ export interface OpenFile {
   /** Reads up to `bytes.length`; returns how many, 0 at the end. */
   read(offset: number, bytes: Uint8Array): number;
   write(offset: number, bytes: Uint8Array): number;
+  /** As it is, even where it has no name any more. */
+  status(): FileStatus;
+  resize(size: number): void;
   synchronize(): void;
   close(): void;
 }

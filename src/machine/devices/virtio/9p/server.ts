@@ -401,7 +401,7 @@ export class NineServer {
   }
 
   #getAttributes(fid: Fid, answer: AnswerWriter): AnswerWriter {
-    const status = this.#tree.status(fid.path);
+    const status = fid.file?.status() ?? this.#tree.status(fid.path);
     answer.u64(TOLD);
     this.#qid(answer, status);
     answer
@@ -420,7 +420,7 @@ export class NineServer {
   }
 
   #setAttributes(request: RequestReader): void {
-    const { path } = this.#fid(request.u32());
+    const { path, file, writing } = this.#fid(request.u32());
     const valid = request.u32();
     const mode = request.u32() & 0o777;
     const [owner, group] = [request.u32(), request.u32()];
@@ -432,10 +432,12 @@ export class NineServer {
       throw new FileError('EPERM');
     const changes: Changes = {
       ...(valid & SET_MODE ? { mode } : {}),
-      ...(valid & SET_SIZE ? { size: fileOffset(size) } : {}),
+      ...(valid & SET_SIZE && !(file && writing) ? { size: fileOffset(size) } : {}),
       ...(valid & SET_ACCESSED ? { accessed: valid & SET_ACCESSED_TO ? accessed : 'now' } : {}),
       ...(valid & SET_MODIFIED ? { modified: valid & SET_MODIFIED_TO ? modified : 'now' } : {}),
     };
+    // What is open may have lost its name.
+    if (valid & SET_SIZE && file && writing) file.resize(fileOffset(size));
     if (Object.keys(changes).length > 0) this.#tree.change(path, changes);
   }
 
