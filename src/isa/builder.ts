@@ -77,8 +77,24 @@ export interface FlagEffect {
   readonly of?: Value;
 }
 
+/** Arithmetic of floating-point numbers as the host has it: rounded to nearest, telling nothing of exceptions. */
+export interface FloatOperations {
+  /** MXCSR, width 32. */
+  mxcsr(): Value;
+  /** `operation` on each pair of lanes of two vectors; `sqrt` is of y. A result that is no number is any NaN. */
+  arithmetic(operation: 'add' | 'sub' | 'mul' | 'div' | 'sqrt', lane: 32 | 64, x: Value, y: Value): Value;
+  /** A signed integer of width 32 or 64 as a number, in an encoding of width `lane`. */
+  fromInteger(lane: 32 | 64, x: Value): Value;
+  /** A number, in an encoding of width 32 or 64, cut to a signed integer of `width`, in which it must fit. */
+  toInteger(width: 32 | 64, x: Value): Value;
+  /** A number in the other format: of width 32 in 64, of 64 in 32. */
+  convert(x: Value): Value;
+}
+
 export interface Builder {
   readonly form: Form;
+  /** Absent from builders that leave floating-point numbers to arch. */
+  readonly floats?: FloatOperations;
 
   constant(width: Width, value: bigint | number): Value;
 
@@ -213,6 +229,8 @@ export interface Builder {
   readVector(n: number, aligned?: boolean): readonly Value[];
   /** Writes as much of `parts` as the operand is wide; with VEX, zeros in the rest of a YMM register. */
   writeVector(n: number, parts: readonly Value[], aligned?: boolean): void;
+  /** Writes the low part of vector register `n`, and keeps what is above whatever the form. */
+  mergeVector(n: number, low: Value): void;
   /** XMM register `index`, written as by {@link writeVector}. */
   getXmm(index: number): Value;
   setXmm(index: number, value: Value): void;

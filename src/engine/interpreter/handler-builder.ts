@@ -8,6 +8,7 @@
 import type {
   Builder,
   FlagEffect,
+  FloatOperations,
   SegmentReference,
   StatusFlag,
   Value,
@@ -96,6 +97,13 @@ function typeOf(width: Width): ValueType {
 }
 
 /** Vector instructions by operation and lane width; -1 where there is none. */
+const FLOAT_OPERATIONS = {
+  add: { 32: Vector.f32x4Add, 64: Vector.f64x2Add },
+  sub: { 32: Vector.f32x4Sub, 64: Vector.f64x2Sub },
+  mul: { 32: Vector.f32x4Mul, 64: Vector.f64x2Mul },
+  div: { 32: Vector.f32x4Div, 64: Vector.f64x2Div },
+  sqrt: { 32: Vector.f32x4Sqrt, 64: Vector.f64x2Sqrt },
+} as const;
 const LANE_OPERATIONS: Readonly<Record<LaneOperation | LaneShift, Readonly<Record<LaneWidth, number>>>> = {
   add: { 8: Vector.i8x16Add, 16: Vector.i16x8Add, 32: Vector.i32x4Add, 64: Vector.i64x2Add },
   sub: { 8: Vector.i8x16Sub, 16: Vector.i16x8Sub, 32: Vector.i32x4Sub, 64: Vector.i64x2Sub },
@@ -1110,6 +1118,42 @@ export class HandlerBuilder implements Builder {
     this.code.branch(0).op(Op.end).op(Op.end);
   }
 
+  readonly floats: FloatOperations = {
+    mxcsr: () => {
+      this.code.get(CPU).memory(Memory.i32Load, offsetOf('mxcsr'));
+      return this.take(32);
+    },
+    arithmetic: (operation, lane, x, y) => {
+      const opcode = FLOAT_OPERATIONS[operation][lane];
+      if (operation !== 'sqrt') return this.vectorBinary(x, y, opcode);
+      this.push(y).vector(opcode);
+      return this.take(128);
+    },
+    fromInteger: (lane, x) => {
+      this.push(x);
+      if (lane === 64)
+        this.code.op(x.width === 64 ? Op.f64ConvertI64S : Op.f64ConvertI32S).op(Op.i64ReinterpretF64);
+      else this.code.op(x.width === 64 ? Op.f32ConvertI64S : Op.f32ConvertI32S).op(Op.i32ReinterpretF32);
+      return this.take(lane);
+    },
+    toInteger: (width, x) => {
+      this.push(x);
+      if (x.width === 64)
+        this.code.op(Op.f64ReinterpretI64).op(width === 64 ? Op.i64TruncF64S : Op.i32TruncF64S);
+      else this.code.op(Op.f32ReinterpretI32).op(width === 64 ? Op.i64TruncF32S : Op.i32TruncF32S);
+      return this.take(width);
+    },
+    convert: (x) => {
+      this.push(x);
+      if (x.width === 64) {
+        this.code.op(Op.f64ReinterpretI64).op(Op.f32DemoteF64).op(Op.i32ReinterpretF32);
+        return this.take(32);
+      }
+      this.code.op(Op.f32ReinterpretI32).op(Op.f64PromoteF32).op(Op.i64ReinterpretF64);
+      return this.take(64);
+    },
+  };
+
   lanes(operation: LaneOperation, lane: LaneWidth, x: Value, y: Value): Value {
     return this.vectorBinary(x, y, LANE_OPERATIONS[operation][lane]);
   }
@@ -1212,6 +1256,11 @@ export class HandlerBuilder implements Builder {
       const offset = this.pushVectorRegister(n);
       this.push(value).vectorMemory(VectorMemory.store, offset + 16 * part);
     });
+  }
+
+  mergeVector(n: number, low: Value): void {
+    const offset = this.pushVectorRegister(n);
+    this.push(low).vectorMemory(VectorMemory.store, offset);
   }
 
   /** Stores 128 or 256 bits at a linear address. */

@@ -11,6 +11,20 @@ const EMPTY = 0x40;
 
 /** Opcodes with no immediate. */
 export const Op = {
+  i32TruncF32S: 0xa8,
+  i32TruncF64S: 0xaa,
+  i64TruncF32S: 0xae,
+  i64TruncF64S: 0xb0,
+  f32ConvertI32S: 0xb2,
+  f32ConvertI64S: 0xb4,
+  f32DemoteF64: 0xb6,
+  f64ConvertI32S: 0xb7,
+  f64ConvertI64S: 0xb9,
+  f64PromoteF32: 0xbb,
+  i32ReinterpretF32: 0xbc,
+  i64ReinterpretF64: 0xbd,
+  f32ReinterpretI32: 0xbe,
+  f64ReinterpretI64: 0xbf,
   unreachable: 0x00,
   else: 0x05,
   end: 0x0b,
@@ -100,6 +114,16 @@ export const Memory = {
 
 /** Vector instructions with no immediate, after the prefix FD. */
 export const Vector = {
+  f32x4Sqrt: 0xe3,
+  f32x4Add: 0xe4,
+  f32x4Sub: 0xe5,
+  f32x4Mul: 0xe6,
+  f32x4Div: 0xe7,
+  f64x2Sqrt: 0xef,
+  f64x2Add: 0xf0,
+  f64x2Sub: 0xf1,
+  f64x2Mul: 0xf2,
+  f64x2Div: 0xf3,
   i8x16Swizzle: 0x0e,
   i8x16Splat: 0x0f,
   i16x8Splat: 0x10,
