@@ -176,6 +176,9 @@ export interface Builder {
   /** Faults as a store of `width` bits there would. */
   probeWrite(segment: SegmentReference, offset: Value, width: OperandWidth): void;
 
+  /** Faults, outside 64-bit mode, as an access to the byte at `offset` would for the segment's sake. */
+  checkSegment(segment: SegmentReference, offset: Value, write: boolean): void;
+
   /** One flag, width 1. */
   getFlag(flag: StatusFlag | 'df'): Value;
   setFlags(effect: FlagEffect): void;
@@ -229,8 +232,6 @@ export interface Builder {
   readVector(n: number, aligned?: boolean): readonly Value[];
   /** Writes as much of `parts` as the operand is wide; with VEX, zeros in the rest of a YMM register. */
   writeVector(n: number, parts: readonly Value[], aligned?: boolean): void;
-  /** Writes the low part of vector register `n`, and keeps what is above whatever the form. */
-  mergeVector(n: number, low: Value): void;
   /** XMM register `index`, written as by {@link writeVector}. */
   getXmm(index: number): Value;
   setXmm(index: number, value: Value): void;

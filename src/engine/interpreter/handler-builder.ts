@@ -898,6 +898,10 @@ export class HandlerBuilder implements Builder {
     code.op(Op.end).op(Op.end);
   }
 
+  checkSegment(segment: SegmentReference, offset: Value, write: boolean): void {
+    if (this.form.codeSize !== 64) this.linearAddress(segment, offset, 1, write);
+  }
+
   /** One of the lazy fields that hold the status flags, on the stack. */
   protected pushFlags(field: FlagsField): Code {
     return this.code.get(CPU).memory(Memory.i64Load, offsetOf(field));
@@ -1256,11 +1260,6 @@ export class HandlerBuilder implements Builder {
       const offset = this.pushVectorRegister(n);
       this.push(value).vectorMemory(VectorMemory.store, offset + 16 * part);
     });
-  }
-
-  mergeVector(n: number, low: Value): void {
-    const offset = this.pushVectorRegister(n);
-    this.push(low).vectorMemory(VectorMemory.store, offset);
   }
 
   /** Stores 128 or 256 bits at a linear address. */
