@@ -176,9 +176,6 @@ export interface Builder {
   /** Faults as a store of `width` bits there would. */
   probeWrite(segment: SegmentReference, offset: Value, width: OperandWidth): void;
 
-  /** Faults, outside 64-bit mode, as an access to the byte at `offset` would for the segment's sake. */
-  checkSegment(segment: SegmentReference, offset: Value, write: boolean): void;
-
   /** One flag, width 1. */
   getFlag(flag: StatusFlag | 'df'): Value;
   setFlags(effect: FlagEffect): void;
