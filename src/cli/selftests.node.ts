@@ -1,10 +1,12 @@
 /**
  * `npm run selftests`: the kernel's own x86 self-tests on this processor and in a Linux on our machine, test by test.
  *
- *     npm run selftests -- FOLDER [--kernel FILE] [--tests TEXT,TEXT...] [--qemu] [--cpus N] [--timeout SECONDS] [--output FILE]
+ *     npm run selftests -- FOLDER [--on espfix,qemu] [--kernel FILE] [--tests TEXT,TEXT...] [--cpus N] [--timeout SECONDS]
+ *         [--console] [--output FILE]
  *
  * FOLDER is one that `npm run linux` has filled; source and programs are kept in it. `--tests` takes those whose names contain
- * one of the texts, `--timeout` is for each test, in seconds of this computer, `--output` keeps all outputs as JSON. Ends with
+ * one of the texts, `--timeout` is for each test, in seconds of this computer, `--console` shows the consoles, `--output` keeps
+ * all outputs as JSON. Ends with
  * status 1 if our machine fails or skips a test that this processor passes. Needs gcc with -m32 and make.
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -31,6 +33,7 @@ const NATIVE_SECONDS = 60;
 const BOOT_SECONDS = 1200;
 const GUEST_SECONDS = 30;
 const SLICE = 1_000_000;
+const OWN = 'espfix';
 
 function image(folder: string, programs: string, names: readonly string[]): Uint8Array {
   const entries: InitramfsEntry[] = ['bin', 'dev', 'proc', 'sys', 'tmp', 'tests'].map((name) => ({
@@ -62,15 +65,15 @@ function told(stop: Stop): string {
 }
 
 /** Our machine. Once it is ready a snapshot is taken, to which it goes back. */
-function ownSystem(kernel: Uint8Array, initrd: Uint8Array, cpus: number): System {
+function ownSystem(kernel: string, initrd: string, cpus: number): System {
   const machine = Machine.create({ cpus, memory: MEMORY, entropy: true });
   let printed: number[] = [];
   let ready: Snapshot | undefined;
   let isRestored = false;
   machine.serial.onOutput = (byte) => printed.push(byte);
-  machine.boot(kernel, { commandLine: COMMAND_LINE, initrd });
+  machine.boot(readFileSync(kernel), { commandLine: COMMAND_LINE, initrd: readFileSync(initrd) });
   return {
-    name: 'espfix',
+    name: OWN,
     async until(done, seconds) {
       const end = performance.now() + seconds * 1000;
       if (isRestored) {
@@ -81,6 +84,7 @@ function ownSystem(kernel: Uint8Array, initrd: Uint8Array, cpus: number): System
       for (;;) {
         const stop = machine.run({ maxInstructions: SLICE });
         const piece = Buffer.from(printed).toString('latin1');
+        if (values.console) process.stderr.write(piece);
         printed = [];
         if (piece !== '' && done(piece)) {
           // What reads the console is to wait for it before the first name comes.
@@ -140,7 +144,9 @@ function qemuSystem(kernel: string, initrd: string, cpus: number): System {
           resolve(lost);
         };
         const take = (data: Buffer) => {
-          if (done(data.toString('latin1'))) finish(undefined);
+          const piece = data.toString('latin1');
+          if (values.console) process.stderr.write(piece);
+          if (done(piece)) finish(undefined);
         };
         const gone = () => finish('QEMU has ended');
         const timer = setTimeout(finish, seconds * 1000, `no end in ${seconds} s`);
@@ -160,12 +166,18 @@ function qemuSystem(kernel: string, initrd: string, cpus: number): System {
   };
 }
 
+const SYSTEMS: ReadonlyMap<string, typeof ownSystem> = new Map([
+  [OWN, ownSystem],
+  ['qemu', qemuSystem],
+]);
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     kernel: { type: 'string' },
     tests: { type: 'string' },
-    qemu: { type: 'boolean', default: false },
+    on: { type: 'string', default: 'espfix' },
+    console: { type: 'boolean', default: false },
     cpus: { type: 'string', default: '2' },
     timeout: { type: 'string', default: '300' },
     output: { type: 'string' },
@@ -182,18 +194,19 @@ async function main(): Promise<void> {
   const { programs, names: all } = buildSelftests(own);
   const wanted = values.tests?.split(',');
   const names = all.filter((name) => !wanted || wanted.some((text) => name.includes(text)));
-  const initrd = image(folder, programs, names);
-  const initrdFile = join(own, 'initrd');
-  writeFileSync(initrdFile, initrd);
+  const initrd = join(own, 'initrd');
+  writeFileSync(initrd, image(folder, programs, names));
 
   const rows = names.map((name) => ({
     name,
     native: Array.from({ length: NATIVE_RUNS }, () => runNatively(join(programs, name))),
     guests: new Map<string, Outcome>(),
   }));
-  const systems: System[] = [ownSystem(readFileSync(kernel), initrd, cpus)];
-  if (values.qemu) systems.push(qemuSystem(kernel, initrdFile, cpus));
-  for (const system of systems) {
+  const guests = values.on.split(',');
+  for (const guest of guests) {
+    const start = SYSTEMS.get(guest);
+    if (!start) throw new Error(`--on ${guest}: expected ${[...SYSTEMS.keys()].join(' or ')}`);
+    const system = start(kernel, initrd, cpus);
     await runSelftests(system, names, limits, (name, outcome) => {
       const row = rows.find((each) => each.name === name);
       row?.guests.set(system.name, outcome);
@@ -206,9 +219,8 @@ async function main(): Promise<void> {
     writeFileSync(values.output, JSON.stringify(plain, undefined, 1));
   }
   const judged = rows.map(judge);
-  const guests = systems.map(({ name }) => name);
   console.log(selftestTable(judged, guests));
-  if (judged.some((row) => isWorse(row, 'espfix'))) process.exitCode = 1;
+  if (judged.some((row) => isWorse(row, OWN))) process.exitCode = 1;
 }
 
 if (positionals.length !== 1 || !existsSync(kernel) || !existsSync(join(folder, 'root/bin/busybox'))) {

@@ -25,7 +25,10 @@ export interface Limits {
   readonly guest: number;
 }
 
-/** Runs the programs one after another; a system that is lost is started again for the next. */
+/** As much of a console is told where a system does not come up, in characters. */
+const TAIL = 2000;
+
+/** Runs the programs one after another; a system that is lost is started again for the next. Throws where it does not come up. */
 export async function runSelftests(
   system: System,
   names: readonly string[],
@@ -36,19 +39,19 @@ export async function runSelftests(
   let lost: string | undefined;
   const boot = async () => {
     transcript = new Transcript();
-    if (lost !== undefined) await system.restart();
-    lost = undefined;
-    return await system.until((piece) => {
+    let tail = '';
+    const failed = await system.until((piece) => {
       transcript.push(piece);
+      tail = (tail + piece).slice(-TAIL);
       return transcript.ready;
     }, limits.boot);
+    if (failed !== undefined) throw new Error(`${system.name}: not ready: ${failed}\n${tail}`);
   };
-  const failed = await boot();
-  if (failed !== undefined) throw new Error(`${system.name}: not ready: ${failed}`);
+  await boot();
   for (const name of names) {
     if (lost !== undefined) {
-      const failedAgain = await boot();
-      if (failedAgain !== undefined) throw new Error(`${system.name}: not ready again: ${failedAgain}`);
+      await system.restart();
+      await boot();
     }
     let outcome: Outcome | undefined;
     system.write(`${name} ${limits.guest}\n`);
