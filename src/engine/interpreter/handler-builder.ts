@@ -898,7 +898,6 @@ export class HandlerBuilder implements Builder {
     code.op(Op.end).op(Op.end);
   }
 
-
   /** One of the lazy fields that hold the status flags, on the stack. */
   protected pushFlags(field: FlagsField): Code {
     return this.code.get(CPU).memory(Memory.i64Load, offsetOf(field));
