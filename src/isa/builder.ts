@@ -52,7 +52,7 @@ export interface Form {
   readonly segmented: boolean;
   /** It is VEX-encoded: what it writes of a vector register it writes whole, with zeros above. */
   readonly vex: boolean;
-  /** The immediate byte of an instruction on vectors; -1 where there is none. */
+  /** The immediate byte of an instruction on vectors, or the scale of a gather's indices; -1 where there is none. */
   readonly immediate: number;
 }
 
@@ -175,6 +175,9 @@ export interface Builder {
   ): { readonly value: Value; commit(value: Value): void };
   /** Faults as a store of `width` bits there would. */
   probeWrite(segment: SegmentReference, offset: Value, width: OperandWidth): void;
+
+  /** Faults, outside 64-bit mode, as an access to the byte at `offset` would for the segment's sake. */
+  checkSegment(segment: SegmentReference, offset: Value, write: boolean): void;
 
   /** One flag, width 1. */
   getFlag(flag: StatusFlag | 'df'): Value;

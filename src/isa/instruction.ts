@@ -1,5 +1,5 @@
 /** A decoded instruction: what the decoder makes of bytes, before any engine sees it. SDM vol. 2A chapter 2. */
-import { avxMnemonics, type Mnemonic, vexFloatMnemonics } from './mnemonics.ts';
+import { avxMnemonics, gatherMnemonics, type Mnemonic, vexFloatMnemonics } from './mnemonics.ts';
 import type { SegmentNumber } from './state.ts';
 
 /** Operand and address sizes in bits. */
@@ -101,8 +101,12 @@ export interface Instruction {
   readonly segment: SegmentNumber;
 }
 
-/** The immediate byte of an instruction on vectors, whose meaning depends on it; else -1. */
-export function vectorImmediate({ operands }: Pick<Instruction, 'operands'>): number {
+const gathers: ReadonlySet<string> = new Set(gatherMnemonics);
+
+/** The immediate byte of an instruction on vectors, whose meaning depends on it, or the scale of a gather's indices; else -1. */
+export function vectorImmediate({ mnemonic, operands }: Pick<Instruction, 'mnemonic' | 'operands'>): number {
+  const [, address] = operands;
+  if (address?.kind === 'memory' && gathers.has(mnemonic)) return address.scale;
   let vectors = false;
   let immediate = -1;
   for (const operand of operands) {

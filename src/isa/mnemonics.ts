@@ -95,6 +95,11 @@ export const vexOnlyMnemonics = [
   'vtestps', 'vtestpd', 'vmaskmovps', 'vmaskmovpd', 'vpmaskmovd', 'vpmaskmovq', 'vpsllvd', 'vpsllvq', 'vpsrlvd', 'vpsrlvq', 'vpsravd', 'vzeroupper', 'vzeroall',
 ] as const; // biome-ignore format: a table
 
+/** Loads of lanes from addresses in another vector register; in pairs by the width of what is loaded. */
+export const gatherMnemonics = [
+  'vpgatherdd', 'vpgatherdq', 'vpgatherqd', 'vpgatherqq', 'vgatherdps', 'vgatherdpd', 'vgatherqps', 'vgatherqpd',
+] as const; // biome-ignore format: a table
+
 /** SSE arithmetic, compares and conversions of floating-point numbers; meaning in isa/semantics/simd, exact cases in arch/sse.ts. */
 export const legacyFloatMnemonics = [
   'addps', 'addpd', 'addss', 'addsd', 'subps', 'subpd', 'subss', 'subsd', 'mulps', 'mulpd', 'mulss', 'mulsd',
@@ -174,11 +179,15 @@ export const systemMnemonics = [
 export const otherMnemonics = ['invalid', 'toolong', 'unimplemented', 'nodevice'] as const;
 
 export type IntegerMnemonic = (typeof integerMnemonics)[number];
-export type AvxMnemonic = `v${(typeof vexForms)[number]}` | (typeof vexOnlyMnemonics)[number];
+export type AvxMnemonic =
+  | `v${(typeof vexForms)[number]}`
+  | (typeof vexOnlyMnemonics)[number]
+  | (typeof gatherMnemonics)[number];
 /** AVX and AVX2, but for arithmetic of floating-point numbers. */
 export const avxMnemonics: readonly AvxMnemonic[] = [
   ...vexForms.map((name) => `v${name}` as const),
   ...vexOnlyMnemonics,
+  ...gatherMnemonics,
 ];
 export type SimdMnemonic = (typeof simdMnemonics)[number] | (typeof floatMnemonics)[number] | AvxMnemonic;
 /** Those whose meaning is written against the Builder. */

@@ -43,6 +43,8 @@ export interface FormRecord {
   readonly rmRegister: 'general' | 'mm' | 'xmm';
   /** It uses MM or XMM registers. */
   readonly vectors: boolean;
+  /** Bits of the indices in the vector register that its memory operand has for an index; 0 for others. */
+  readonly gathers: 0 | 32 | 64;
   /** The low three bits of the opcode name a register. */
   readonly opcodeRegister: boolean;
   /** Register operands are byte registers, for which AH..BH and REX matter. */
@@ -110,6 +112,7 @@ const GENERAL = new Set<K>([
   K.farbr2_2, K.farbr4_2,
   K.mm_reg, K.mm_rm, K.mm_or_mem, K.xmm_reg, K.xmm_rm, K.xmm_or_mem, K.seg_rDI,
   K.ymm_reg, K.ymm_rm, K.ymm_or_mem, K.xmm_vvvv, K.ymm_vvvv, K.xmm_is4, K.ymm_is4,
+  K.mem_vsib32x, K.mem_vsib64x, K.mem_vsib32y, K.mem_vsib64y,
 ]); // biome-ignore format: a table
 
 const IMMEDIATE_BYTES = new Map<K, readonly number[]>([
@@ -123,6 +126,8 @@ const IMMEDIATE_BYTES = new Map<K, readonly number[]>([
 const VECTORS = [
   K.mm_reg, K.mm_rm, K.mm_or_mem, K.xmm_reg, K.xmm_rm, K.xmm_or_mem, K.ymm_reg, K.ymm_rm, K.ymm_or_mem,
 ]; // biome-ignore format: a table
+/** Memory whose index is a vector register. */
+const GATHERED = [K.mem_vsib32x, K.mem_vsib64x, K.mem_vsib32y, K.mem_vsib64y];
 /** Mnemonics of instructions on vectors that have a meaning. */
 const VECTOR_MNEMONICS: ReadonlySet<string> = new Set([...simdMnemonics, ...floatMnemonics, ...avxMnemonics]);
 
@@ -200,7 +205,7 @@ function record(code: Code): FormRecord | undefined {
       K.ymm_or_mem,
     )
       ? 'either'
-      : has(K.mem)
+      : has(K.mem, ...GATHERED)
         ? 'memory'
         : has(K.r16_rm, K.r32_rm, K.r64_rm, K.mm_rm, K.xmm_rm, K.ymm_rm)
           ? 'register'
@@ -252,6 +257,7 @@ function record(code: Code): FormRecord | undefined {
           ? 'xmm'
           : 'general',
       vectors,
+      gathers: has(K.mem_vsib32x, K.mem_vsib32y) ? 32 : has(K.mem_vsib64x, K.mem_vsib64y) ? 64 : 0,
       opcodeRegister: has(K.r8_opcode, K.r16_opcode, K.r32_opcode, K.r64_opcode),
       byteRegisters: has(K.r8_reg, K.r8_opcode, K.r8_or_mem),
       immediates: kinds.flatMap((kind) => IMMEDIATE_BYTES.get(kind) ?? []),

@@ -193,6 +193,8 @@ export class Generator {
   #locked = false;
   #aligned = false;
   #vectors = false;
+  /** Vector registers with indices, and how wide these are. */
+  #indices: { register: number; width: 32 | 64 }[] = [];
   /** An instruction takes lengths from RAX and RDX. */
   #usesLengths = false;
   /** The program stands in scratch memory, where it may change itself. */
@@ -230,6 +232,7 @@ export class Generator {
     this.#usesRepeat = false;
     this.#locked = false;
     this.#usesLengths = false;
+    this.#indices = [];
     this.#vectors = usesVectors(number);
     this.#aligned = this.#vectors && random.chance(0.75);
     const slotStart = slotOffset(slot);
@@ -282,7 +285,7 @@ export class Generator {
     for (let state = 0; state < STATES; state++) this.#state(cases, at + state * CASE.size);
     if (this.#vectors && images)
       for (let state = 0; state < STATES; state++)
-        makeImage(random, images.view, images.at + state * IMAGE_BYTES);
+        makeImage(random, images.view, images.at + state * IMAGE_BYTES, this.#indices);
     return { seed: this.seed, number, slot, bits: this.#bits, start, bytes, pieces: this.#pieces };
   }
 
@@ -522,7 +525,9 @@ export class Generator {
     const tail: number[] = [];
     let relativeOperand = false;
     if (form.rm === 'memory' || (form.rm === 'either' && random.chance(0.45))) {
-      const operand = this.#memory(addressSize, form, vex.w > 0 ? 64 : 32);
+      const operand = form.gathers
+        ? this.#gathered(form.gathers)
+        : this.#memory(addressSize, form, vex.w > 0 ? 64 : 32);
       rexBits |= operand.rexBits;
       tail.push(operand.modrm | ((reg & 7) << 3), ...operand.rest);
       relativeOperand = operand.relative;
@@ -681,6 +686,21 @@ export class Generator {
       modrm: mod | 4,
       rest: [(random.below(4) << 6) | ((index & 7) << 3) | (base & 7), ...rest],
       rexBits,
+      relative: false,
+    };
+  }
+
+  /** A memory operand with a vector register for an index. */
+  #gathered(width: 32 | 64): { modrm: number; rest: number[]; rexBits: number; relative: boolean } {
+    const random = this.#random;
+    const base = this.#registerWith('ds', 'ds', 'es');
+    const register = 4 + random.below(4);
+    this.#indices.push({ register, width });
+    const displacement = random.between(-64, 64);
+    return {
+      modrm: 0x44,
+      rest: [(random.below(4) << 6) | (register << 3) | (base & 7), ...littleEndian(displacement, 1)],
+      rexBits: base & 8 ? 0x41 : 0,
       relative: false,
     };
   }

@@ -168,8 +168,16 @@ function vectorContent(random: Random, view: DataView, at: number): void {
   else for (let i = 0; i < 16; i += 4) view.setUint32(at + i, 0, true);
 }
 
-/** Makes the image that a case starts with. */
-export function makeImage(random: Random, view: DataView, at: number): void {
+/**
+ * Makes the image that a case starts with.
+ * @param indices vector registers that hold indices of memory, of so many bits each
+ */
+export function makeImage(
+  random: Random,
+  view: DataView,
+  at: number,
+  indices: readonly { readonly register: number; readonly width: 32 | 64 }[] = [],
+): void {
   new Uint8Array(view.buffer, view.byteOffset + at, IMAGE_BYTES).fill(0);
   view.setUint16(at + IMAGE.fcw, FCW_INITIAL, true);
   view.setUint16(at + IMAGE.fsw, (random.below(8) << 11) | (random.u32() & 0x4700), true);
@@ -199,6 +207,15 @@ export function makeImage(random: Random, view: DataView, at: number): void {
         view.getUint32(at + IMAGE.xmm + 16 * from + i, true),
         true,
       );
+  }
+  for (const { register, width } of indices) {
+    if (random.chance(0.1)) continue;
+    for (const half of [IMAGE.xmm, IMAGE.ymmHigh])
+      for (let i = 0; i < 16; i += width / 8) {
+        const index = random.chance(0.05) ? random.u32() | 0 : random.between(-40, 40);
+        view.setInt32(at + half + 16 * register + i, index, true);
+        if (width === 64) view.setInt32(at + half + 16 * register + i + 4, index >> 31, true);
+      }
   }
   view.setUint32(at + IMAGE.components, ALL_COMPONENTS, true);
 }

@@ -898,6 +898,10 @@ export class HandlerBuilder implements Builder {
     code.op(Op.end).op(Op.end);
   }
 
+  checkSegment(segment: SegmentReference, offset: Value, write: boolean): void {
+    if (this.form.codeSize !== 64) this.linearAddress(segment, offset, 1, write);
+  }
+
   /** One of the lazy fields that hold the status flags, on the stack. */
   protected pushFlags(field: FlagsField): Code {
     return this.code.get(CPU).memory(Memory.i64Load, offsetOf(field));

@@ -697,6 +697,9 @@ export class Evaluation implements Builder {
     this.probe(this.linearOf(segment, of(offset).bits), width / 8, () => of(offset).shadow);
   }
 
+  /** Segments' limits are the machine's to check. */
+  checkSegment(): void {}
+
   getFlag(flag: StatusFlag | 'df'): Value {
     const position = FLAG_POSITIONS[flag];
     if (this.flagsShadow !== null && !this.sources.some((s) => s.kind === 'flags'))

@@ -96,6 +96,7 @@ function guestOf(world: World, taint: World): TaintGuest {
     segmentBase: () => ({ bits: 0n, shadow: null }),
     load(linear, bytes) {
       const at = Number(linear - PAGE);
+      if (at < 0 || at + bytes > BYTES) return null;
       return { bits: bits(world.memory, at, bytes), shadow: shadowOf(bits(taint.memory, at, bytes)) };
     },
     canStore: () => true,

@@ -65,6 +65,9 @@ export class Cursor {
   /** The address of a memory operand (mod other than 3): see MemoryOperand. */
   base = -1;
   index = -1;
+  /** The index of a SIB byte where it names a vector register. */
+  vectorIndex = 0;
+  sibScale = 0;
   scale = 0;
   displacement = 0;
   ripRelative = false;

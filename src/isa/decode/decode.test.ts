@@ -255,6 +255,10 @@ const rows: readonly Row[] = [
   ['vol. 2C VBROADCASTSS, W1', 64, 'c4 e2 fd 18 c1', 'invalid'],
   ['vol. 2C VPERM2F128, L0', 64, 'c4 e3 71 06 c1 01', 'invalid'],
   ['vol. 2C VPSRLVQ outside 64-bit mode', 32, 'c4 e2 f1 45 c2', 'vpsrlvq 32/32 xmm0, xmm1, xmm2'],
+  ['vol. 2D VPGATHERDD', 64, 'c4 e2 75 90 44 a6 08', 'vpgatherdd 32/64 ymm0, ds:[rsi 8].32, ymm1, ymm4'],
+  ['vol. 2D VPGATHERQD', 64, 'c4 e2 75 91 04 3e', 'vpgatherqd 32/64 ymm0, ds:[rsi].32, ymm1, ymm7'],
+  ['vol. 2D VPGATHERDD, mask and index the same', 64, 'c4 e2 75 90 04 0e', 'invalid'],
+  ['vol. 2D VPGATHERDD without SIB', 64, 'c4 e2 75 90 06', 'invalid'],
   ['vol. 2C VPBLENDVB, a fourth register', 64, 'c4 e3 71 4c c2 90', 'vpblendvb 32/64 xmm0, xmm1, xmm2, xmm9'],
   ['vol. 2C VMOVDQU64', 64, '62 f1 fe 48 6f 00', 'unimplemented'],
 ];
@@ -317,8 +321,8 @@ describe('decode', () => {
           for (let reg = 0; reg < 8; reg++) {
             // vvvv unused or not, with L and W.
             for (const fields of [0x78, 0x70, 0x7c, 0x74, 0xf8, 0xf0, 0xfc, 0xf4]) {
-              for (const mod of [0, 0xc0]) {
-                bytes.set([0xc4, 0xe0 | map, fields | prefix, opcode, mod | (reg << 3)]);
+              for (const mod of [0, 4, 0xc0]) {
+                bytes.set([0xc4, 0xe0 | map, fields | prefix, opcode, mod | (reg << 3), 0x20]);
                 const mnemonic = decode(bytes, 0, 15, 64)?.mnemonic;
                 if (mnemonic !== undefined && mnemonic !== 'invalid' && mnemonic !== 'unimplemented') {
                   found.add(mnemonic);

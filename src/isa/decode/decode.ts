@@ -141,6 +141,7 @@ function instruction(
       else list.push(value);
     }
     operands = list;
+    if (entry.gather) valid = gather(c, list) && valid;
   }
 
   // MOV to CS is #UD.
@@ -163,6 +164,17 @@ function instruction(
   const decoded = finish(c, entry.mnemonic, width, operands, entry.conditional ? opcode & 15 : 0, repeat);
   if (decoded?.mnemonic === 'x87') return { ...decoded, fop: ((opcode & 7) << 8) | c.modrm };
   return decoded;
+}
+
+/**
+ * Of a gather, the index is an operand and not the memory's. #UD if two of its registers are the same (SDM vol. 2D "VPGATHERDD").
+ */
+function gather(c: Cursor, list: Operand[]): boolean {
+  const [destination, address, mask, index] = list;
+  if (address?.kind !== 'memory' || !index) return false;
+  list[1] = { ...address, index: -1, scale: c.sibScale };
+  const numbers = [destination, mask, index].map((operand) => ('index' in operand ? operand.index : -1));
+  return new Set(numbers).size === 3;
 }
 
 /** Makes the instruction, unless the bytes that were read were not all there. */

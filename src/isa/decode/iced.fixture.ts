@@ -306,7 +306,8 @@ function compareOperand(
     case 'debug': {
       if (kind !== K.Register) return `kind ${kind}`;
       const other = registers[theirs.opRegister(n)];
-      if (other.kind !== operand.kind) return `register kind ${other.kind}`;
+      const long = operand.kind === 'ymm' && /^v(pgatherqd|gatherqps)$/.test(ours.mnemonic);
+      if (other.kind !== operand.kind && !long) return `register kind ${other.kind}`;
       if (other.index !== operand.index) return `register ${other.index}`;
       if (operand.kind !== 'register') return undefined;
       if (other.high !== operand.high) return 'high byte';
@@ -360,8 +361,19 @@ function compareOperand(
         if (base === R.None ? operand.base !== -1 : registers[base].index !== operand.base) return 'base';
         if (base !== R.None && registers[base].width !== ours.addressSize) return 'address size';
       }
-      if (index === R.None ? operand.index !== -1 : registers[index].index !== operand.index) return 'index';
-      if (index !== R.None && registers[index].width !== ours.addressSize) return 'address size';
+      const vector = ours.operands[3];
+      if (/^vp?gather/.test(ours.mnemonic)) {
+        if (vector.kind !== 'xmm' && vector.kind !== 'ymm') return 'index';
+        if (vector.kind !== registers[index].kind || vector.index !== registers[index].index) return 'index';
+        if (1 << operand.scale !== theirs.memoryIndexScale) return 'scale';
+      } else if (index === R.None ? operand.index !== -1 : registers[index].index !== operand.index)
+        return 'index';
+      if (
+        index !== R.None &&
+        registers[index].kind === 'register' &&
+        registers[index].width !== ours.addressSize
+      )
+        return 'address size';
       if (operand.index !== -1 && 1 << operand.scale !== theirs.memoryIndexScale) return 'scale';
       if (mask(displacement, ours.addressSize) !== mask(theirs.memoryDisplacement, ours.addressSize)) {
         return `displacement ${theirs.memoryDisplacement}`;
@@ -461,10 +473,12 @@ export function difference(
   if (!withoutOperands.has(ours.mnemonic)) {
     // The memory that MASKMOVQ and MASKMOVDQU write is implied.
     const implied = /^v?maskmov(q|dqu)$/.test(ours.mnemonic) ? 1 : 0;
-    if (ours.operands.length + implied !== theirs.opCount)
+    // The index of a gather is an operand of ours.
+    const own = /^vp?gather/.test(ours.mnemonic) ? 1 : 0;
+    if (ours.operands.length + implied - own !== theirs.opCount)
       return `operands ${ours.operands.length}, not ${theirs.opCount}`;
     const next = ip + BigInt(ours.length);
-    for (let n = 0; n < ours.operands.length; n++) {
+    for (let n = 0; n < ours.operands.length - own; n++) {
       const message = compareOperand(ours, theirs, n, n + implied, next);
       if (message !== undefined) return `operand ${n}: ${message}`;
     }

@@ -43,6 +43,8 @@ export function readAddress(c: Cursor): void {
   if (base === RSP) {
     const sib = c.byte();
     const index = ((sib >> 3) & 7) | c.extendIndex;
+    c.vectorIndex = index;
+    c.sibScale = sib >> 6;
     if (index !== RSP) {
       c.index = index;
       c.scale = sib >> 6;

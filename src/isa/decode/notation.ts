@@ -112,6 +112,8 @@ export const N = 22;
 export const Q = 23;
 /** L: XMM or YMM register by the top four bits of an immediate byte. */
 export const L = 24;
+/** X: the XMM or YMM register that is the index of a vector SIB (vol. 2A 2.3.12); the memory operand has none then. */
+export const X = 25;
 
 export interface OperandRule {
   readonly method: number;
@@ -144,6 +146,8 @@ export interface Opcode {
   /** It has operands in vector registers; and none in a general one, so that VEX.W counts in all modes. */
   readonly vectors: boolean;
   readonly onlyVectors: boolean;
+  /** Its index is a vector register. */
+  readonly gather: boolean;
   /** VEX.L and VEX.W as they must be; -1 where either will do. */
   readonly vexL: -1 | 0 | 1;
   readonly vexW: -1 | 0 | 1;
@@ -209,6 +213,7 @@ const methods: Readonly<Record<string, number>> = {
   N,
   Q,
   L,
+  X,
 };
 const fixed: Readonly<Record<string, OperandRule>> = {
   AL: { method: FIXED, width: BYTE, memoryWidth: NO_WIDTH, number: 0 },
@@ -255,7 +260,7 @@ function parseOperand(text: string): OperandRule {
   return { method, width, memoryWidth: width, number: 0 };
 }
 
-const vectorMethods: ReadonlySet<number> = new Set([V, U, W, H, P, N, Q, L]);
+const vectorMethods: ReadonlySet<number> = new Set([V, U, W, H, P, N, Q, L, X]);
 
 /** The width of the operation by its first operand; with vectors, that of its general registers. */
 function widthOf(operands: readonly OperandRule[]): WidthRule {
@@ -346,6 +351,7 @@ function parseBody(
     onlyVectors:
       operands.some(({ method }) => vectorMethods.has(method)) &&
       !operands.some(({ method }) => method === E || method === G),
+    gather: operands.some(({ method }) => method === X),
     vexL,
     vexW,
     usesVvvv: operands.some(({ method }) => method === B || method === H),

@@ -259,6 +259,11 @@ export function operand(
       const byte = c.byte();
       return vector(c, rule.width, c.mode64 ? byte >> 4 : (byte >> 4) & 7);
     }
+    case n.X: {
+      // Index 100b is a register here; without SIB there is none.
+      if (c.rm !== RSP || c.addressSize === 16) return null;
+      return vector(c, rule.width, c.vectorIndex);
+    }
     case n.P:
       return mmRegisters[c.reg];
     case n.N:

@@ -192,6 +192,12 @@ put(vex38, 0x58, ['66 vpbroadcastd Vx,Wd w0', '66 vpbroadcastq Vx,Wq w0', '66 vb
 put(vex38, 0x78, ['66 vpbroadcastb Vx,Wb w0', '66 vpbroadcastw Vx,Ww w0']);
 put(vex38, 0x8c, ['W0 66 vpmaskmovd Vx,Hx,Mx | W1 66 vpmaskmovq Vx,Hx,Mx']);
 put(vex38, 0x8e, ['W0 66 vpmaskmovd Mx,Hx,Vx | W1 66 vpmaskmovq Mx,Hx,Vx']);
+// Of VPGATHERQD and VGATHERQPS with L, the manual calls destination and mask XMM registers.
+// biome-ignore format: a table
+put(vex38, 0x90, [
+  'W0 66 vpgatherdd Vx,Md,Hx,Xx | W1 66 vpgatherdq Vx,Mq,Hx,Xo', 'W0 66 vpgatherqd Vx,Md,Hx,Xx | W1 66 vpgatherqq Vx,Mq,Hx,Xx',
+  'W0 66 vgatherdps Vx,Md,Hx,Xx | W1 66 vgatherdpd Vx,Mq,Hx,Xo', 'W0 66 vgatherqps Vx,Md,Hx,Xx | W1 66 vgatherqpd Vx,Mq,Hx,Xx',
+]);
 put(vex38, 0xdb, [
   '66 vaesimc Vo,Wo l0',
   ...['vaesenc', 'vaesenclast', 'vaesdec', 'vaesdeclast'].map(three128),

@@ -50,7 +50,7 @@ import {
   swizzleBytes,
   topBits,
 } from '../lanes.ts';
-import type { BuilderMnemonic } from '../mnemonics.ts';
+import { type BuilderMnemonic, gatherMnemonics } from '../mnemonics.ts';
 import { DS, ES, FS, RAX, RSP, SS } from '../state.ts';
 import { meanings } from './index.ts';
 
@@ -417,6 +417,9 @@ class Evaluator implements Builder {
     }
   }
 
+  /** Segments here have no limits. */
+  checkSegment(): void {}
+
   getFlag(name: StatusFlag | 'df'): Value {
     return flag((this.guest.flags & FLAG_BITS[name]) !== 0n);
   }
@@ -626,11 +629,12 @@ export function evaluate(
 }
 
 /** What these stored or loaded before a fault stays, as on the processor. */
-const PARTIAL: ReadonlySet<string> = new Set([
+const PARTIAL: ReadonlySet<string> = new Set<string>([
   'call',
   'enter',
   'pusha',
   'popa',
+  ...gatherMnemonics,
   // From an MM register.
   'movd',
   'movq',

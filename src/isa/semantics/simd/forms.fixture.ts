@@ -7,6 +7,8 @@ const vectors: ReadonlySet<string> = new Set([...simdMnemonics, ...avxMnemonics]
 
 /** ModR/M bytes: registers 1 and 2; register 1 and memory. For the groups of shifts, each of their members. */
 const MODRM = [0xca, 0x0e];
+/** For gathers, memory with a SIB byte, which stands where an immediate would: [rDI + vector 0]. */
+const INDEXED = [0x0c];
 const MEMBERS = Array.from({ length: 8 }, (_, reg) => 0xc2 | (reg << 3));
 
 /** Immediates for each encoding that has one: other meanings, other counts. */
@@ -28,13 +30,18 @@ function leads(): number[][] {
   return found;
 }
 
+function modrmBytes(opcode: number): readonly number[] {
+  if (opcode >= 0x71 && opcode <= 0x73) return MEMBERS;
+  return opcode >= 0x90 && opcode <= 0x93 ? INDEXED : MODRM;
+}
+
 /** One instruction of each encoding, mnemonic, kind of operands and, where there is one, immediate. */
 export function everyForm(): Instruction[] {
   const found = new Map<string, Instruction>();
   for (const lead of leads())
     for (let opcode = 0; opcode < 256; opcode++) {
       if (lead.at(-1) === 0x0f && (opcode === 0x38 || opcode === 0x3a)) continue;
-      for (const modrm of opcode >= 0x71 && opcode <= 0x73 ? MEMBERS : MODRM)
+      for (const modrm of modrmBytes(opcode))
         for (const immediate of IMMEDIATES) {
           const bytes = [...lead, opcode, modrm, immediate, ...new Array(8).fill(0)];
           const instruction = decode(Uint8Array.from(bytes), 0, 12, 64);

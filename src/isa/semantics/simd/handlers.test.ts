@@ -44,7 +44,11 @@ function bigOf(bytes: Uint8Array): bigint {
   return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
 }
 
-const host = (_cpu: number, linear: bigint) => Number(linear);
+/** Where an access is, or 0 outside the bytes that there are. */
+function host(_cpu: number, linear: bigint, access: number): number {
+  const offset = Number(linear) - PAGE;
+  return offset >= 0 && offset + (access & 0x3f) <= page.length ? PAGE + offset : 0;
+}
 function storeVector(_cpu: number, linear: bigint, access: number): number {
   const bounce = new Uint8Array(memory.buffer, state.bounce.byteOffset, access & 0x3f);
   new Uint8Array(memory.buffer).set(bounce, Number(linear));
@@ -87,6 +91,16 @@ function compile(forms: readonly Instruction[]): ((cpu: number, op: number) => n
 const forms = everyForm();
 const handlers = compile(forms);
 
+/** Lanes with offsets that mostly lie in memory. */
+function smallIndices(): bigint {
+  if (random() % 2) return bigOf(randomBytes(32));
+  const width = random() % 2 ? 32n : 64n;
+  let value = 0n;
+  for (let at = 0n; at < 256n; at += width)
+    value |= BigInt.asUintN(Number(width), BigInt((random() % 56) - 24)) << at;
+  return value;
+}
+
 interface Start extends Guest {
   readonly memory: Map<bigint, number>;
   readonly ymm: bigint[];
@@ -107,7 +121,7 @@ function start(): Start {
     flags: 0x202n | (BigInt(random()) & 0x8d5n),
     rip: 0x1000n,
     memory: new Map(Array.from(bytes, (byte, i) => [BigInt(PAGE + i), byte])),
-    ymm: Array.from({ length: 16 }, () => bigOf(randomBytes(32))),
+    ymm: [smallIndices(), ...Array.from({ length: 15 }, () => bigOf(randomBytes(32)))],
     mm: Array.from({ length: 8 }, () => bigOf(randomBytes(8))),
   };
 }

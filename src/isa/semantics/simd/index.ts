@@ -7,6 +7,7 @@ import { carryless } from './carryless.ts';
 import { compare128 } from './compare.ts';
 import { convert128 } from './convert.ts';
 import { floatArithmetic } from './float-arithmetic.ts';
+import { gathers } from './gather.ts';
 import { logic128, logic256 } from './logic.ts';
 import { move128 } from './move.ts';
 import { permute } from './permute.ts';
@@ -35,6 +36,12 @@ const vex = Object.fromEntries(vexForms.map((name) => [`v${name}`, legacy[name]]
   `v${(typeof vexForms)[number]}`,
   Semantic
 >;
-const avx: Readonly<Record<AvxMnemonic, Semantic>> = { ...vex, ...logic256, ...shift256, ...permute };
+const avx: Readonly<Record<AvxMnemonic, Semantic>> = {
+  ...vex,
+  ...logic256,
+  ...shift256,
+  ...permute,
+  ...gathers,
+};
 
 export const simd: Readonly<Record<SimdMnemonic, Semantic>> = { ...legacy, ...avx };

@@ -149,18 +149,20 @@ function maskMove(lane: 32 | 64): Semantic {
       index,
       chosen: b.truncate(b.shr(mask, b.constant(8, index)), 1),
     }));
+    b.when(b.ne(mask, b.constant(32, 0)), () => {
+      const first = b.mul(b.countTrailingZeros(mask), b.constant(32, bytes));
+      const last = b.sub(b.constant(32, 31), b.countLeadingZeros(mask));
+      const end = b.add(b.mul(last, b.constant(32, bytes)), b.constant(32, bytes - 1));
+      const ends = [first, end].map((offset) => {
+        const distance =
+          start.width > 32 ? b.zeroExtend(offset, start.width) : b.truncate(offset, start.width);
+        return b.add(start, distance);
+      });
+      for (const offset of ends) b.checkSegment('operand', offset, store);
+      if (store) for (const offset of ends) b.probeWrite('operand', offset, 8);
+    });
     if (store) {
       const parts = b.readVector(2);
-      b.when(b.ne(mask, b.constant(32, 0)), () => {
-        const first = b.mul(b.countTrailingZeros(mask), b.constant(32, bytes));
-        const last = b.sub(b.constant(32, 31), b.countLeadingZeros(mask));
-        const end = b.add(b.mul(last, b.constant(32, bytes)), b.constant(32, bytes - 1));
-        for (const offset of [first, end]) {
-          const distance =
-            start.width > 32 ? b.zeroExtend(offset, start.width) : b.truncate(offset, start.width);
-          b.probeWrite('operand', b.add(start, distance), 8);
-        }
-      });
       for (const { index, chosen } of lanes)
         b.when(chosen, () => {
           for (let byte = index * bytes; byte < (index + 1) * bytes; byte++)
