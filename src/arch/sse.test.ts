@@ -24,13 +24,18 @@ const CASES = 400;
 
 /** Forms with registers: XMM0 or EAX, then XMM1 or ECX; of VEX XMM0, XMM1, XMM2. */
 const codes: (readonly number[])[] = [];
-for (const opcode of [0x51, 0x58, 0x59, 0x5c, 0x5e]) {
+for (const opcode of [0x51, 0x58, 0x59, 0x5c, 0x5d, 0x5e, 0x5f]) {
   for (const prefix of [[], [0x66], [0xf3], [0xf2]]) codes.push([...prefix, 0x0f, opcode, 0xc1]);
   for (const second of [0xf0, 0xf4, 0xf1, 0xf5, 0xf2, 0xf3]) {
     const packedRoot = opcode === 0x51 && (second & 2) === 0;
     codes.push([0xc5, packedRoot ? second | 8 : second, opcode, 0xc2]);
   }
 }
+for (let predicate = 0; predicate < 8; predicate++) {
+  for (const prefix of [[], [0x66], [0xf3], [0xf2]]) codes.push([...prefix, 0x0f, 0xc2, 0xc1, predicate]);
+}
+for (let predicate = 8; predicate < 32; predicate++)
+  codes.push([0xc5, 0xf0 | (predicate & 7), 0xc2, 0xc2, predicate]);
 for (const opcode of [0x2e, 0x2f]) codes.push([0x0f, opcode, 0xc1], [0x66, 0x0f, opcode, 0xc1]);
 for (const prefix of [0xf3, 0xf2]) {
   for (const opcode of [0x2a, 0x2c])

@@ -7,7 +7,7 @@
  */
 import type { Builder, FloatOperations, Semantic, Value } from '../../builder.ts';
 import { type FloatMnemonic, floatMnemonics } from '../../mnemonics.ts';
-import { firstOperand, sourceOperand } from './forms.ts';
+import { blend, firstOperand, sourceOperand } from './forms.ts';
 
 type Lane = 32 | 64;
 
@@ -132,6 +132,80 @@ function ordered(b: Builder, lane: Lane, x: Value): Value {
   return b.select(negative, b.neg(size), size);
 }
 
+/** Lanes as signed integers of the same order. */
+function orderedLanes(b: Builder, lane: Lane, x: Value): Value {
+  const zeros = b.constant(128, 0);
+  const negative = b.lanes('gtSigned', lane, zeros, x);
+  const size = b.and(x, every(b, lane, ENCODINGS[lane].magnitude));
+  return blend(b, negative, b.lanes('sub', lane, zeros, size), size);
+}
+
+/**
+ * MIN, MAX and CMP of `lane` bits: of zeros and normal numbers they raise nothing, whatever MXCSR says. `make` has the operands, and
+ * what compares them.
+ */
+function comparison(
+  lane: Lane,
+  scalar: boolean,
+  make: (
+    b: Builder,
+    x: Value,
+    y: Value,
+    less: () => Value,
+    greater: () => Value,
+    equal: () => Value,
+  ) => Value,
+): Semantic {
+  const { magnitude, normal } = ENCODINGS[lane];
+  return (b) => {
+    const ys = b.readVector(sourceOperand(b), !b.form.vex);
+    const xs = b.readVector(firstOperand(b));
+    let bad: Value | undefined;
+    const results = ys.map((y, i) => {
+      const x = xs[i];
+      for (const operand of [x, y]) {
+        const size = b.and(operand, every(b, lane, magnitude));
+        const wrong = outside(b, lane, size, normal, b.lanes('eq', lane, size, b.constant(128, 0)));
+        bad = bad === undefined ? wrong : b.or(bad, wrong);
+      }
+      const p = orderedLanes(b, lane, x);
+      const q = orderedLanes(b, lane, y);
+      return make(
+        b,
+        x,
+        y,
+        () => b.lanes('gtSigned', lane, q, p),
+        () => b.lanes('gtSigned', lane, p, q),
+        () => b.lanes('eq', lane, p, q),
+      );
+    });
+    if (bad === undefined) throw new Error('a vector without parts');
+    const mask = b.signMask(lane, bad);
+    b.when(
+      b.eq(scalar ? b.and(mask, b.constant(32, 1)) : mask, b.constant(32, 0)),
+      () => {
+        if (scalar) writeScalar(b, lane, b.extractLane(lane, results[0], 0));
+        else b.writeVector(0, results);
+      },
+      () => b.system(),
+    );
+  };
+}
+
+/** The relations of ordered operands that predicates 0 to 15 are true for: less, equal, greater from bit 0 (SDM vol. 2A table 3-1). */
+const TRUE_FOR = [2, 1, 3, 0, 5, 6, 4, 7, 2, 1, 3, 0, 5, 6, 4, 7] as const;
+
+function predicate(lane: Lane, scalar: boolean): Semantic {
+  return comparison(lane, scalar, (b, _x, _y, less, greater, equal) => {
+    const relations = TRUE_FOR[b.form.immediate & (b.form.vex ? 15 : 7)];
+    let result = b.constant(128, 0);
+    if (relations & 1) result = b.or(result, less());
+    if (relations & 2) result = b.or(result, equal());
+    if (relations & 4) result = b.or(result, greater());
+    return result;
+  });
+}
+
 /** COMISx, UCOMISx: of zeros and normal numbers they raise nothing, whatever MXCSR says. */
 function compareToFlags(lane: Lane): Semantic {
   const { infinity } = ENCODINGS[lane];
@@ -236,6 +310,17 @@ for (const operation of ['add', 'sub', 'mul', 'div', 'sqrt'] as const) {
   fast[`${operation}pd`] = arithmetic(operation, 64, false);
   fast[`${operation}ss`] = arithmetic(operation, 32, true);
   fast[`${operation}sd`] = arithmetic(operation, 64, true);
+}
+for (const [suffix, lane, scalar] of [
+  ['ps', 32, false],
+  ['pd', 64, false],
+  ['ss', 32, true],
+  ['sd', 64, true],
+] as const) {
+  // The second operand, unless the first is less (greater).
+  fast[`min${suffix}`] = comparison(lane, scalar, (b, x, y, less) => blend(b, less(), x, y));
+  fast[`max${suffix}`] = comparison(lane, scalar, (b, x, y, _, greater) => blend(b, greater(), x, y));
+  fast[`cmp${suffix}`] = predicate(lane, scalar);
 }
 
 export const floatArithmetic = Object.fromEntries(
