@@ -188,6 +188,13 @@ const kernel = resolve(values.kernel ?? join(folder, 'vmlinuz'));
 const cpus = Number(values.cpus);
 const limits = { boot: BOOT_SECONDS, program: Number(values.timeout), guest: GUEST_SECONDS };
 
+/** All outputs so far. */
+function keep(rows: readonly Row[]): void {
+  if (values.output === undefined) return;
+  const plain = rows.map((row) => ({ ...row, guests: Object.fromEntries(row.guests) }));
+  writeFileSync(values.output, JSON.stringify(plain, undefined, 1));
+}
+
 async function main(): Promise<void> {
   const own = join(folder, 'selftests');
   mkdirSync(own, { recursive: true });
@@ -210,13 +217,10 @@ async function main(): Promise<void> {
     await runSelftests(system, names, limits, (name, outcome) => {
       const row = rows.find((each) => each.name === name);
       row?.guests.set(system.name, outcome);
+      keep(rows);
       process.stderr.write(`${system.name}: ${name} ${outcome.status ?? outcome.lost}\n`);
     });
     system.close();
-  }
-  if (values.output !== undefined) {
-    const plain = rows.map((row: Row) => ({ ...row, guests: Object.fromEntries(row.guests) }));
-    writeFileSync(values.output, JSON.stringify(plain, undefined, 1));
   }
   const judged = rows.map(judge);
   console.log(selftestTable(judged, guests));
