@@ -75,6 +75,7 @@ const STRUCTURED_EBX = bits(
   0, // FSGSBASE
   1, // IA32_TSC_ADJUST
   3, // BMI1
+  5, // AVX2
   6, // FDP is updated by x87 exceptions only
   7, // SMEP
   8, // BMI2

@@ -26,6 +26,13 @@ export const ldmxcsr: SystemInstruction = (cpu, instruction) => {
   setMxcsr(cpu, Number(readOperand(cpu, instruction, 0, 32)));
 };
 
+/** Whether AVX may be used is decided when instructions are decoded. */
+export const vldmxcsr: SystemInstruction = (cpu, instruction) =>
+  setMxcsr(cpu, Number(readOperand(cpu, instruction, 0, 32)));
+
+export const vstmxcsr: SystemInstruction = (cpu, instruction) =>
+  writeOperand(cpu, instruction, 0, BigInt(cpu.mxcsr), 32);
+
 export const stmxcsr: SystemInstruction = (cpu, instruction) => {
   requireSse(cpu);
   writeOperand(cpu, instruction, 0, BigInt(cpu.mxcsr), 32);

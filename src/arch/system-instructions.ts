@@ -13,7 +13,7 @@ import { ud } from './fault.ts';
 import { invalidateCaches, invlpg, invpcid } from './invalidation.ts';
 import { input, inputString, output, outputString } from './io.ts';
 import { rdmsr, rdpid, rdpmc, rdtsc, rdtscp, wrmsr } from './msr.ts';
-import { ldmxcsr, stmxcsr } from './mxcsr.ts';
+import { ldmxcsr, stmxcsr, vldmxcsr, vstmxcsr } from './mxcsr.ts';
 import { random } from './random.ts';
 import {
   lds,
@@ -115,6 +115,8 @@ export const systemInstructions = {
   xsavec,
   xrstor,
   ldmxcsr,
+  vldmxcsr,
+  vstmxcsr,
   stmxcsr,
   monitor: notReported,
   mwait: notReported,

@@ -116,7 +116,12 @@ export function vectorImmediate({ mnemonic, operands }: Pick<Instruction, 'mnemo
   return vectors ? immediate : -1;
 }
 
-const vex: ReadonlySet<string> = new Set([...avxMnemonics, ...vexFloatMnemonics]);
+const vex: ReadonlySet<string> = new Set<string>([
+  ...avxMnemonics,
+  ...vexFloatMnemonics,
+  'vldmxcsr',
+  'vstmxcsr',
+]);
 
 /** An instruction on vectors that is VEX-encoded. */
 export function isVex({ mnemonic }: Pick<Instruction, 'mnemonic'>): boolean {

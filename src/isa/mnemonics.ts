@@ -166,7 +166,7 @@ export const systemMnemonics = [
   'syscall', 'sysret', 'sysenter', 'sysexit', 'swapgs',
   'rdfsbase', 'rdgsbase', 'wrfsbase', 'wrgsbase',
   'x87', // all of D8 to DF: Instruction.fop tells which
-  'wait', 'fxsave', 'fxrstor', 'xsave', 'xsaveopt', 'xsavec', 'xrstor', 'ldmxcsr', 'stmxcsr',
+  'wait', 'fxsave', 'fxrstor', 'xsave', 'xsaveopt', 'xsavec', 'xrstor', 'ldmxcsr', 'stmxcsr', 'vldmxcsr', 'vstmxcsr',
   'monitor', 'mwait', // #UD unless reported by CPUID
   'rsm', // #UD outside SMM
   'vmcall', // VMX and SVM instructions: #UD, as CPUID does not report them

@@ -18,6 +18,8 @@ const notReported =
 /** Single instructions of those extensions that the machine does have. */
 const have: ReadonlySet<string> = new Set([
   'ldmxcsr',
+  'vldmxcsr',
+  'vstmxcsr',
   'stmxcsr',
   'lfence',
   'mfence',

@@ -84,6 +84,7 @@ const vexGroups: Readonly<Record<string, GroupText>> = {
   StoreSd: { memory: times(8, 'vmovsd Mq,Vo'), register: times(8, 'vmovsd Uo,Ho,Vo') },
   Movlps: { memory: times(8, 'vmovlps Vo,Ho,Mq l0'), register: times(8, 'vmovhlps Vo,Ho,Uo l0') },
   Movhps: { memory: times(8, 'vmovhps Vo,Ho,Mq l0'), register: times(8, 'vmovlhps Vo,Ho,Uo l0') },
+  '15': { memory: ['', '', 'NP vldmxcsr Md', 'NP vstmxcsr Md', '', '', '', ''], register: [] },
   '12': ['', '', '66 vpsrlw Hx,Ux,Ib', '', '66 vpsraw Hx,Ux,Ib', '', '66 vpsllw Hx,Ux,Ib', ''],
   '13': ['', '', '66 vpsrld Hx,Ux,Ib', '', '66 vpsrad Hx,Ux,Ib', '', '66 vpslld Hx,Ux,Ib', ''],
   '14': [
@@ -146,6 +147,7 @@ put(vex0F, 0x60, [
   three('vpcmpeqb'), three('vpcmpeqw'), three('vpcmpeqd'), 'NP vzeroupper', '', '', '', '', '', '',
   'W0 66 vmovd Ey,Vo l0 | W1 66 vmovq Ey,Vo l0 | F3 vmovq Vo,Wq l0', '66 vmovdqa Wx,Vx | F3 vmovdqu Wx,Vx',
 ]);
+put(vex0F, 0xae, ['NP grp15']);
 put(vex0F, 0xc4, [
   '66 vpinsrw Vo,Ho,Ry/Mw,Ib l0',
   '66 vpextrw Gy,Uo,Ib l0',
@@ -326,4 +328,6 @@ export const vexMnemonics: ReadonlySet<Mnemonic> = new Set<Mnemonic>([
   'shrx',
   ...avxMnemonics,
   ...vexFloatMnemonics,
+  'vldmxcsr',
+  'vstmxcsr',
 ]);

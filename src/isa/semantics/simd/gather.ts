@@ -35,6 +35,8 @@ function gather(lane: 32 | 64, index: 32 | 64): Semantic {
         const distance = b.extractLane(index, indices[position >> 7], (position & 127) / index);
         const wide = addressSize === 64 ? b.signExtend(distance, 64) : b.truncate(distance, addressSize);
         const offset = b.add(base, b.shl(wide, b.constant(8, immediate)));
+        for (const byte of [0, lane / 8 - 1])
+          b.checkSegment('operand', b.add(b.zeroExtend(offset, 64), b.constant(64, byte)), false);
         let loaded = result[part] as Value;
         for (let byte = 0; byte < lane / 8; byte++) {
           const from = byte === 0 ? offset : b.add(offset, b.constant(offset.width, byte));

@@ -158,7 +158,10 @@ function maskMove(lane: 32 | 64): Semantic {
           start.width > 32 ? b.zeroExtend(offset, start.width) : b.truncate(offset, start.width);
         return b.add(start, distance);
       });
-      for (const offset of ends) b.checkSegment('operand', offset, store);
+      // A segment's limit is that of the whole, which does not wrap around.
+      const whole = b.zeroExtend(start, 64);
+      for (const offset of [first, end])
+        b.checkSegment('operand', b.add(whole, b.zeroExtend(offset, 64)), store);
       if (store) for (const offset of ends) b.probeWrite('operand', offset, 8);
     });
     if (store) {
