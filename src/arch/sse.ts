@@ -36,12 +36,15 @@ import {
   type LegacyFloatMnemonic,
   vexFloatForms,
 } from '../isa/mnemonics.ts';
+import { SS as STACK_SEGMENT } from '../isa/state.ts';
 import { CR4_OSXMMEXCPT } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { Fault, gp, ud, XM } from './fault.ts';
 import {
   type AccessSize,
   alignmentChecked,
+  isCanonical,
+  notCanonical,
   probeSegmentWrite,
   readSegment,
   segmentToLinear,
@@ -124,7 +127,10 @@ function readVector(cpu: Cpu, instruction: Instruction, n: number): bigint[] {
       // Alignment goes before the segment's limit (measured).
       const base = cpu.mode64 && segment < 4 ? 0n : cpu.segBase[segment];
       if (!isVex(instruction) && (base + offset) & 15n) throw gp();
-      segmentToLinear(cpu, segment, offset, bytes, false);
+      const linear = segmentToLinear(cpu, segment, offset, bytes, false);
+      const last = BigInt.asUintN(64, linear + BigInt(bytes - 1));
+      if (cpu.mode64 && !(isCanonical(linear) && isCanonical(last)))
+        throw notCanonical(cpu, linear, false, segment === STACK_SEGMENT);
       const size = unaligned(cpu);
       const quadwords: bigint[] = new Array(bytes / 8).fill(0n);
       for (let at = 0; at < bytes; at += size) {

@@ -176,7 +176,7 @@ export interface Builder {
   /** Faults as a store of `width` bits there would. */
   probeWrite(segment: SegmentReference, offset: Value, width: OperandWidth): void;
 
-  /** Faults, outside 64-bit mode, as an access to the byte at `offset` would for the segment's sake. */
+  /** Faults as an access to the byte at `offset` would before paging: by the segment, or an address that is not canonical. */
   checkSegment(segment: SegmentReference, offset: Value, write: boolean): void;
 
   /** One flag, width 1. */

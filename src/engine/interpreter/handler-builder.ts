@@ -899,7 +899,19 @@ export class HandlerBuilder implements Builder {
   }
 
   checkSegment(segment: SegmentReference, offset: Value, write: boolean): void {
-    if (this.form.codeSize !== 64) this.linearAddress(segment, offset, 1, write);
+    const { code } = this;
+    const linear = this.linearAddress(segment, offset, 1, write);
+    if (this.form.codeSize !== 64) return;
+    code.get(linear).i64(16n).op(Op.i64Shl).i64(16n).op(Op.i64ShrS).get(linear).op(Op.i64Ne).if();
+    this.pushSegment();
+    code
+      .i32(SS * 4)
+      .op(Op.i32Eq)
+      .if();
+    this.fault(STACK_FAULT, 0);
+    code.op(Op.end);
+    this.fault(GP, 0);
+    code.op(Op.end);
   }
 
   /** One of the lazy fields that hold the status flags, on the stack. */
