@@ -14,7 +14,7 @@ export const JUMP_CACHE_ENTRY = 16;
 
 /** Bytes of a decoded instruction, and how many the arena holds. */
 export const OP_SIZE = 64;
-export const OP_COUNT = 1 << 16;
+export const OP_COUNT = 1 << 18;
 
 /** Bytes that arch may use per processor for its own tables (the architectural TLB: tlb.ts). */
 export const ARCH_BYTES = 64 * 1024;
