@@ -15,7 +15,7 @@ import {
 } from '../isa/float/native.fixture.ts';
 import { ours, processor } from './native.fixture.ts';
 
-const CASES = Number(process.env.ESPFIX_FLOAT_CASES ?? 60);
+const CASES = Number(process.env.ESPFIX_FLOAT_CASES ?? 20);
 
 type Pick = (bound: number) => number;
 

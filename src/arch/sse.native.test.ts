@@ -24,7 +24,7 @@ import {
 } from '../isa/mnemonics.ts';
 import { ours, processor } from './native.fixture.ts';
 
-const CASES = Number(process.env.ESPFIX_FLOAT_CASES ?? 25);
+const CASES = Number(process.env.ESPFIX_FLOAT_CASES ?? 10);
 
 type Pick = (bound: number) => number;
 

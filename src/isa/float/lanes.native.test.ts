@@ -16,7 +16,7 @@ import {
   nativeInstructionsHere,
 } from './native.fixture.ts';
 
-const CASES = Number(process.env.ESPFIX_FLOAT_CASES ?? 150);
+const CASES = Number(process.env.ESPFIX_FLOAT_CASES ?? 50);
 
 interface Answer {
   /** Low bits of XMM0. */
