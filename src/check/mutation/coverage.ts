@@ -46,11 +46,11 @@ export function readCoverage(data: CoverageData): Coverage[] {
 }
 
 /**
- * Visits that get schedules of several events, as their entries and segments tell; how many; and the boundary of the first: the
- * kernel's first, the way back, and one at which interrupts are allowed. Negative ones count from the end.
+ * Visits that get schedules of several events, as their entries and segments tell; how many; and the boundary of the first:
+ * user mode's last and the kernel's first, the way back, and one at which interrupts are allowed. Negative ones count from the end.
  */
 const deepVisits = [
-  ['SYSCALL', 'cs64 ss32', 2, [3]],
+  ['SYSCALL', 'cs64 ss32', 2, [2, 3]],
   ['INT 0x80', 'cs32 ss16 ldt', 2, [-20]],
   ['SYSCALL', 'cs64 ss32', 3, [-38]],
 ] as const;
