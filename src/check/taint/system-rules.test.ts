@@ -3,7 +3,7 @@
  * them is compared on the way.
  */
 import { beforeAll, describe, expect, it } from 'vitest';
-import { CR4_FSGSBASE } from '../../arch/control-registers.ts';
+import { CR4_FSGSBASE, CR4_OSFXSR } from '../../arch/control-registers.ts';
 import { labelOf, make, maskOf } from '../../engine/taint/shadow.ts';
 import { ones } from '../../isa/integers.ts';
 import { systemMnemonics } from '../../isa/mnemonics.ts';
@@ -65,7 +65,7 @@ function run({ code, setup = {} }: Case): { tracker: TaintTracker; maskAt: (plac
   try {
     tracker.step();
     expect(cpu.cpl).toBe(0);
-    cpu.cr4 |= CR4_FSGSBASE;
+    cpu.cr4 |= CR4_FSGSBASE | CR4_OSFXSR;
     const taint = (origin: number, mask: bigint) => make(mask, (bit) => labelOf(1000 + origin, bit));
     for (const [i, value] of Object.entries(setup.values ?? {})) cpu.gpr[Number(i)] = value;
     for (const [i, mask] of Object.entries(setup.tainted ?? {}))
@@ -100,6 +100,18 @@ function run({ code, setup = {} }: Case): { tracker: TaintTracker; maskAt: (plac
 const cases: Case[] = [
   { name: 'SWAPGS', code: [0x0f, 0x01, 0xf8], expected: [[base(GS), ALL], [{ kind: 'kernelGsBase' }, 0n]] },
   { name: 'RDGSBASE of the user’s', code: [0xf3, 0x48, 0x0f, 0xae, 0xc8], expected: [[register(RAX), 0n]] },
+  {
+    name: 'CVTSI2SS: all of the destination',
+    code: [0xf3, 0x0f, 0x2a, 0xc0],
+    setup: { values: { [RAX]: 5n }, tainted: { [RAX]: 1n } },
+    expected: [[{ kind: 'vector', part: 0 }, ones(128)]],
+  },
+  {
+    name: 'MOVD to an XMM register: bit by bit',
+    code: [0x66, 0x0f, 0x6e, 0xc8],
+    setup: { values: { [RAX]: 5n }, tainted: { [RAX]: 0x81n } },
+    expected: [[{ kind: 'vector', part: 2 }, 0x81n]],
+  },
   {
     name: 'RDFSBASE',
     code: [0xf3, 0x0f, 0xae, 0xc0],

@@ -346,6 +346,9 @@ function setsFlag(mask: bigint): SystemRule {
   return (x) => setFlags(x, mask, null);
 }
 
+/** x87 registers, MXCSR and the areas of XSAVE have no shadows. */
+const extendedState: SystemRule = (x) => x.giveUp('x87 and saved extended state are not followed');
+
 /** Every system instruction's rule. One that is not here changes what it changes to `conservative` secrets. */
 export const systemRules: Partial<Readonly<Record<SystemMnemonic, SystemRule>>> = {
   movsreg,
@@ -357,6 +360,18 @@ export const systemRules: Partial<Readonly<Record<SystemMnemonic, SystemRule>>> 
   lfs: loadFarPointer(FS),
   lgs: loadFarPointer(GS),
   lss: loadFarPointer(SS),
+  x87: extendedState,
+  wait: nothing,
+  fxsave: extendedState,
+  fxrstor: extendedState,
+  xsave: extendedState,
+  xsaveopt: extendedState,
+  xsavec: extendedState,
+  xrstor: extendedState,
+  ldmxcsr: extendedState,
+  stmxcsr: extendedState,
+  vldmxcsr: extendedState,
+  vstmxcsr: extendedState,
   lgdt: nothing,
   lidt: nothing,
   lldt: nothing,

@@ -28,7 +28,12 @@ import { decode } from '../../isa/decode/decode.ts';
 import { DEFINED_FLAGS, readFlagsDword } from '../../isa/flags.ts';
 import type { CodeSize, Instruction } from '../../isa/instruction.ts';
 import { ones } from '../../isa/integers.ts';
-import { type SystemMnemonic, systemMnemonics } from '../../isa/mnemonics.ts';
+import {
+  floatMnemonics,
+  type SystemMnemonic,
+  systemMnemonics,
+  vexFloatMnemonics,
+} from '../../isa/mnemonics.ts';
 import { meanings } from '../../isa/semantics/index.ts';
 import { CS, FS, GS, offsetOf, RSP, type SegmentNumber, SS } from '../../isa/state.ts';
 import type { Machine, Stop } from '../../machine/machine.ts';
@@ -36,6 +41,7 @@ import { userPages } from '../user-pages.ts';
 import { type BirthKind, Births } from './births.ts';
 import type { Declassification, EntryCause } from './declassification.ts';
 import { attemptedStack, type Delivery, deliver, faultAddressOf } from './delivery.ts';
+import { floatRule } from './float-rule.ts';
 import type { Held, Location } from './location.ts';
 import { Log } from './log.ts';
 import { locate, type Piece, peek, peekCode, peekLinear } from './memory-view.ts';
@@ -85,9 +91,10 @@ interface Told extends Delivery {
 }
 
 const SOFTWARE: ReadonlySet<EventSource> = new Set(['software', 'int1', 'int3', 'into']);
-/** Instructions whose meaning is in isa. */
-const BUILT: ReadonlySet<string> = new Set(Object.keys(meanings));
-const SYSTEM: ReadonlySet<string> = new Set(systemMnemonics);
+/** Floating-point arithmetic on vectors, and other instructions whose meaning is in isa. */
+const FLOATS: ReadonlySet<string> = new Set<string>([...floatMnemonics, ...vexFloatMnemonics]);
+const BUILT: ReadonlySet<string> = new Set(Object.keys(meanings).filter((name) => !FLOATS.has(name)));
+const SYSTEM: ReadonlySet<string> = new Set([...systemMnemonics, ...FLOATS]);
 /** Kinds of secrets that addresses are made of all the time: where the kernel keeps its things. */
 const POINTERS: ReadonlySet<BirthKind> = new Set(['stack-pointer', 'gs-base', 'code-address']);
 const PAGE = 4096;
@@ -451,7 +458,8 @@ export class TaintTracker {
       before,
       new Evaluation(instruction, this.#guest, this.cpu.stackSize),
     );
-    const rule = systemRules[instruction.mnemonic as SystemMnemonic];
+    const { mnemonic } = instruction;
+    const rule = FLOATS.has(mnemonic) ? floatRule : systemRules[mnemonic as SystemMnemonic];
     if (rule) ruled.outcome = ruled.b.attempt(() => rule(ruled));
     else ruled.giveUp('no rule');
     ruled.plan = this.#planned(instruction, ruled.b, ruled.outcome);
