@@ -72,7 +72,7 @@ describe('the table', () => {
     {
       name: 'fsgsbase_64',
       native: [ended(0, '[OK]')],
-      guests: new Map([['espfix', { status: undefined, lines: ['[OK]'], lost: 'triple fault at 0x1' }]]),
+      guests: new Map([['espfix', { status: undefined, lines: [''], lost: 'triple fault at 0x1' }]]),
     },
     { name: 'x_32', native: [ended(0), ended(1)], guests: new Map([['espfix', ended(1)]]) },
   ].map(judge);

@@ -28,14 +28,16 @@ function told(difference: Difference): string {
 export function judge(row: Row): Judged {
   const guests = new Map<string, { verdict: Verdict; remark: string | undefined }>();
   for (const [guest, outcome] of row.guests) {
-    const difference = firstDifference(
-      row.native.map(({ lines }) => lines),
-      outcome.lines,
-    );
-    const remarks = [outcome.lost, difference && told(difference)].filter((each) => each !== undefined);
+    const difference =
+      outcome.lost === undefined
+        ? firstDifference(
+            row.native.map(({ lines }) => lines),
+            outcome.lines,
+          )
+        : undefined;
     guests.set(guest, {
       verdict: verdictOf(outcome),
-      remark: remarks.length > 0 ? remarks.join('; ') : undefined,
+      remark: outcome.lost ?? (difference && told(difference)),
     });
   }
   return { name: row.name, native: worst(row.native.map(verdictOf)), guests };
