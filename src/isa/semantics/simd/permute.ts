@@ -158,10 +158,10 @@ function maskMove(lane: 32 | 64): Semantic {
           start.width > 32 ? b.zeroExtend(offset, start.width) : b.truncate(offset, start.width);
         return b.add(start, distance);
       });
-      // A segment's limit is that of the whole, which does not wrap around.
-      const whole = b.zeroExtend(start, 64);
+      // Against a segment's limit, offsets go on beyond 16 bits, but not beyond 32.
+      const width = b.form.codeSize === 64 ? 64 : 32;
       for (const offset of [first, end])
-        b.checkSegment('operand', b.add(whole, b.zeroExtend(offset, 64)), store);
+        b.checkSegment('operand', b.add(b.zeroExtend(start, width), b.zeroExtend(offset, width)), store);
       if (store) for (const offset of ends) b.probeWrite('operand', offset, 8);
     });
     if (store) {
