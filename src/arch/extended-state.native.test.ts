@@ -1,29 +1,29 @@
 /** FXSAVE, FXRSTOR, the XSAVE feature set, LDMXCSR and STMXCSR compared with the processor's own. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { F80 } from '../isa/float/format.ts';
 import {
+  describeNative,
   generator,
+  hex,
   hostHas,
   IMAGE,
   initialImage,
   interestingFloat,
   MEMORY_BYTES,
   type NativeCase,
-  NativeInstructions,
   type NativeState,
-  nativeInstructionsHere,
+  type Picker,
+  setRegister,
 } from '../isa/float/native.fixture.ts';
 import { ours, processor } from './native.fixture.ts';
 
 const CASES = Number(process.env.ESPFIX_FLOAT_CASES ?? 20);
 
-type Pick = (bound: number) => number;
-
 /**
  * An image whose components are now and then in their initial configurations, unless `used`: then the processor may say that
  * they are in use, as it need not follow what they are.
  */
-function randomImage(pick: Pick, used: boolean): Uint8Array {
+function randomImage(pick: Picker, used: boolean): Uint8Array {
   const { bytes, view } = initialImage();
   if (used || pick(3)) {
     view.setUint16(IMAGE.fcw, pick(0x10000), true);
@@ -33,9 +33,7 @@ function randomImage(pick: Pick, used: boolean): Uint8Array {
     view.setBigUint64(IMAGE.fip, BigInt(pick(2 ** 32)) | (BigInt(pick(0x8000)) << 32n), true);
     view.setBigUint64(IMAGE.fdp, BigInt(pick(2 ** 32)) | (BigInt(pick(0x8000)) << 32n), true);
     for (let i = 0; i < 8; i++) {
-      const value = interestingFloat(pick, F80);
-      view.setBigUint64(IMAGE.st + 16 * i, BigInt.asUintN(64, value), true);
-      view.setBigUint64(IMAGE.st + 16 * i + 8, value >> 64n, true);
+      setRegister(view, i, interestingFloat(pick, F80));
     }
   }
   if (pick(3)) view.setUint32(IMAGE.mxcsr, pick(0x10000), true);
@@ -47,7 +45,7 @@ function randomImage(pick: Pick, used: boolean): Uint8Array {
 const components = hostHas('avx') ? 7 : 3;
 
 /** An area of memory for RSTOR instructions, nearly always a valid one. */
-function randomArea(pick: Pick): Uint8Array {
+function randomArea(pick: Picker): Uint8Array {
   const area = new Uint8Array(MEMORY_BYTES);
   for (let i = 0; i < 832; i++) area[i] = pick(256);
   area.set(randomImage(pick, false).subarray(0, 416));
@@ -61,9 +59,6 @@ function randomArea(pick: Pick): Uint8Array {
   if (pick(8) === 0) view.setUint32(IMAGE.mxcsr, pick(2 ** 32), true);
   return area;
 }
-
-const hex = (bytes: Uint8Array): string =>
-  Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
 /** What can be told of an outcome: after a fault, not what the signal frame adds to the image. */
 function outcome(state: NativeState) {
@@ -99,16 +94,10 @@ const forms: readonly { name: string; code: readonly number[]; feature?: string;
   { name: 'xsave, misaligned', code: [0x0f, 0xae, 0x66, 16], feature: 'xsave' },
 ];
 
-describe.skipIf(!nativeInstructionsHere())('saving and restoring is that of the processor', () => {
-  let native: NativeInstructions;
+describeNative('saving and restoring is that of the processor', (native) => {
   const f = processor();
   f.cpu.cr4 |= 1n << 18n;
   f.cpu.xcr0 = BigInt(components);
-  beforeAll(() => {
-    native = new NativeInstructions();
-  });
-  afterAll(() => native?.close());
-
   for (const form of forms) {
     it.skipIf(form.feature !== undefined && !hostHas(form.feature))(form.name, () => {
       const pick = generator(form.name.length * 97 + form.code[form.code.length - 1]);

@@ -2,19 +2,20 @@
  * SSE, AVX, FMA and F16C arithmetic, packed and scalar, compared with the processor's own from random states: registers, MXCSR, flags, x87 state of
  * conversions from and to MM registers, and exceptions.
  */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { F16, F32, F64 } from '../isa/float/format.ts';
 import {
+  describeNative,
   generator,
+  hex,
   hostHas,
   IMAGE,
   initialImage,
   interestingFloat,
   MEMORY_BYTES,
   type NativeCase,
-  NativeInstructions,
   type NativeState,
-  nativeInstructionsHere,
+  type Picker,
 } from '../isa/float/native.fixture.ts';
 import {
   type FloatMnemonic,
@@ -25,8 +26,6 @@ import {
 import { ours, processor } from './native.fixture.ts';
 
 const CASES = Number(process.env.ESPFIX_FLOAT_CASES ?? 10);
-
-type Pick = (bound: number) => number;
 
 const PREFIX: Readonly<Record<string, readonly number[]>> = { ps: [], pd: [0x66], ss: [0xf3], sd: [0xf2] };
 const OPCODE: Readonly<Record<string, number>> = {
@@ -119,7 +118,7 @@ function vexOf(name: string): VexForm {
   return { pp, map, opcode: legacy[legacy.length - 1], w: 0 };
 }
 
-function randomCase(pick: Pick, name: FloatMnemonic): NativeCase {
+function randomCase(pick: Picker, name: FloatMnemonic): NativeCase {
   const { bytes, view } = initialImage();
   const masks = pick(3) ? 0x3f : [0x3e, 0x3d, 0x3b, 0x37, 0x2f, 0x1f, 0, 0x0f, 0x3c][pick(9)];
   const daz = pick(3) === 0 ? 0x40 : 0;
@@ -175,9 +174,6 @@ function randomCase(pick: Pick, name: FloatMnemonic): NativeCase {
   return { code, image: bytes, memory, rax, upper };
 }
 
-const hex = (bytes: Uint8Array): string =>
-  Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-
 function outcome(state: NativeState): Readonly<Record<string, string>> {
   return {
     trap: state.trap.toString(),
@@ -192,14 +188,8 @@ function outcome(state: NativeState): Readonly<Record<string, string>> {
   };
 }
 
-describe.skipIf(!nativeInstructionsHere())('SSE arithmetic is that of the processor', () => {
-  let native: NativeInstructions;
+describeNative('SSE arithmetic is that of the processor', (native) => {
   const f = processor();
-  beforeAll(() => {
-    native = new NativeInstructions();
-  });
-  afterAll(() => native?.close());
-
   const avx = hostHas('avx', 'fma', 'f16c');
   const vex: ReadonlySet<string> = new Set(vexFloatMnemonics);
   it.each(floatMnemonics.filter((name) => avx || !vex.has(name)))('%s', (name) => {
@@ -213,7 +203,7 @@ describe.skipIf(!nativeInstructionsHere())('SSE arithmetic is that of the proces
       const keys = Object.keys(theirs).filter((key) => mine[key] !== theirs[key]);
       if (keys.length === 0) return [];
       const before = outcome({ ...results[i], image: one.image });
-      const state = `${hex(Uint8Array.from(one.code))} mxcsr ${before.mxcsr} ${before.xmm0} ${hex(one.image.subarray(176, 192))} [${hex((one.memory as Uint8Array).subarray(0, 32))}] ${hex(one.upper ?? new Uint8Array())} rax ${one.rax?.toString(16)}`;
+      const state = `${hex(one.code)} mxcsr ${before.mxcsr} ${before.xmm0} ${hex(one.image.subarray(176, 192))} [${hex((one.memory as Uint8Array).subarray(0, 32))}] ${hex(one.upper ?? [])} rax ${one.rax?.toString(16)}`;
       return [[state, ...keys.map((key) => `${key} ${mine[key]}, silicon ${theirs[key]}`)]];
     });
     expect(wrong.slice(0, 2), `${wrong.length} of ${cases.length}`).toEqual([]);

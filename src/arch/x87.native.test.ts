@@ -2,17 +2,19 @@
  * x87 instructions compared with the processor's own: the whole state that FXSAVE shows, memory, flags and faults, from random
  * states. Forms by opcode and ModR/M byte, all of them.
  */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { F32, F64, F80 } from '../isa/float/format.ts';
 import {
+  describeNative,
   generator,
+  hex,
   IMAGE,
   initialImage,
   interestingFloat,
   type NativeCase,
-  NativeInstructions,
   type NativeState,
-  nativeInstructionsHere,
+  type Picker,
+  setRegister,
 } from '../isa/float/native.fixture.ts';
 import { ours, processor } from './native.fixture.ts';
 
@@ -20,9 +22,7 @@ const CASES = Number(process.env.ESPFIX_FLOAT_CASES ?? 3);
 /** Results of these are not promised to the last bit; see the test of their accuracy. */
 const TRANSCENDENTAL = new Set([0x1f0, 0x1f1, 0x1f2, 0x1f3, 0x1f9, 0x1fb, 0x1fe, 0x1ff]);
 
-type Pick = (bound: number) => number;
-
-function randomImage(pick: Pick): Uint8Array {
+function randomImage(pick: Picker): Uint8Array {
   const { bytes, view } = initialImage();
   const masks = pick(3) ? 0x3f : [0, 0x3e, 0x3d, 0x3b, 0x37, 0x2f, 0x1f][pick(7)];
   const control = masks | (pick(4) << 10) | ([3, 3, 3, 0, 2, 1][pick(6)] << 8);
@@ -38,9 +38,7 @@ function randomImage(pick: Pick): Uint8Array {
   view.setBigUint64(IMAGE.fip, BigInt(pick(2 ** 32)), true);
   view.setBigUint64(IMAGE.fdp, BigInt(pick(2 ** 32)), true);
   for (let i = 0; i < 8; i++) {
-    const value = interestingFloat(pick, F80);
-    view.setBigUint64(IMAGE.st + 16 * i, BigInt.asUintN(64, value), true);
-    view.setBigUint64(IMAGE.st + 16 * i + 8, value >> 64n, true);
+    setRegister(view, i, interestingFloat(pick, F80));
   }
   // Sums that cancel, comparisons that are close.
   if (pick(4) === 0) {
@@ -51,7 +49,7 @@ function randomImage(pick: Pick): Uint8Array {
 }
 
 /** What stands at [RSI], as a form of `bits` and kind would like it. */
-function randomMemory(pick: Pick, fop: number): Uint8Array {
+function randomMemory(pick: Picker, fop: number): Uint8Array {
   const bytes = new Uint8Array(1024);
   for (let i = 0; i < 128; i++) bytes[i] = pick(256);
   const view = new DataView(bytes.buffer);
@@ -86,9 +84,6 @@ interface Outcome {
   readonly registers: string;
 }
 
-const hex = (bytes: Uint8Array): string =>
-  Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-
 function outcome(state: NativeState): Outcome {
   return {
     trap: state.trap,
@@ -122,14 +117,8 @@ for (let opcode = 0; opcode < 8; opcode++) {
   for (let modrm = 0xc0; modrm < 0x100; modrm++) fops.push((opcode << 8) | modrm);
 }
 
-describe.skipIf(!nativeInstructionsHere())('x87 instructions are those of the processor', () => {
-  let native: NativeInstructions;
+describeNative('x87 instructions are those of the processor', (native) => {
   const f = processor();
-  beforeAll(() => {
-    native = new NativeInstructions();
-  });
-  afterAll(() => native?.close());
-
   /** Differences between our processor and silicon in `cases`, of which only the first is told, with what went before. */
   const differences = (name: string, cases: readonly NativeCase[]): string[] => {
     const results = native.run(cases);

@@ -1,19 +1,18 @@
 /** Scalar SSE, FMA and F16C operations compared with the processor's own, with every rounding mode, DAZ, FTZ and mask. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { operand } from './arithmetic.ts';
 import { compare, EQUAL, GREATER, LESS, UNORDERED } from './compare.ts';
 import { Environment, type Rounding } from './environment.ts';
 import { F16, F32, F64, type Format } from './format.ts';
 import * as lanes from './lanes.ts';
 import {
+  describeNative,
   generator,
   hostHas,
   IMAGE,
   initialImage,
   interestingFloat,
   type NativeCase,
-  NativeInstructions,
-  nativeInstructionsHere,
 } from './native.fixture.ts';
 
 const CASES = Number(process.env.ESPFIX_FLOAT_CASES ?? 50);
@@ -195,13 +194,7 @@ forms.push(
 const MASKS = [0x3f, 0x3f, 0x3f, 0x3f, 0x3e, 0x3d, 0x3b, 0x37, 0x2f, 0x1f, 0];
 const RFLAGS = 0x45n;
 
-describe.skipIf(!nativeInstructionsHere())('scalar operations are those of the processor', () => {
-  let native: NativeInstructions;
-  beforeAll(() => {
-    native = new NativeInstructions();
-  });
-  afterAll(() => native?.close());
-
+describeNative('scalar operations are those of the processor', (native) => {
   for (const form of forms) {
     it.skipIf(form.feature !== undefined && !hostHas(form.feature))(form.name, () => {
       const pick = generator(form.name.length * 7919 + form.code[form.code.length - 1] * 31 + form.code[2]);

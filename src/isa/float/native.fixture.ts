@@ -8,6 +8,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe } from 'vitest';
 
 const SOURCE = fileURLToPath(new URL('../../../fixtures/native-instruction/run.c', import.meta.url));
 
@@ -47,7 +48,7 @@ export interface NativeCase {
 }
 
 /** Whether native tests run here. Throws in CI where they cannot. */
-export function nativeInstructionsHere(): boolean {
+function nativeInstructionsHere(): boolean {
   const fit = process.platform === 'linux' && process.arch === 'x64';
   if (fit && !spawnSync('gcc', ['--version'], { stdio: 'ignore' }).error) return true;
   const reason = fit ? 'there is no gcc' : 'this is no x86-64 Linux';
@@ -62,8 +63,23 @@ export function hostHas(...features: string[]): boolean {
   return features.every((feature) => flags.includes(feature));
 }
 
+/**
+ * A group of tests that run cases, each by itself, on the processor: with the program built before them, and removed after.
+ * Skipped where that is not to be had.
+ */
+export function describeNative(name: string, tests: (native: Pick<NativeInstructions, 'run'>) => void): void {
+  describe.skipIf(!nativeInstructionsHere())(name, () => {
+    let native: NativeInstructions | undefined;
+    beforeAll(() => {
+      native = new NativeInstructions();
+    });
+    afterAll(() => native?.close());
+    tests({ run: (cases) => native?.run(cases) ?? [] });
+  });
+}
+
 /** The built program; `close` removes it. */
-export class NativeInstructions {
+class NativeInstructions {
   readonly #folder = mkdtempSync(join(tmpdir(), 'espfix-native-'));
   readonly #program: string;
 
@@ -142,8 +158,22 @@ export function initialImage(): { bytes: Uint8Array; view: DataView } {
   return { bytes, view };
 }
 
+/** Sets ST(`i`) of an image to an encoding of 80 bits. */
+export function setRegister(view: DataView, i: number, value: bigint): void {
+  view.setBigUint64(IMAGE.st + 16 * i, BigInt.asUintN(64, value), true);
+  view.setBigUint64(IMAGE.st + 16 * i + 8, value >> 64n, true);
+}
+
+/** Bytes in hexadecimal, the first first. */
+export function hex(bytes: ArrayLike<number>): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** A number below a bound. */
+export type Picker = (bound: number) => number;
+
 /** A small fast generator, so that cases are the same each time. */
-export function generator(seed: number): (bound: number) => number {
+export function generator(seed: number): Picker {
   let state = seed >>> 0;
   return (bound) => {
     state = (state + 0x9e37_79b9) >>> 0;
@@ -161,7 +191,7 @@ interface Shape {
 }
 
 /** An encoding of a format whose operations are likely to meet corners. */
-export function interestingFloat(pick: (bound: number) => number, f: Shape): bigint {
+export function interestingFloat(pick: Picker, f: Shape): bigint {
   const ones = (1 << f.exponentBits) - 1;
   const middle = ones >> 1;
   const exponents = [0, 0, 1, 2, ones, ones, ones - 1, ones - 2, middle, middle, middle + pick(70) - 35];
