@@ -81,12 +81,16 @@ export function loadMultiboot(
   const plan = new Plan(ramBytes);
   const entry =
     header.flags & ADDRESS_FIELDS ? placeByAddressFields(image, header, plan) : placeElf(image, plan);
-  const information = placeInformation(plan, ramBytes, options);
+  return handOver(plan, entry, LOADER_MAGIC, placeInformation(plan, ramBytes, options));
+}
+
+/** What the image finds at its `entry`: the loader's magic in EAX and the address of the information in EBX. */
+export function handOver(plan: Plan, entry: number, magic: bigint, information: number): Load {
   return {
     pieces: plan.pieces,
     enter(cpu) {
       enterFlat(cpu, entry);
-      cpu.gpr[RAX] = LOADER_MAGIC;
+      cpu.gpr[RAX] = magic;
       cpu.gpr[RBX] = BigInt(information);
     },
   };
@@ -167,12 +171,18 @@ export function placeByAddresses(
   return top;
 }
 
+/** RAM from 0 and from 1 MiB on, in KiB. */
+export function memoryKibibytes(ramBytes: number): readonly [lower: number, upper: number] {
+  return [LOW_MEMORY_END / 1024, Math.max(0, ramBytes - HIGH_MEMORY) / 1024];
+}
+
 /** The information structure and what it points to (3.3). Returns its address. */
 function placeInformation(plan: Plan, ramBytes: number, options: BootOptions): number {
   const info = new DataView(new ArrayBuffer(116));
   let flags = INFO_MEMORY | INFO_MEMORY_MAP | INFO_LOADER_NAME;
-  info.setUint32(4, LOW_MEMORY_END / 1024, true);
-  info.setUint32(8, Math.max(0, ramBytes - HIGH_MEMORY) / 1024, true);
+  const [lower, upper] = memoryKibibytes(ramBytes);
+  info.setUint32(4, lower, true);
+  info.setUint32(8, upper, true);
   if (options.initrd) {
     flags |= INFO_MODULES;
     const start = plan.putHigh('initrd', options.initrd);

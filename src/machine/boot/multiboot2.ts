@@ -5,22 +5,19 @@
  * An image is loaded where its header or its ELF headers say, whether or not it could be elsewhere; a requested video mode
  * is ignored, and there is no EFI.
  */
-import { RAX, RBX } from '../../isa/state.ts';
 import { rsdp } from './acpi/tables.ts';
 import { isElf } from './elf-header.ts';
 import { Fields } from './fields.ts';
 import { hex, ImageError } from './image-error.ts';
-import { LOADER_NAME, type LoadAddresses, placeByAddresses, placeElfSegments } from './multiboot.ts';
 import {
-  type BootOptions,
-  enterFlat,
-  HIGH_MEMORY,
-  LOW_MEMORY_END,
-  type Load,
-  memoryMap,
-  Plan,
-  zeroTerminated,
-} from './plan.ts';
+  handOver,
+  LOADER_NAME,
+  type LoadAddresses,
+  memoryKibibytes,
+  placeByAddresses,
+  placeElfSegments,
+} from './multiboot.ts';
+import { type BootOptions, type Load, memoryMap, Plan, zeroTerminated } from './plan.ts';
 
 const HEADER_MAGIC = 0xe852_50d6;
 const LOADER_MAGIC = 0x36d7_6289n;
@@ -141,15 +138,7 @@ export function loadMultiboot2(
 ): Load {
   const plan = new Plan(ramBytes);
   const entry = place(image, header, plan);
-  const information = placeInformation(plan, ramBytes, options);
-  return {
-    pieces: plan.pieces,
-    enter(cpu) {
-      enterFlat(cpu, entry);
-      cpu.gpr[RAX] = LOADER_MAGIC;
-      cpu.gpr[RBX] = BigInt(information);
-    },
-  };
+  return handOver(plan, entry, LOADER_MAGIC, placeInformation(plan, ramBytes, options));
 }
 
 /** Places the image; returns its entry. */
@@ -183,8 +172,7 @@ function placeInformation(plan: Plan, ramBytes: number, options: BootOptions): n
     const name = zeroTerminated('module string', 'initrd');
     tag(MODULE, new Fields().u32(start, start + options.initrd.length).u8(...name).bytes);
   }
-  const upper = Math.max(0, ramBytes - HIGH_MEMORY) / 1024;
-  tag(BASIC_MEMORY, new Fields().u32(LOW_MEMORY_END / 1024, upper).bytes);
+  tag(BASIC_MEMORY, new Fields().u32(...memoryKibibytes(ramBytes)).bytes);
   const map = new Fields().u32(24, 0);
   for (const { address, size, type } of memoryMap(ramBytes)) map.u64(address, size).u32(type, 0);
   tag(MEMORY_MAP, map.bytes);
