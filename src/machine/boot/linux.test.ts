@@ -3,11 +3,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CS, DS } from '../../isa/state.ts';
 import { Machine } from '../machine.ts';
-import { ImageError, loadImage } from './load.ts';
-import { type BootOptions, type Load, memoryMap } from './plan.ts';
+import { errorOf, load, loadedOrRefused, MIB, memoryOf, RAM } from './boot.fixture.ts';
+import { type BootOptions, memoryMap } from './plan.ts';
 
-const MIB = 1 << 20;
-const RAM = 16 * MIB;
 const SETUP_SECTORS = 2;
 const KERNEL_AT = (SETUP_SECTORS + 1) * 512;
 const ADDRESS = 4 * MIB;
@@ -41,27 +39,6 @@ function patched(at: number, ...bytes: number[]): Uint8Array {
   const image = bzImage();
   image.set(bytes, at);
   return image;
-}
-
-const load = (image: Uint8Array, options: BootOptions = {}, ram = RAM) => loadImage(image, ram, options);
-
-function errorOf(action: () => unknown): string {
-  try {
-    action();
-  } catch (error) {
-    if (error instanceof ImageError) return error.message;
-    throw error;
-  }
-  throw new Error('no error');
-}
-
-function memoryOf(plan: Load): { view: DataView; text(address: number): string } {
-  const bytes = new Uint8Array(RAM);
-  for (const piece of plan.pieces) bytes.set(piece.bytes, piece.address);
-  return {
-    view: new DataView(bytes.buffer),
-    text: (address) => new TextDecoder().decode(bytes.subarray(address, bytes.indexOf(0, address))),
-  };
 }
 
 function entered(image: Uint8Array, options: BootOptions = {}) {
@@ -189,21 +166,8 @@ it('a header with changed bytes loads within RAM and without overlaps, or is ref
       (changes, length) => {
         const image = bzImage().slice(0, length);
         for (const [offset, value] of changes) if (offset < image.length) image[offset] = value;
-        let plan: Load;
-        try {
-          plan = load(image, { commandLine: 'x', initrd: new Uint8Array(5000) });
-        } catch (error) {
-          if (!(error instanceof ImageError)) throw error;
-          expect(error.message).toMatch(/^[^\n]{10,300}$/);
-          return;
-        }
-        loaded++;
-        const ranges = plan.pieces
-          .map((piece) => [piece.address, piece.address + piece.bytes.length])
-          .sort(([a], [b]) => a - b);
-        expect(ranges[0][0]).toBeGreaterThanOrEqual(0);
-        for (let i = 1; i < ranges.length; i++) expect(ranges[i][0]).toBeGreaterThanOrEqual(ranges[i - 1][1]);
-        expect(ranges[ranges.length - 1][1]).toBeLessThanOrEqual(RAM);
+        const options = { commandLine: 'x', initrd: new Uint8Array(5000) };
+        if (loadedOrRefused(RAM, () => load(image, options))) loaded++;
       },
     ),
     { numRuns: 3000 },
