@@ -37,9 +37,8 @@ const talker = imageFile((a) => {
   a.out(dx, al);
   a.jmp('again');
 });
-/** Sends back what it reads, in capitals, to the first line end, and leaves with 0. */
-const echo = imageFile((a) => {
-  initializeSerial(a);
+/** Waits for a byte on COM1 and leaves it in AL, and the data port in DX. */
+function readSerial(a: Assembler): void {
   a.label('poll');
   a.mov(dx, 0x3fd);
   a.in(al, dx);
@@ -47,6 +46,12 @@ const echo = imageFile((a) => {
   a.jz('poll');
   a.mov(dx, 0x3f8);
   a.in(al, dx);
+}
+
+/** Sends back what it reads, in capitals, to the first line end, and leaves with 0. */
+const echo = imageFile((a) => {
+  initializeSerial(a);
+  readSerial(a);
   a.cmp(al, 0x0a);
   a.je('done');
   a.and(al, 0xdf);
@@ -265,13 +270,7 @@ describe('a terminal', () => {
     // Sends back the first byte that it reads.
     const first = imageFile((a) => {
       initializeSerial(a);
-      a.label('poll');
-      a.mov(dx, 0x3fd);
-      a.in(al, dx);
-      a.test(al, 1);
-      a.jz('poll');
-      a.mov(dx, 0x3f8);
-      a.in(al, dx);
+      readSerial(a);
       a.out(dx, al);
       debugExit(a, 0);
     });
