@@ -2,25 +2,7 @@
  * CLI, STI, PUSHF and POPF. SDM vol. 2 of each; vol. 1 3.4.3; vol. 3A 6.8.1 (IF), 20.2.7 (virtual-8086 mode). Neither
  * the virtual-8086 mode extensions nor protected-mode virtual interrupts are reported.
  */
-import {
-  AC,
-  AF,
-  CF,
-  DF,
-  ID,
-  IF,
-  IOPL,
-  NT,
-  OF,
-  PF,
-  RF,
-  readFlags,
-  SF,
-  TF,
-  VM,
-  writeFlags,
-  ZF,
-} from '../isa/flags.ts';
+import { AC, ID, IF, IOPL, RF, readFlags, USER_FLAGS, VM, writeFlags } from '../isa/flags.ts';
 import { RSP, SHADOW_STI } from '../isa/state.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { gp } from './fault.ts';
@@ -59,14 +41,12 @@ export const pushf: SystemInstruction = (cpu, instruction) => {
   setStackPointer(cpu, stack.pointer);
 };
 
-const POPPED = CF | PF | AF | ZF | SF | TF | DF | OF | NT;
-
 /** POPF, POPFD, POPFQ. #GP(0) in virtual-8086 mode with IOPL below 3. */
 export const popf: SystemInstruction = (cpu, instruction) => {
   if (cpu.virtual8086) requireIopl(cpu);
   const size = slotSize(instruction.operandSize);
   const image = peek(cpu, 0, size);
-  let mask = size === 2 ? POPPED : POPPED | AC | ID;
+  let mask = size === 2 ? USER_FLAGS : USER_FLAGS | AC | ID;
   if (cpu.cpl <= iopl(cpu)) mask |= IF;
   if (cpu.cpl === 0) mask |= IOPL;
   writeFlags(cpu, (readFlags(cpu) & ~(mask | RF)) | (image & mask));

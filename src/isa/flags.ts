@@ -22,6 +22,8 @@ export const ID = 1n << 21n;
 
 /** CF PF AF ZF SF OF. */
 export const STATUS_FLAGS = CF | PF | AF | ZF | SF | OF;
+/** What POPF and IRET load at every privilege, with an operand of 16 bits; wider ones load AC and ID, too. */
+export const USER_FLAGS = STATUS_FLAGS | TF | DF | NT;
 /** Every defined bit, and bit 1, which is always set. */
 export const DEFINED_FLAGS = 0x3f7fd7n;
 
