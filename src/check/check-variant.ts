@@ -8,6 +8,7 @@ import {
   parseReport,
   type Report,
   ReportError,
+  verdictOf,
 } from '../kernel/report.ts';
 import { type VariantName, type Verdict, variantInfo, variants } from '../kernel/variants/index.ts';
 import { Machine, type Stop } from '../machine/machine.ts';
@@ -76,12 +77,13 @@ export function checkVariant(name: VariantName, options: CheckOptions = {}): Che
   const { report, malformed } = readReport(text, name);
   const { cases, missing } = judgeAll(report?.cases ?? [], image.cases, cpus);
   const completed = report?.end !== undefined;
+  const leaks = cases.filter((c) => !c.ok).map((c) => c.found === 'kernel');
   return {
     name,
     title,
     description,
     documented,
-    verdict: verdict(report, cases, missing),
+    verdict: report && missing === 0 ? verdictOf(report, leaks) : 'unsafe',
     cpus,
     cases,
     missing,
@@ -156,13 +158,6 @@ function judgeAll(
   const cases = lines.map((line) => judge(line, wanted.get(key(line.cpu, line))?.shift()));
   const missing = [...wanted.values()].reduce((sum, { length }) => sum + length, 0);
   return { cases, missing };
-}
-
-function verdict(report: Report | undefined, cases: readonly JudgedCase[], missing: number): Verdict {
-  if (report?.end === undefined || report.oopses.length > 0 || missing > 0) return 'unsafe';
-  const failed = cases.filter((c) => !c.ok);
-  if (failed.some((c) => c.found !== 'kernel')) return 'unsafe';
-  return failed.length > 0 ? 'leaks' : 'safe';
 }
 
 function cost(name: VariantName, report: Report | undefined): Cost {

@@ -14,6 +14,7 @@
  * `rsp` the whole register as 64-bit code read it back, `kernel` the kernel's own stack pointer bits 31:16
  * (bits 15:0 are zero) that a return without espfix would leave behind.
  */
+import type { Verdict } from './variants/index.ts';
 
 /** How the kernel came to return to user mode. */
 export const returnPaths = [
@@ -355,10 +356,13 @@ export function leaked(c: CaseLine): boolean {
 /**
  * What a report says of its variant: `unsafe` if the kernel died, lost a task or gave user space anything
  * unexpected, else `leaks` if user space saw kernel bits, else `safe`.
+ *
+ * @param leaks whether user space saw kernel bits, for each case that failed; who judges cases himself says it
  */
-export function verdictOf(report: Report): 'safe' | 'leaks' | 'unsafe' {
-  if (report.end === undefined || report.oopses.length > 0) return 'unsafe';
-  const failed = report.cases.filter((c) => !c.ok);
-  if (failed.some((c) => !leaked(c))) return 'unsafe';
-  return failed.length > 0 ? 'leaks' : 'safe';
+export function verdictOf(
+  report: Report,
+  leaks: readonly boolean[] = report.cases.filter((c) => !c.ok).map(leaked),
+): Verdict {
+  if (report.end === undefined || report.oopses.length > 0 || leaks.includes(false)) return 'unsafe';
+  return leaks.length > 0 ? 'leaks' : 'safe';
 }
