@@ -8,7 +8,7 @@ import { ioApicId } from './boot/mp-table.ts';
 import { AcpiPm } from './devices/acpi-pm.ts';
 import { messageSignalled, route } from './devices/apic-message.ts';
 import { DebugExit } from './devices/debug-exit.ts';
-import type { MmioDevice, Plain, TimedDevice } from './devices/device.ts';
+import type { MmioDevice, Plain, Saved, TimedDevice } from './devices/device.ts';
 import { Hpet } from './devices/hpet.ts';
 import { I8042 } from './devices/i8042.ts';
 import { I8254 } from './devices/i8254.ts';
@@ -210,10 +210,7 @@ export class Board {
   save(): Readonly<Record<string, Plain>> {
     const known = this.#saved;
     const others = known && !this.#othersChanged ? known : this.#saveOthers();
-    const localApics =
-      known && !this.#apicsChanged
-        ? known.localApics
-        : Object.fromEntries(this.localApics.map((apic, i) => [i, apic.save()]));
+    const localApics = known && !this.#apicsChanged ? known.localApics : saveEach(this.localApics);
     return this.#settle(
       others === known && localApics === known.localApics ? known : { ...others, localApics },
     );
@@ -222,25 +219,19 @@ export class Board {
   #saveOthers(): Record<string, Plain> {
     return {
       ...Object.fromEntries(OTHERS.map((name) => [name, this[name].save()])),
-      virtio: Object.fromEntries(this.virtio.map((device, i) => [i, device.save()])),
+      virtio: saveEach(this.virtio),
     };
   }
 
   /** @param parts what `save` gave; each device trusts its own part. */
   restore(parts: Readonly<Record<string, Plain>>): void {
     const known = this.#saved;
-    if (this.#apicsChanged || known?.localApics !== parts.localApics) {
-      const states = parts.localApics as Record<string, ReturnType<LocalApic['save']>>;
-      for (let i = 0; i < this.localApics.length; i++) this.localApics[i].restore(states[i]);
-    }
+    if (this.#apicsChanged || known?.localApics !== parts.localApics)
+      restoreEach(this.localApics, parts.localApics);
     const all = this.#othersChanged;
     for (const name of OTHERS)
-      if (all || known?.[name] !== parts[name])
-        (this[name] as { restore(state: Plain): void }).restore(parts[name]);
-    if (all || known?.virtio !== parts.virtio) {
-      const states = parts.virtio as Record<string, ReturnType<VirtioPci['save']>>;
-      for (let i = 0; i < this.virtio.length; i++) this.virtio[i].restore(states[i]);
-    }
+      if (all || known?.[name] !== parts[name]) (this[name] as Saved<Plain>).restore(parts[name]);
+    if (all || known?.virtio !== parts.virtio) restoreEach(this.virtio, parts.virtio);
     this.#settle(parts);
   }
 
@@ -287,6 +278,15 @@ export class Board {
       },
     });
   }
+}
+
+/** The states of devices of one kind, by number. */
+function saveEach(devices: readonly Saved<Plain>[]): Plain {
+  return Object.fromEntries(devices.map((device, i) => [i, device.save()]));
+}
+
+function restoreEach(devices: readonly Saved<Plain>[], states: Plain): void {
+  for (const [i, device] of devices.entries()) device.restore((states as Readonly<Record<string, Plain>>)[i]);
 }
 
 /** Each processor sees its own local APIC at the place where it has put it. */
