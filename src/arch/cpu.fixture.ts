@@ -19,7 +19,7 @@ export const RAM_BYTES = 4 << 20;
 export const GDT = 0x1000;
 export const IDT = 0x2000;
 export const TSS = 0x3000;
-export const LDT_BASE = 0x4000;
+const LDT_BASE = 0x4000;
 export const FREE = 0x8000;
 export const PAGE_TABLES = 0x10_0000;
 
@@ -34,7 +34,7 @@ export const G = 0x100n;
 export const XD = 1n << 63n;
 
 /** RAM on a bus, ports that are recorded, and a clock that stands where it is put. */
-export class RamBus implements Bus {
+class RamBus implements Bus {
   readonly view: DataView;
   code: CodeWatcher = { hasCode: () => false, written() {} };
   time = 0n;
@@ -92,7 +92,7 @@ export class RamBus implements Bus {
 }
 
 /** A local APIC that holds one vector at most and remembers MSR writes. */
-export class FakeInterrupts implements InterruptController {
+class FakeInterrupts implements InterruptController {
   vector = -1;
   taskPriority = 0;
   readonly msrs = new Map<number, bigint>();

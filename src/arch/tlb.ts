@@ -15,7 +15,7 @@
 import type { EngineControl } from './cpu.ts';
 
 /** Flags in an entry's second dword. */
-export const TLB_VALID = 1 << 16;
+const TLB_VALID = 1 << 16;
 /** The page is global: found whatever the PCID (SDM vol. 3A 4.10.2.4). */
 export const TLB_GLOBAL = 1 << 17;
 /** User-mode accesses are allowed by every paging-structure entry. */

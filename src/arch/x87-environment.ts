@@ -19,7 +19,7 @@ import {
 } from './x87-stack.ts';
 
 /** The tag word with tags as the registers' contents have them: 00 valid, 01 zero, 10 special, 11 empty. */
-export function fullTagWord(cpu: Cpu): number {
+function fullTagWord(cpu: Cpu): number {
   let word = 0;
   for (let n = 0; n < 8; n++) {
     let tag = (cpu.ftw >> (2 * n)) & 3;

@@ -11,7 +11,7 @@ import type { CheckedVariant } from './check-variant.ts';
 import type { EventKind } from './event.ts';
 import type { Finding } from './finding.ts';
 
-export const summaryEvents: readonly EventKind[] = ['nmi', 'mc', 'mov-ss'];
+const summaryEvents: readonly EventKind[] = ['nmi', 'mc', 'mov-ss'];
 
 /** Experiments a visit: more than any return path of the kernel needs, less than its set-up of page tables has. */
 const MOST = 800;

@@ -63,7 +63,7 @@ export function loadRecording(saved: SavedRecording): Recording | undefined {
   return bytes && decodeRecording(bytes);
 }
 
-export function encodeRecording({ visits, ...rest }: Recording): Uint8Array {
+function encodeRecording({ visits, ...rest }: Recording): Uint8Array {
   const states: Uint8Array[] = [];
   const zeroed: Zeroed[] = [];
   let before: PageTree | undefined;
@@ -86,7 +86,7 @@ export function encodeRecording({ visits, ...rest }: Recording): Uint8Array {
 }
 
 /** Throws SnapshotError where a state is of another version of espfix. */
-export function decodeRecording(bytes: Uint8Array): Recording {
+function decodeRecording(bytes: Uint8Array): Recording {
   const [head, ...states] = separated(gunzipSync(bytes));
   const { visits, zeroed, ...rest } = decodeData(new TextDecoder().decode(head)) as Recording & {
     readonly zeroed: readonly Zeroed[];

@@ -120,7 +120,7 @@ export function narrowLanes(lane: LaneWidth, signed: boolean, x: bigint, y: bigi
 }
 
 /** The lanes of the low or high half of `x`, extended to numbers. */
-export function halfLanes(lane: LaneWidth, signed: boolean, high: boolean, x: bigint): bigint[] {
+function halfLanes(lane: LaneWidth, signed: boolean, high: boolean, x: bigint): bigint[] {
   const lanes = lanesOf(x, lane);
   const half = lanes.length / 2;
   return lanes

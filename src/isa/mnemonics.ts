@@ -89,7 +89,7 @@ export const vexForms = [
 ] as const; // biome-ignore format: a table
 
 /** Those that only VEX encodes. */
-export const vexOnlyMnemonics = [
+const vexOnlyMnemonics = [
   'vpblendvb', 'vblendvps', 'vblendvpd', 'vbroadcastss', 'vbroadcastsd', 'vbroadcastf128', 'vbroadcasti128', 'vpbroadcastb', 'vpbroadcastw', 'vpbroadcastd', 'vpbroadcastq',
   'vpermilps', 'vpermilpd', 'vperm2f128', 'vperm2i128', 'vinsertf128', 'vinserti128', 'vextractf128', 'vextracti128', 'vpermd', 'vpermps', 'vpermq', 'vpermpd', 'vpblendd',
   'vtestps', 'vtestpd', 'vmaskmovps', 'vmaskmovpd', 'vpmaskmovd', 'vpmaskmovq', 'vpsllvd', 'vpsllvq', 'vpsrlvd', 'vpsrlvq', 'vpsravd', 'vzeroupper', 'vzeroall',
@@ -101,7 +101,7 @@ export const gatherMnemonics = [
 ] as const; // biome-ignore format: a table
 
 /** SSE arithmetic, compares and conversions of floating-point numbers; meaning in isa/semantics/simd, exact cases in arch/sse.ts. */
-export const legacyFloatMnemonics = [
+const legacyFloatMnemonics = [
   'addps', 'addpd', 'addss', 'addsd', 'subps', 'subpd', 'subss', 'subsd', 'mulps', 'mulpd', 'mulss', 'mulsd',
   'divps', 'divpd', 'divss', 'divsd', 'minps', 'minpd', 'minss', 'minsd', 'maxps', 'maxpd', 'maxss', 'maxsd',
   'sqrtps', 'sqrtpd', 'sqrtss', 'sqrtsd', 'rsqrtps', 'rsqrtss', 'rcpps', 'rcpss',

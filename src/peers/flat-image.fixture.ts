@@ -5,7 +5,7 @@
 import { type Assembler, al, bl, createAssembler, dx, eax, esi, mem } from '../kernel/assembler.ts';
 import { writeElf32 } from '../kernel/elf.ts';
 
-export const IMAGE_ADDRESS = 0x10_0000n;
+const IMAGE_ADDRESS = 0x10_0000n;
 const MULTIBOOT_MAGIC = 0x1bad_b002;
 
 /**

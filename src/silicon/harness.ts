@@ -74,7 +74,7 @@ export const HEADER_BYTES = 8;
 /** Exit statuses. */
 export const EXIT_NO_LDT = 2;
 export const EXIT_SETUP = 3;
-export const EXIT_HARNESS_FAULT = 4;
+const EXIT_HARNESS_FAULT = 4;
 
 /** The ELF image of the harness. */
 export function buildHarness(): Uint8Array {

@@ -27,7 +27,7 @@ function describeRefusal(experiment: Experiment, outcome: Outcome): string {
 }
 
 /** Whether the two answers are the same in every bit that is recorded. */
-export function sameOutcome(a: Outcome, b: Outcome): boolean {
+function sameOutcome(a: Outcome, b: Outcome): boolean {
   return (
     a.before === b.before &&
     a.atTarget === b.atTarget &&

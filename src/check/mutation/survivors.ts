@@ -6,9 +6,6 @@
  * Any that are not harmless stand in `open`, each with what it would take to catch it.
  */
 import type { Mutant } from './mutant.ts';
-import type { Verdict } from './test-bed.ts';
-
-export type Survivor = Extract<Verdict, { caught: false }>;
 
 /** A reason, and the keys of the mutants that it is the reason of: they match as a whole. */
 type Reason = readonly [why: string, keys: RegExp];

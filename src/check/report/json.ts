@@ -44,7 +44,7 @@ const summaryJson = ({ id, cpu, entry, start, boundaries, occurrences }: VisitSu
 });
 
 /** An event of a schedule as JSON. */
-export const eventJson = ({ kind, at, vector, fault, pointer }: ScheduledEvent) => ({
+const eventJson = ({ kind, at, vector, fault, pointer }: ScheduledEvent) => ({
   kind,
   at,
   ...(vector !== undefined && { vector }),

@@ -134,7 +134,7 @@ export function sleb(value: bigint): number[] {
 }
 
 /** Little-endian. */
-export function le(value: bigint, size: number): number[] {
+function le(value: bigint, size: number): number[] {
   return Array.from({ length: size }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn));
 }
 

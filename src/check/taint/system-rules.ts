@@ -76,7 +76,7 @@ function specialIndex(x: SystemStep, n: number): number {
 }
 
 /** A selector was loaded: what it, and the base that came with it, depend on. */
-export function loadSelector(x: SystemStep, segment: SegmentNumber, selector: TaintedBits): void {
+function loadSelector(x: SystemStep, segment: SegmentNumber, selector: TaintedBits): void {
   x.set({ kind: 'selector', segment }, selector.shadow);
   if (segment !== FS && segment !== GS) return;
   x.after(() => x.set({ kind: 'base', segment }, loadedBase(x, segment, selector)));

@@ -181,7 +181,7 @@ for (const [name, value] of Object.entries(iced.CpuidFeature)) {
 }
 
 /** Names an iced-x86 code, for messages. */
-export function codeName(code: number): string {
+function codeName(code: number): string {
   return codeNames.get(code) ?? String(code);
 }
 

@@ -76,7 +76,7 @@ export function parseElfHeader(image: Uint8Array): ElfHeader {
 }
 
 /** Bytes of the ELF header. */
-export function elfHeaderSize(bits: 32 | 64): number {
+function elfHeaderSize(bits: 32 | 64): number {
   return bits === 32 ? 52 : 64;
 }
 

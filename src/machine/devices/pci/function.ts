@@ -16,7 +16,6 @@ export const VENDOR_ID = 0x00;
 export const COMMAND = 0x04;
 export const STATUS = 0x06;
 export const CLASS_REVISION = 0x08;
-export const HEADER_TYPE = 0x0e;
 export const BAR_0 = 0x10;
 export const SUBSYSTEM = 0x2c;
 export const CAPABILITIES = 0x34;

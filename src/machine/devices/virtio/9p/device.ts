@@ -7,7 +7,7 @@ import { LARGEST_MESSAGE, NineServer } from './server.ts';
 const F_MOUNT_TAG = 1 << 0;
 const QUEUE_SIZE = 128;
 /** By which the guest mounts it. */
-export const MOUNT_TAG = 'share';
+const MOUNT_TAG = 'share';
 
 export class VirtioNine implements VirtioModel<Uint8Array> {
   readonly type = 9;
