@@ -1,13 +1,19 @@
 /**
- * `npm run linux -- FOLDER [PACKAGE]`: puts a Debian kernel (`vmlinuz`, by default of linux-image-cloud-amd64) and a busybox
- * system for it (`initrd.gz`) into a folder, for `espfix run` and QEMU. Needs apt-get and dpkg of Debian 12.
+ * `npm run linux -- FOLDER [PACKAGE] [--arch i386]` puts a Debian kernel (`vmlinuz`, by default of linux-image-cloud-amd64) and
+ * a busybox system for it (`initrd.gz`) into a folder, for `espfix run` and QEMU. `npm run linux -- FOLDER --source`
+ * builds the kernel from Debian's source instead, with fixtures/linux/kernel.config, and adds its `System.map`.
+ *
+ * Needs apt-get and dpkg of Debian 12; with `--source` also gcc, make, bc, flex, bison, libelf-dev and xz-utils, and 2 GB.
  */
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
+import { type Architecture, kernelPackage, unpack } from './apt.ts';
 import { type InitramfsEntry, initramfs } from './initramfs.ts';
+import { buildKernel } from './kernel-build.ts';
+import { unpackSource } from './source.ts';
 
 const INIT = fileURLToPath(new URL('../../../fixtures/linux/init', import.meta.url));
 /** Modules for the machine's devices, each behind what it needs. What a kernel has built in or lacks is left out. */
@@ -34,22 +40,6 @@ const MODULES = [
   'ext4',
 ];
 
-/** Downloads packages and unpacks them. */
-function unpack(folder: string, packages: readonly string[]): void {
-  execFileSync('apt-get', ['download', '-qq', ...packages], {
-    cwd: folder,
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  for (const file of readdirSync(folder).filter((name) => name.endsWith('.deb')))
-    execFileSync('dpkg', ['-x', file, 'root'], { cwd: folder });
-}
-
-/** The package of the kernel that a metapackage stands for; a kernel's own package is itself. */
-function kernelPackage(name: string): string {
-  const depends = execFileSync('apt-cache', ['depends', name], { encoding: 'utf8' });
-  return /Depends: (linux-image-\d\S*)/.exec(depends)?.[1] ?? name;
-}
-
 function filesBelow(folder: string): string[] {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
     const path = join(folder, entry.name);
@@ -57,14 +47,8 @@ function filesBelow(folder: string): string[] {
   });
 }
 
-function build(folder: string, kernel: string): void {
-  mkdirSync(folder, { recursive: true });
-  unpack(folder, [kernelPackage(kernel), 'busybox-static']);
-  const root = join(folder, 'root');
-  const image = readdirSync(join(root, 'boot')).find((name) => name.startsWith('vmlinuz'));
-  if (!image) throw new Error(`no kernel in ${kernel}`);
-  writeFileSync(join(folder, 'vmlinuz'), readFileSync(join(root, 'boot', image)));
-
+/** The system: busybox, and those modules that are unpacked below `root`. */
+function system(root: string): Uint8Array {
   const entries: InitramfsEntry[] = ['bin', 'dev', 'proc', 'sys', 'mnt', 'tmp', 'modules'].map((name) => ({
     kind: 'folder',
     name,
@@ -74,7 +58,8 @@ function build(folder: string, kernel: string): void {
     { kind: 'file', name: 'bin/busybox', bytes: readFileSync(join(root, 'bin/busybox')), executable: true },
     { kind: 'file', name: 'init', bytes: readFileSync(INIT), executable: true },
   );
-  const modules = filesBelow(join(root, 'lib/modules'));
+  const installed = join(root, 'lib/modules');
+  const modules = existsSync(installed) ? filesBelow(installed) : [];
   const order: string[] = [];
   for (const name of MODULES) {
     const file = modules.find((path) => basename(path) === `${name}.ko`);
@@ -83,11 +68,50 @@ function build(folder: string, kernel: string): void {
     order.push(`${name}.ko\n`);
   }
   entries.push({ kind: 'file', name: 'modules/order', bytes: new TextEncoder().encode(order.join('')) });
-  writeFileSync(join(folder, 'initrd.gz'), gzipSync(initramfs(entries)));
+  return initramfs(entries);
 }
 
-const [folder, kernel = 'linux-image-cloud-amd64'] = process.argv.slice(2);
-if (folder === undefined || existsSync(join(folder, 'root'))) {
-  process.stderr.write('usage: npm run linux -- FOLDER [PACKAGE]: a folder without a `root` in it\n');
-  process.exitCode = 2;
-} else build(resolve(folder), kernel);
+/** Debian's own kernel, from a package. */
+function fromPackage(folder: string, kernel: string, architecture: Architecture): void {
+  unpack(folder, [kernelPackage(folder, kernel, architecture), 'busybox-static'], architecture);
+  const boot = join(folder, 'root/boot');
+  const image = readdirSync(boot).find((name) => name.startsWith('vmlinuz'));
+  if (!image) throw new Error(`no kernel in ${kernel}`);
+  cpSync(join(boot, image), join(folder, 'vmlinuz'));
+}
+
+/** A kernel from source. */
+function fromSource(folder: string): void {
+  unpack(folder, ['busybox-static'], undefined);
+  const source = unpackSource(folder);
+  process.stderr.write(`building ${source}: ten minutes or so of two processors\n`);
+  const { image, map } = buildKernel(source);
+  cpSync(image, join(folder, 'vmlinuz'));
+  cpSync(map, join(folder, 'System.map'));
+}
+
+function main(): void {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { source: { type: 'boolean', default: false }, arch: { type: 'string' } },
+  });
+  const [name, kernel = 'linux-image-cloud-amd64'] = positionals;
+  const architecture = values.arch === 'i386' ? values.arch : undefined;
+  const isSound = values.source
+    ? positionals.length === 1 && values.arch === undefined
+    : positionals.length <= 2 && values.arch === architecture;
+  if (name === undefined || !isSound || existsSync(join(name, 'vmlinuz'))) {
+    process.stderr.write(
+      'usage: npm run linux -- FOLDER [PACKAGE] [--arch i386] | FOLDER --source: a folder without a `vmlinuz` in it\n',
+    );
+    process.exitCode = 2;
+    return;
+  }
+  const folder = resolve(name);
+  mkdirSync(folder, { recursive: true });
+  if (values.source) fromSource(folder);
+  else fromPackage(folder, kernel, architecture);
+  writeFileSync(join(folder, 'initrd.gz'), gzipSync(system(join(folder, 'root'))));
+}
+
+main();
