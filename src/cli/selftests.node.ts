@@ -1,27 +1,34 @@
 /**
  * `npm run selftests`: the kernel's own x86 self-tests on this processor and in a Linux on our machine, test by test.
  *
- *     npm run selftests -- FOLDER [--on espfix,qemu] [--kernel FILE] [--tests TEXT,TEXT...] [--cpus N] [--timeout SECONDS]
- *         [--console] [--output FILE]
+ *     npm run selftests -- FOLDER [--on espfix,qemu,bochs] [--kernel FILE] [--tests TEXT,TEXT...] [--cpus N] [--timeout SECONDS]
+ *         [--guest-seconds SECONDS] [--console] [--output FILE] [--page]
  *
  * FOLDER is one that `npm run linux` has filled; source and programs are kept in it. `--tests` takes those whose names contain
- * one of the texts, `--timeout` is for each test, in seconds of this computer, `--console` shows the consoles, `--output` keeps
- * all outputs as JSON. Ends with
- * status 1 if our machine fails or skips a test that this processor passes. Needs gcc with -m32 and make.
+ * one of the texts, `--timeout` is for each test, in seconds of this computer, `--guest-seconds` in those of the guest,
+ * `--console` shows the consoles, `--output` keeps all outputs as JSON, `--page` writes docs/selftests.md. Ends with
+ * status 1 if our machine fails or skips a test that this processor passes, and does not want for something that the test
+ * wants. Needs gcc with -m32 and make.
  */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus as processors, release } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Machine, type Stop } from '../machine/machine.ts';
 import type { Snapshot } from '../machine/snapshot.ts';
+import { bochs } from '../peers/bochs.ts';
 import { type InitramfsEntry, initramfs } from '../peers/linux/initramfs.ts';
+import { type LinuxSystem, startBochsLinux, startQemu } from '../peers/linux/run-peer.ts';
 import { runSelftests, type System } from '../peers/linux/selftests/console.ts';
+import { selftestPage } from '../peers/linux/selftests/page.ts';
 import { buildSelftests } from '../peers/linux/selftests/source.ts';
+import { streamSystem } from '../peers/linux/selftests/stream-system.ts';
 import { isWorse, judge, type Row, selftestTable } from '../peers/linux/selftests/table.ts';
 import { linesOf, type Outcome, READY } from '../peers/linux/selftests/transcript.ts';
-import { ended, tether } from '../peers/process.ts';
+import { qemu } from '../peers/qemu.ts';
+import { packageVersion } from './version.ts';
 
 const INIT = fileURLToPath(new URL('../../fixtures/linux/selftests-init', import.meta.url));
 /** Debian's kernels have no vsyscall page unless told; self-built ones and this computer's mostly have. */
@@ -31,9 +38,9 @@ const MEMORY = 512;
 const NATIVE_RUNS = 3;
 const NATIVE_SECONDS = 60;
 const BOOT_SECONDS = 1200;
-const GUEST_SECONDS = 30;
 const SLICE = 1_000_000;
 const OWN = 'espfix';
+const PAGE = 'docs/selftests.md';
 
 function image(folder: string, programs: string, names: readonly string[]): Uint8Array {
   const entries: InitramfsEntry[] = ['bin', 'dev', 'proc', 'sys', 'tmp', 'tests'].map((name) => ({
@@ -64,14 +71,22 @@ function told(stop: Stop): string {
   return stop.reason;
 }
 
+/** What a bzImage says of itself (Linux Documentation/x86/boot.rst, kernel_version), without who built it where. */
+function versionOf(image: Uint8Array): string {
+  const view = new DataView(image.buffer, image.byteOffset);
+  const at = view.getUint16(0x20e, true) + 0x200;
+  const text = Buffer.from(image.subarray(at, image.indexOf(0, at))).toString('latin1');
+  return `Linux ${text.split(' ')[0]}`;
+}
+
 /** Our machine. Once it is ready a snapshot is taken, to which it goes back. */
-function ownSystem(kernel: string, initrd: string, cpus: number): System {
-  const machine = Machine.create({ cpus, memory: MEMORY, entropy: true });
+async function ownSystem({ kernel, initrd, commandLine, cpus, memory }: LinuxSystem): Promise<System> {
+  const machine = Machine.create({ cpus, memory, entropy: true });
   let printed: number[] = [];
   let ready: Snapshot | undefined;
   let isRestored = false;
   machine.serial.onOutput = (byte) => printed.push(byte);
-  machine.boot(readFileSync(kernel), { commandLine: COMMAND_LINE, initrd: readFileSync(initrd) });
+  machine.boot(readFileSync(kernel), { commandLine, initrd: readFileSync(initrd) });
   return {
     name: OWN,
     async until(done, seconds) {
@@ -84,7 +99,7 @@ function ownSystem(kernel: string, initrd: string, cpus: number): System {
       for (;;) {
         const stop = machine.run({ maxInstructions: SLICE });
         const piece = Buffer.from(printed).toString('latin1');
-        if (values.console) process.stderr.write(piece);
+        show(piece);
         printed = [];
         if (piece !== '' && done(piece)) {
           // What reads the console is to wait for it before the first name comes.
@@ -105,70 +120,32 @@ function ownSystem(kernel: string, initrd: string, cpus: number): System {
       isRestored = true;
       printed = [];
     },
-    close: () => {},
+    async close() {},
   };
 }
 
-/** QEMU's TCG. */
-function qemuSystem(kernel: string, initrd: string, cpus: number): System {
-  const start = () => {
-    const args = [
-      ['-accel', 'tcg', '-cpu', 'max', '-m', String(MEMORY), '-smp', String(cpus)],
-      ['-kernel', kernel, '-initrd', initrd, '-append', COMMAND_LINE],
-      [
-        '-nodefaults',
-        '-no-user-config',
-        '-display',
-        'none',
-        '-vga',
-        'none',
-        '-no-reboot',
-        '-serial',
-        'stdio',
-      ],
-    ].flat();
-    const child = spawn('qemu-system-x86_64', args, { stdio: ['pipe', 'pipe', 'inherit'] });
-    tether(child);
-    return child;
-  };
-  let child = start();
-  return {
-    name: 'qemu',
-    until(done, seconds) {
-      const current = child;
-      return new Promise((resolve) => {
-        const finish = (lost: string | undefined) => {
-          clearTimeout(timer);
-          current.stdout.off('data', take);
-          current.off('close', gone);
-          resolve(lost);
-        };
-        const take = (data: Buffer) => {
-          const piece = data.toString('latin1');
-          if (values.console) process.stderr.write(piece);
-          if (done(piece)) finish(undefined);
-        };
-        const gone = () => finish('QEMU has ended');
-        const timer = setTimeout(finish, seconds * 1000, `no end in ${seconds} s`);
-        current.stdout.on('data', take);
-        current.once('close', gone);
-      });
-    },
-    write: (text) => void child.stdin.write(text),
-    async restart() {
-      if (child.exitCode === null && child.signalCode === null) {
-        child.kill('SIGKILL');
-        await ended(child);
-      }
-      child = start();
-    },
-    close: () => void child.kill('SIGKILL'),
-  };
+/** How a system is started, and what it runs on. */
+interface Kind {
+  readonly start: (system: LinuxSystem) => Promise<System>;
+  readonly version: () => string | undefined;
 }
 
-const SYSTEMS: ReadonlyMap<string, typeof ownSystem> = new Map([
-  [OWN, ownSystem],
-  ['qemu', qemuSystem],
+const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
+  [OWN, { start: ownSystem, version: () => `espfix ${version}` }],
+  [
+    'qemu',
+    {
+      start: (system) => streamSystem('qemu', () => startQemu(system), show),
+      version: () => qemu()?.version,
+    },
+  ],
+  [
+    'bochs',
+    {
+      start: (system) => streamSystem('bochs', () => startBochsLinux(system), show),
+      version: () => bochs()?.version,
+    },
+  ],
 ]);
 
 const { values, positionals } = parseArgs({
@@ -179,14 +156,25 @@ const { values, positionals } = parseArgs({
     on: { type: 'string', default: 'espfix' },
     console: { type: 'boolean', default: false },
     cpus: { type: 'string', default: '2' },
-    timeout: { type: 'string', default: '300' },
+    timeout: { type: 'string', default: '600' },
+    'guest-seconds': { type: 'string', default: '60' },
+    page: { type: 'boolean', default: false },
     output: { type: 'string' },
   },
 });
 const folder = resolve(positionals[0] ?? '.');
 const kernel = resolve(values.kernel ?? join(folder, 'vmlinuz'));
 const cpus = Number(values.cpus);
-const limits = { boot: BOOT_SECONDS, program: Number(values.timeout), guest: GUEST_SECONDS };
+const version = await packageVersion();
+const limits = {
+  boot: BOOT_SECONDS,
+  program: Number(values.timeout),
+  guest: Number(values['guest-seconds']),
+};
+
+function show(piece: string): void {
+  if (values.console) process.stderr.write(piece);
+}
 
 /** All outputs so far. */
 function keep(rows: readonly Row[]): void {
@@ -209,21 +197,30 @@ async function main(): Promise<void> {
     native: Array.from({ length: NATIVE_RUNS }, () => runNatively(join(programs, name))),
     guests: new Map<string, Outcome>(),
   }));
-  const guests = values.on.split(',');
-  for (const guest of guests) {
-    const start = SYSTEMS.get(guest);
-    if (!start) throw new Error(`--on ${guest}: expected ${[...SYSTEMS.keys()].join(' or ')}`);
-    const system = start(kernel, initrd, cpus);
+  const guests = new Map<string, string>();
+  for (const guest of values.on.split(',')) {
+    const kind = KINDS.get(guest);
+    if (!kind) throw new Error(`--on ${guest}: expected ${[...KINDS.keys()].join(' or ')}`);
+    const version = kind.version();
+    if (version === undefined) throw new Error(`--on ${guest}: not installed`);
+    guests.set(guest, version);
+    const system = await kind.start({ kernel, initrd, commandLine: COMMAND_LINE, cpus, memory: MEMORY });
     await runSelftests(system, names, limits, (name, outcome) => {
       const row = rows.find((each) => each.name === name);
       row?.guests.set(system.name, outcome);
       keep(rows);
       process.stderr.write(`${system.name}: ${name} ${outcome.status ?? outcome.lost}\n`);
     });
-    system.close();
+    await system.close();
   }
   const judged = rows.map(judge);
-  console.log(selftestTable(judged, guests));
+  console.log(selftestTable(judged, [...guests.keys()]));
+  if (values.page) {
+    const native = `${processors()[0]?.model}, Linux ${release()}`;
+    const page = { native, guests, kernel: versionOf(readFileSync(kernel)) };
+    writeFileSync(PAGE, selftestPage(judged, page));
+    console.log(PAGE);
+  }
   if (judged.some((row) => isWorse(row, OWN))) process.exitCode = 1;
 }
 

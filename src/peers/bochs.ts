@@ -2,7 +2,7 @@
  * Bochs as a peer. It boots a GRUB CD, shows its screen to nobody (the VNC display, which waits for no viewer)
  * and writes COM1 to a file. It has no debug-exit port, so a run ends with the guest's last line.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -21,20 +21,38 @@ const POLL = 10;
 /** Few emulated instructions a second make the BIOS's delay loops and time-outs short; nothing else depends on it. */
 const INSTRUCTIONS_PER_SECOND = 4_000_000;
 
-function configuration(iso: string, directory: string, options: PeerOptions): string {
-  const memory = options.memory ?? 64;
+export interface BochsChoices {
+  /** A bootable CD's image. */
+  readonly iso: string;
+  readonly log: string;
+  /** As bochsrc has it, such as `mode=file, dev=/tmp/com1`. */
+  readonly com1: string;
+  readonly cpus: number;
+  /** MiB. */
+  readonly memory: number;
+  /** One of `bochs --help cpu`. */
+  readonly model?: string;
+  /** Emulated instructions in a second of the guest. */
+  readonly instructionsPerSecond?: number;
+}
+
+/** A bochsrc: a PC that boots a CD, whose screen nobody sees. */
+export function bochsConfiguration(choices: BochsChoices): string {
+  const { iso, log, com1, cpus, memory } = choices;
+  const model = choices.model ?? 'corei7_sandy_bridge_2600k';
+  const ips = choices.instructionsPerSecond ?? INSTRUCTIONS_PER_SECOND;
   return [
     'display_library: rfb, options="timeout=0"',
     'config_interface: textconfig',
-    `cpu: model=corei7_sandy_bridge_2600k, count=${options.cpus ?? 1}, ips=${INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0`,
+    `cpu: model=${model}, count=${cpus}, ips=${ips}, reset_on_triple_fault=0`,
     `memory: guest=${memory}, host=${memory}`,
     `romimage: file=${BIOS}`,
     `vgaromimage: file=${VGA_BIOS.find(existsSync)}`,
     'ata0: enabled=1',
     `ata0-master: type=cdrom, path=${iso}, status=inserted`,
     'boot: cdrom',
-    `com1: enabled=1, mode=file, dev=${join(directory, 'com1')}`,
-    `log: ${join(directory, 'log')}`,
+    `com1: enabled=1, ${com1}`,
+    `log: ${log}`,
     'panic: action=fatal',
     'error: action=report',
     'info: action=ignore',
@@ -44,20 +62,34 @@ function configuration(iso: string, directory: string, options: PeerOptions): st
   ].join('\n');
 }
 
+/** Starts Bochs with a bochsrc. The files are in `directory`. */
+export async function startBochs(directory: string, configuration: string): Promise<ChildProcess> {
+  const rc = join(directory, 'bochsrc');
+  await writeFile(rc, configuration);
+  // A Bochs built with its debugger stops at the first instruction until it is told to continue; it wants a file.
+  const commands = join(directory, 'commands');
+  await writeFile(commands, 'c\n');
+  const input = await open(commands, 'r');
+  const child = spawn(PROGRAM, ['-q', '-f', rc], { stdio: [input.fd, 'ignore', 'pipe'] });
+  tether(child);
+  // The process has a descriptor of its own.
+  await input.close();
+  return child;
+}
+
 async function run(image: Uint8Array, options: PeerOptions = {}): Promise<PeerRun> {
   return withTemporaryDirectory(async (directory) => {
     const iso = await writeGrubIso(directory, image, options.commandLine ?? '');
-    const rc = join(directory, 'bochsrc');
     const com1 = join(directory, 'com1');
-    await writeFile(rc, configuration(iso, directory, options));
     await writeFile(com1, '');
-
-    // A Bochs built with its debugger stops at the first instruction until it is told to continue; it wants a file.
-    const commands = join(directory, 'commands');
-    await writeFile(commands, 'c\n');
-    const input = await open(commands, 'r');
-    const child = spawn(PROGRAM, ['-q', '-f', rc], { stdio: [input.fd, 'ignore', 'pipe'] });
-    tether(child);
+    const configuration = bochsConfiguration({
+      iso,
+      log: join(directory, 'log'),
+      com1: `mode=file, dev=${com1}`,
+      cpus: options.cpus ?? 1,
+      memory: options.memory ?? 64,
+    });
+    const child = await startBochs(directory, configuration);
     const log = new Tail();
     child.stderr?.on('data', (data: Buffer) => log.push(data));
 
@@ -82,7 +114,6 @@ async function run(image: Uint8Array, options: PeerOptions = {}): Promise<PeerRu
       }
     } finally {
       await file.close();
-      await input.close();
       child.kill('SIGKILL');
     }
     const status = await gone;

@@ -92,34 +92,38 @@ describe('the table', () => {
 
   it('counts against our machine what the processor passes, unless it wants what ours has not', () => {
     expect(rows.map((row) => isWorse(row, 'espfix'))).toEqual([false, true, false]);
-    const wantsAmx = judge({ name: 'amx_64', native: [ended(0)], guests: new Map([['espfix', ended(1)]]) });
+    const notRun: Outcome = { status: 4, lines: [], wants: 'amx_tile' };
+    const wantsAmx = judge({ name: 'amx_64', native: [ended(0)], guests: new Map([['espfix', notRun]]) });
     expect(isWorse(wantsAmx, 'espfix')).toBe(false);
   });
 });
 
 describe('a system', () => {
   /** Prints a line for each program; `bad` is lost at it. */
-  function system(): System & { readonly boots: () => number } {
+  function system(flags = 'fpu') {
     let boots = 1;
-    let waiting = 'selftests: ready\n';
+    let waiting = `selftests: flags ${flags}\nselftests: ready\n`;
+    const written: string[] = [];
     return {
       name: 'fake',
       boots: () => boots,
-      async until(done) {
+      written,
+      async until(done: (piece: string) => boolean) {
         const piece = waiting;
         waiting = '';
         return done(piece) ? undefined : 'reset';
       },
-      write(text) {
+      write(text: string) {
         const [name] = text.split(' ');
+        written.push(name ?? '');
         waiting = `selftests: begin ${name}\nhello\n${name === 'bad' ? '' : `selftests: end ${name} 0\n`}`;
       },
       async restart() {
         boots++;
         waiting = 'selftests: ready\n';
       },
-      close() {},
-    };
+      async close() {},
+    } satisfies System & { boots: () => number; written: string[] };
   }
 
   it('is started again when it is lost, and goes on with the next', async () => {
@@ -135,5 +139,18 @@ describe('a system', () => {
       ['c', ended(0, 'hello')],
     ]);
     expect(fake.boots()).toBe(2);
+  });
+
+  it.each([
+    ['fpu sse', []],
+    ['fpu amx_tile', ['amx_64']],
+  ])('with %s does not run what wants more', async (flags, expected) => {
+    const fake = system(flags);
+    const found: Outcome[] = [];
+    await runSelftests(fake, ['amx_64'], { boot: 1, program: 1, guest: 1 }, (_, outcome) =>
+      found.push(outcome),
+    );
+    expect(fake.written).toEqual(expected);
+    expect(found.map(verdictOf)).toEqual([expected.length === 0 ? 'skip' : 'pass']);
   });
 });

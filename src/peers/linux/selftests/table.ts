@@ -9,10 +9,18 @@ export interface Row {
   readonly guests: ReadonlyMap<string, Outcome>;
 }
 
+export interface Verdicted {
+  readonly verdict: Verdict;
+  /** What became of the system, or the first line that differs from the processor's. */
+  readonly remark: string | undefined;
+  /** Whether the guest's processor has what the test wants. */
+  readonly isRun: boolean;
+}
+
 export interface Judged {
   readonly name: string;
   readonly native: Verdict;
-  readonly guests: ReadonlyMap<string, { readonly verdict: Verdict; readonly remark: string | undefined }>;
+  readonly guests: ReadonlyMap<string, Verdicted>;
 }
 
 /** The worst of several runs. */
@@ -26,30 +34,27 @@ function told(difference: Difference): string {
 }
 
 export function judge(row: Row): Judged {
-  const guests = new Map<string, { verdict: Verdict; remark: string | undefined }>();
+  const guests = new Map<string, Verdicted>();
   for (const [guest, outcome] of row.guests) {
-    const difference =
-      outcome.lost === undefined
-        ? firstDifference(
-            row.native.map(({ lines }) => lines),
-            outcome.lines,
-          )
-        : undefined;
+    const isWhole = outcome.lost === undefined && outcome.wants === undefined;
+    const native = row.native.map(({ lines }) => lines);
+    const difference = isWhole ? firstDifference(native, outcome.lines) : undefined;
     guests.set(guest, {
       verdict: verdictOf(outcome),
-      remark: outcome.lost ?? (difference && told(difference)),
+      remark:
+        outcome.wants === undefined
+          ? (outcome.lost ?? (difference && told(difference)))
+          : `not run: its processor reports no ${outcome.wants}`,
+      isRun: outcome.wants === undefined,
     });
   }
   return { name: row.name, native: worst(row.native.map(verdictOf)), guests };
 }
 
-/** Tests that want what our processors do not have, and say so by failing. */
-const WANTING: ReadonlySet<string> = new Set(['amx_64']);
-
-/** Whether a guest fails or skips what the processor passes, and nothing that the test wants is missing from it. */
+/** Whether a guest fails or skips what the processor passes, and has what the test wants. */
 export function isWorse(judged: Judged, guest: string): boolean {
-  if (WANTING.has(judged.name)) return false;
-  return judged.native === 'pass' && judged.guests.get(guest)?.verdict !== 'pass';
+  const found = judged.guests.get(guest);
+  return judged.native === 'pass' && found?.verdict !== 'pass' && found?.isRun !== false;
 }
 
 /** Plain text, a line for each program, behind it the first differing line of each guest. */
@@ -66,12 +71,17 @@ export function selftestTable(rows: readonly Judged[], guests: readonly string[]
       if (remark !== undefined) lines.push(`  ${guest}: ${remark}`);
     }
   }
+  lines.push('', passedOf(rows, columns));
+  return lines.join('\n');
+}
+
+/** How many tests pass, a column each. */
+export function passedOf(rows: readonly Judged[], columns: readonly string[]): string {
   const counts = columns.map((column) => {
     const passed = rows.filter(
       (row) => (column === 'native' ? row.native : row.guests.get(column)?.verdict) === 'pass',
     );
     return `${column} ${passed.length}`;
   });
-  lines.push('', `passed of ${rows.length}: ${counts.join(', ')}`);
-  return lines.join('\n');
+  return `passed of ${rows.length}: ${counts.join(', ')}`;
 }

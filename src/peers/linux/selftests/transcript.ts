@@ -11,16 +11,19 @@ export interface Outcome {
   readonly lines: readonly string[];
   /** Where the system did not live to tell a status: what became of it. */
   readonly lost?: string;
+  /** Where it was not run: what it wants of a processor, and this one does not have. */
+  readonly wants?: string;
 }
 
 export type Verdict = 'pass' | 'fail' | 'skip';
 
 export const READY = 'selftests: ready';
+const FLAGS = /^selftests: flags (.*)$/;
 const BEGIN = /^selftests: begin (\S+)$/;
 const END = /^selftests: end (\S+) (\d+)$/;
 /** A message of the kernel with its time. */
 const KERNEL_MESSAGE = /^\[ *\d+\.\d{6}\] /;
-const STATUS_SKIP = 4;
+export const STATUS_SKIP = 4;
 
 export function verdictOf(outcome: Outcome): Verdict {
   if (outcome.status === 0) return 'pass';
@@ -36,6 +39,8 @@ export function linesOf(text: string): string[] {
 export class Transcript {
   /** The system takes names. */
   ready = false;
+  /** What the system's processor has, by Linux's names for it, as far as Linux uses it. */
+  flags: ReadonlySet<string> = new Set();
   #rest = '';
   #name: string | undefined;
   #lines: string[] = [];
@@ -47,6 +52,8 @@ export class Transcript {
     for (const raw of lines) {
       const line = raw.replaceAll('\r', '');
       if (line.startsWith(READY)) this.ready = true;
+      const flags = FLAGS.exec(line)?.[1];
+      if (flags !== undefined) this.flags = new Set(flags.split(' '));
       const begun = BEGIN.exec(line)?.[1];
       if (begun !== undefined) {
         this.#name = begun;
