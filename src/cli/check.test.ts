@@ -11,7 +11,7 @@ const schema = JSON.parse(readFileSync(new URL('../../docs/check.schema.json', i
 const validate = new Ajv({ strict: true, allowUnionTypes: true }).compile(schema);
 
 async function run(...args: string[]) {
-  const io = capturedIo();
+  const io = capturedIo('');
   const status = await espfix(['check', ...args], io);
   return { status, out: io.out(), err: io.err() };
 }

@@ -52,7 +52,7 @@ const nmis = file(
 const BROKEN = ['--variant', 'nmi-without-ist', '--plan', nmis];
 
 async function run(...args: string[]) {
-  const io = capturedIo();
+  const io = capturedIo('');
   const status = await espfix(args, io);
   return { status, out: io.out(), err: io.err() };
 }
@@ -268,7 +268,7 @@ describe('a journal', () => {
   it('goes on after Ctrl-C, and after a kill that cut its last line, without repeating or losing work', async () => {
     const whole = await run(...command);
     const journal = path('journal');
-    const io = capturedIo();
+    const io = capturedIo('');
     const pieces = { ...io.stderr, write: io.stderr.write };
     let asked = false;
     const interrupting = {

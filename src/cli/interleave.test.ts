@@ -5,7 +5,7 @@ import { capturedIo } from './io.fixture.ts';
 import { espfix } from './program.ts';
 
 async function run(...args: string[]) {
-  const io = capturedIo();
+  const io = capturedIo('');
   const status = await espfix(['check', '--interleavings', ...args], io);
   return { status, out: io.out(), err: io.err() };
 }
@@ -64,7 +64,7 @@ describe('interleavings', () => {
   });
 
   it('that were cut short say so, status 130', async () => {
-    const io = capturedIo();
+    const io = capturedIo('');
     const args = ['--variant', 'static-bool', '--window', 'returns', 'set-up', '--preemptions', '2'];
     const ended = espfix(['check', '--interleavings', ...args], io);
     setImmediate(() => io.interrupt());
@@ -90,7 +90,7 @@ describe('interleavings', () => {
   });
 
   it('have options of their own', async () => {
-    const io = capturedIo();
+    const io = capturedIo('');
     expect(await espfix(['check', '--variant', 'linux', '--preemptions', '1'], io)).toBe(2);
     expect(io.err()).toMatch(/--preemptions: only with --interleavings/);
   });

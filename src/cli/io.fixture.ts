@@ -8,10 +8,12 @@ export interface CapturedIo extends Io {
   readonly raw: readonly boolean[];
   /** Asks the command to end, as Ctrl-C does. */
   readonly interrupt: () => void;
+  /** Types where standard input has been left open. */
+  readonly type: (text: string) => void;
 }
 
-/** @param input what stands on standard input; undefined leaves it open and silent */
-export function capturedIo(input: string | undefined = '', terminal = false): CapturedIo {
+/** @param input what stands on standard input; undefined leaves it open */
+export function capturedIo(input: string | undefined, terminal = false): CapturedIo {
   const written: { out: Uint8Array[]; err: Uint8Array[] } = { out: [], err: [] };
   const sink = (pieces: Uint8Array[]): Output => ({
     isTerminal: terminal,
@@ -21,6 +23,7 @@ export function capturedIo(input: string | undefined = '', terminal = false): Ca
     flushed: async () => {},
   });
   const raw: boolean[] = [];
+  let typist: ((data: Uint8Array) => void) | undefined;
   const interrupts = new Set<() => void>();
   return {
     stdout: sink(written.out),
@@ -29,7 +32,10 @@ export function capturedIo(input: string | undefined = '', terminal = false): Ca
       isTerminal: terminal,
       setRaw: (on) => raw.push(on),
       listen(callback) {
-        if (input === undefined) return () => {};
+        if (input === undefined) {
+          typist = callback;
+          return () => {};
+        }
         if (input !== '') callback(new TextEncoder().encode(input));
         callback(undefined);
         return () => {};
@@ -44,6 +50,7 @@ export function capturedIo(input: string | undefined = '', terminal = false): Ca
     raw,
     out: () => Buffer.concat(written.out).toString('utf8'),
     err: () => Buffer.concat(written.err).toString('utf8'),
+    type: (text) => typist?.(new TextEncoder().encode(text)),
     interrupt: () => {
       for (const callback of interrupts) callback();
     },

@@ -119,7 +119,7 @@ describe('bad usage and bad input: one line that says what was expected, status 
   ];
 
   it.each(cases)('espfix %j', async (args, line) => {
-    const io = capturedIo();
+    const io = capturedIo('');
     expect(await espfix(args, io)).toBe(2);
     expect(io.out()).toBe('');
     expect(io.err()).toMatch(/^espfix: [^\n]+\n$/);
@@ -135,20 +135,20 @@ describe('help', () => {
     [['help'], /Commands:/],
     [['--version'], /^\d+\.\d+\.\d+\n$/],
   ])('espfix %j', async (args, pattern) => {
-    const io = capturedIo();
+    const io = capturedIo('');
     expect(await espfix(args, io)).toBe(0);
     expect(io.out()).toMatch(pattern);
     expect(io.err()).toBe('');
   });
 
   it('names every exit status', async () => {
-    const io = capturedIo();
+    const io = capturedIo('');
     expect(await espfix(['help', 'exit-status'], io)).toBe(0);
     expect(io.out()).toBe(EXIT_STATUS_HELP);
   });
 
   it('names the variants', async () => {
-    const io = capturedIo();
+    const io = capturedIo('');
     await espfix(['image', '--help'], io);
     expect(io.out().replaceAll(/\s+/g, ' ')).toContain(variantNames.join(', '));
   });
@@ -183,7 +183,7 @@ describe('help', () => {
 
 describe('standard output that cannot be written', () => {
   const unwritable = (code: string): CapturedIo => {
-    const io = capturedIo();
+    const io = capturedIo('');
     const error = Object.assign(new Error(`write ${code}`), { code });
     return { ...io, stdout: { ...io.stdout, flushed: () => Promise.reject(new OutputGone(error)) } };
   };

@@ -21,7 +21,7 @@ function block(comment: string): string {
 }
 
 it('the table is the one that espfix check prints', async () => {
-  const io = capturedIo();
+  const io = capturedIo('');
   expect(await espfix(['check'], io)).toBe(0);
   expect(block('the output of espfix check')).toBe(io.out());
 }, 300_000);

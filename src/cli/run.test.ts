@@ -26,6 +26,13 @@ const forever = imageFile((a) => {
   a.label('forever');
   a.jmp('forever');
 });
+/** Waits for ever for what does not come. */
+function spin(a: Assembler): void {
+  a.cli();
+  a.label('spin');
+  a.pause();
+  a.jmp('spin');
+}
 /** Prints dots for ever. */
 const talker = imageFile((a) => {
   initializeSerial(a);
@@ -129,7 +136,7 @@ describe('how a run ends', () => {
   ];
 
   it.each(cases)('%s', async (_name, file, args, status, line) => {
-    const io = capturedIo();
+    const io = capturedIo('');
     expect([await espfix(['run', file, ...args], io), io.err()]).toEqual([
       status,
       expect.stringMatching(line),
@@ -146,7 +153,7 @@ describe('how a run ends', () => {
   });
 
   it('Ctrl-C', async () => {
-    const io = capturedIo();
+    const io = capturedIo('');
     setTimeout(() => io.interrupt(), 100);
     expect(await espfix(['run', forever], io)).toBe(130);
     expect(io.err()).toBe('espfix: interrupted\n');
@@ -156,7 +163,7 @@ describe('how a run ends', () => {
     const traces = await Promise.all(
       ['a', 'b'].map(async (name) => {
         const path = join(folder, name);
-        await espfix(['run', helloFile, '--trace', path], capturedIo());
+        await espfix(['run', helloFile, '--trace', path], capturedIo(''));
         return readFileSync(path, 'utf8');
       }),
     );
@@ -166,7 +173,7 @@ describe('how a run ends', () => {
 
 describe('COM1', () => {
   it('goes to standard output', async () => {
-    const io = capturedIo();
+    const io = capturedIo('');
     await espfix(['run', helloFile], io);
     expect(io.out()).toBe('hello\n');
   });
@@ -193,7 +200,7 @@ describe('COM1', () => {
       a.label('done');
       debugExit(a, 0);
     });
-    const io = capturedIo();
+    const io = capturedIo('');
     await espfix(['run', file, '--append', 'a=1 "b c"'], io);
     expect(io.out()).toContain('a=1 "b c"');
   });
@@ -204,17 +211,17 @@ describe('snapshots', () => {
   const image = helloFile;
 
   it('are written when the console prints a text, and go on from there', async () => {
-    const io = capturedIo();
+    const io = capturedIo('');
     expect(await espfix(['run', image, '--snapshot-at', 'hel', snapshot], io)).toBe(7);
     expect(io.out()).toBe('hello\n');
-    const again = capturedIo();
+    const again = capturedIo('');
     expect(await espfix(['run', snapshot], again)).toBe(7);
     expect(again.out()).toBe('lo\n');
   });
 
   it('of a text that does not come are not', async () => {
     const other = join(folder, 'none');
-    await espfix(['run', image, '--snapshot-at', 'absent', other], capturedIo());
+    await espfix(['run', image, '--snapshot-at', 'absent', other], capturedIo(''));
     expect(existsSync(other)).toBe(false);
   });
 
@@ -226,14 +233,14 @@ describe('snapshots', () => {
     [['--clock', 'noon'], /expected now, seconds since 1970/],
     [['--console', 'vga'], /expected serial or virtio/],
   ])('%j is refused', async (args, line) => {
-    const io = capturedIo();
+    const io = capturedIo('');
     expect([await espfix(['run', image, ...args], io), io.err()]).toEqual([2, expect.stringMatching(line)]);
   });
 
   it('have their own processors, memory and disks', async () => {
     const disk = join(folder, 'disk');
     writeFileSync(disk, new Uint8Array(512));
-    await espfix(['run', image, '--snapshot-at', 'h', snapshot], capturedIo());
+    await espfix(['run', image, '--snapshot-at', 'h', snapshot], capturedIo(''));
     const cases: [string[], RegExp][] = [
       [['--cpus', '2'], /^espfix: --cpus: expected with an image; .* is a snapshot, which has its own\n$/],
       [['--append', 'x'], /^espfix: --append: expected with an image/],
@@ -241,7 +248,7 @@ describe('snapshots', () => {
       [['--share', folder], /snapshot: share: the machine had none\n$/],
     ];
     for (const [args, line] of cases) {
-      const io = capturedIo();
+      const io = capturedIo('');
       expect(await espfix(['run', snapshot, ...args], io)).toBe(2);
       expect(io.err()).toMatch(line);
     }
@@ -252,7 +259,7 @@ describe('snapshots', () => {
     bytes[100] ^= 1;
     const damaged = join(folder, 'damaged');
     writeFileSync(damaged, bytes);
-    const io = capturedIo();
+    const io = capturedIo('');
     expect(await espfix(['run', damaged], io)).toBe(2);
     expect(io.err()).toMatch(/^espfix: .*damaged: checksum: [^\n]+\n$/);
   });
@@ -283,6 +290,21 @@ describe('a terminal', () => {
     }
   });
 
+  it.each([
+    ['computes', forever],
+    ['spins with interrupts off', imageFile(spin)],
+    ['floods the console', talker],
+  ] as const)('Ctrl-A x ends at once a guest that %s', async (_, image) => {
+    const io = capturedIo(undefined, true);
+    const ending = espfix(['run', image], io);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const typed = performance.now();
+    io.type('\x01x');
+    expect(await ending).toBe(130);
+    expect(performance.now() - typed).toBeLessThan(1000);
+    expect(io.raw).toEqual([true, false]);
+  });
+
   it('is put back when the run fails', async () => {
     const io = capturedIo('', true);
     await espfix(['run', imageFile((a) => a.ud2())], io);
@@ -299,7 +321,7 @@ describe('time', () => {
       a.mov(dx, 0xf4);
       a.out(dx, al);
     });
-    const io = capturedIo();
+    const io = capturedIo('');
     // 27 seconds past the minute, in BCD.
     expect(await espfix(['run', image, '--clock', '2026-11-22T12:00:27Z'], io)).toBe(0x27 * 2 + 1);
     expect(await espfix(['run', image, '--clock', '86405'], io)).toBe(0x05 * 2 + 1);
@@ -316,7 +338,7 @@ describe('time', () => {
       debugExit(a, 0);
     });
     const from = performance.now();
-    expect(await espfix(['run', image, '--realtime'], capturedIo())).toBe(1);
+    expect(await espfix(['run', image, '--realtime'], capturedIo(''))).toBe(1);
     expect(performance.now() - from).toBeGreaterThan(25);
   });
 });
@@ -330,7 +352,7 @@ describe('the trace', () => {
       a.ud2();
     });
     const path = join(folder, 'trace');
-    expect(await espfix(['run', file, '--trace', path], capturedIo())).toBe(4);
+    expect(await espfix(['run', file, '--trace', path], capturedIo(''))).toBe(4);
     const lines = readFileSync(path, 'utf8').split('\n');
     expect(lines.slice(0, 4)).toEqual([
       expect.stringMatching(/^0 000000000010000c {2}b8 34 12 00 00 +mov eax,1234h +rax=0{12}1234$/),
