@@ -24,7 +24,7 @@ import {
 import { THROUGH_USER_GS } from './properties/gs.ts';
 import { betweenWorlds, exposed, mustAgree, tainted } from './properties/kernel-bits.ts';
 import { endings, GIVES_UP } from './properties/progress.ts';
-import { runUntilReady } from './ready.ts';
+import { bootSubject, runUntilReady } from './ready.ts';
 import { watchStacks } from './stacks.ts';
 import type { KernelStack, Subject } from './subject.ts';
 import { differences } from './user-state.ts';
@@ -323,11 +323,7 @@ export function openSubject(
   onProgress?: (visits: number, instructions: number) => void,
   machine = Machine.create({ cpus: subject.cpus, memory: subject.memory }),
 ): OpenSubject {
-  machine.boot(subject.image, {
-    ...(subject.commandLine !== undefined && { commandLine: subject.commandLine }),
-    ...(subject.initrd && { initrd: subject.initrd }),
-  });
-  machine.serial.onOutput = () => {};
+  bootSubject(machine, subject);
   if (subject.ready) runUntilReady(machine, subject.ready);
   const recording = recordVisits(machine, {
     instructions: subject.watch,

@@ -40,9 +40,7 @@ const SVR_ENABLED = 0x100;
 const PANICS = ['panic', 'kernel_panic', 'kpanic'];
 
 /** What was seen of a kernel in use. */
-interface Watched {
-  /** Instructions from power-on to the first user mode. */
-  readonly userAt: number;
+export interface KernelUse {
   /** Vectors that have a present gate. */
   readonly gates: ReadonlySet<number>;
   /** Vectors of interrupts that came from outside. */
@@ -52,6 +50,11 @@ interface Watched {
   readonly breakpoints: boolean;
   /** The local APIC's spurious vector, where it is enabled. */
   readonly spurious: number | undefined;
+}
+
+interface Watched extends KernelUse {
+  /** Instructions from power-on to the first user mode. */
+  readonly userAt: number;
 }
 
 /**
@@ -69,16 +72,7 @@ export function imageSubject(image: Uint8Array, options: ImageSubjectOptions = {
   });
   const watched = watchKernel(machine, patience, watch);
   const symbols = symbolsOf(options.symbols ?? image, options.symbols !== undefined);
-  const { gates, external, machineChecks, breakpoints, spurious } = watched;
-  const events: EventKind[] = [];
-  if (gates.has(NMI)) events.push('nmi');
-  if (gates.has(MACHINE_CHECK) && machineChecks) events.push('mc');
-  const vectors = [...external].filter((vector) => gates.has(vector) && vector !== spurious);
-  if (vectors.length > 0) events.push('irq');
-  if (spurious !== undefined && gates.has(spurious)) events.push('spurious');
-  if (gates.has(DEBUG) && breakpoints) events.push('db-data', 'mov-ss');
-  if (events.length === 0)
-    throw new SubjectError('it has no handlers for events: no gate for NMI, #MC, or any interrupt that came');
+  const { events, vectors } = eventsFor(watched);
   return {
     name,
     image,
@@ -90,18 +84,40 @@ export function imageSubject(image: Uint8Array, options: ImageSubjectOptions = {
     symbol: (symbol) => symbols?.address(symbol),
     events,
     vectors,
-    handlers: gates,
+    handlers: watched.gates,
     faultable: [],
     declassify: [],
     leaveOut: [],
     work: new Map(),
     awaits: new Map(),
-    gaveUp: PANICS.flatMap((panic) => symbols?.address(panic) ?? []),
+    gaveUp: panics((symbol) => symbols?.address(symbol)),
     ministacks: [],
     mayDiffer: [],
     foreign: true,
     watch: watched.userAt + watch,
   };
+}
+
+/** Events that a kernel in use has handlers for, and vectors of interrupts. Throws SubjectError where there are none. */
+export function eventsFor({ gates, external, machineChecks, breakpoints, spurious }: KernelUse): {
+  events: readonly EventKind[];
+  vectors: readonly number[];
+} {
+  const events: EventKind[] = [];
+  if (gates.has(NMI)) events.push('nmi');
+  if (gates.has(MACHINE_CHECK) && machineChecks) events.push('mc');
+  const vectors = [...external].filter((vector) => gates.has(vector) && vector !== spurious);
+  if (vectors.length > 0) events.push('irq');
+  if (spurious !== undefined && gates.has(spurious)) events.push('spurious');
+  if (gates.has(DEBUG) && breakpoints) events.push('db-data', 'mov-ss');
+  if (events.length === 0)
+    throw new SubjectError('it has no handlers for events: no gate for NMI, #MC, or any interrupt that came');
+  return { events, vectors };
+}
+
+/** Addresses at which a kernel gives up, by the names that such functions have. */
+export function panics(address: (symbol: string) => bigint | undefined): bigint[] {
+  return PANICS.flatMap((panic) => address(panic) ?? []);
 }
 
 /** Symbols of a file; undefined for an image that has none or damaged ones, which it need not have. */
@@ -115,7 +131,8 @@ function symbolsOf(bytes: Uint8Array, asked: boolean): ReturnType<typeof readSym
   }
 }
 
-function watchKernel(machine: Machine, patience: number, watch: number): Watched {
+/** Listens to a machine. @returns ends it and gives what a kernel was seen to use, of which `user` is a processor */
+export function listenToUse(machine: Machine): (user: Cpu) => KernelUse {
   const external = new Set<number>();
   let breakpoints = false;
   const off = [
@@ -128,6 +145,21 @@ function watchKernel(machine: Machine, patience: number, watch: number): Watched
       if ((machine.cpus[index].dr[7] & 0xffn) !== 0n) breakpoints = true;
     }),
   ];
+  return (user) => {
+    for (const end of off) end();
+    const svr = machine.localApicRegister(APIC_SVR, user.index);
+    return {
+      gates: gatesOf(machine, user),
+      external,
+      machineChecks: (user.cr4 & CR4_MCE) !== 0n,
+      breakpoints,
+      spurious: svr & SVR_ENABLED ? svr & 0xff : undefined,
+    };
+  };
+}
+
+function watchKernel(machine: Machine, patience: number, watch: number): Watched {
+  const used = listenToUse(machine);
   const first = machine.on('privilege-change', (_cpu, _from, to) => {
     if (to === 3) machine.stop();
   });
@@ -137,16 +169,7 @@ function watchKernel(machine: Machine, patience: number, watch: number): Watched
   if (!user) throw new SubjectError(neverInUserMode(machine, stop, patience));
   const userAt = machine.instructions;
   machine.run({ maxInstructions: watch });
-  for (const end of off) end();
-  const svr = machine.localApicRegister(APIC_SVR, user.index);
-  return {
-    userAt,
-    gates: gatesOf(machine, user),
-    external,
-    machineChecks: (user.cr4 & CR4_MCE) !== 0n,
-    breakpoints,
-    spurious: svr & SVR_ENABLED ? svr & 0xff : undefined,
-  };
+  return { ...used(user), userAt };
 }
 
 function neverInUserMode(machine: Machine, stop: ReturnType<Machine['run']>, patience: number): string {

@@ -1,5 +1,6 @@
 /** When a subject is to be watched: what it does in booting may be no matter of the check. */
 import type { Machine } from '../machine/machine.ts';
+import type { Subject } from './subject.ts';
 import { SubjectError } from './subject-error.ts';
 
 /** Text on the serial line, an address that is executed, or so many instructions. */
@@ -7,6 +8,16 @@ export type Ready =
   | { readonly serial: string }
   | { readonly address: bigint }
   | { readonly instructions: number };
+
+/** Boots a subject on a machine of as many processors and as much memory, and does not run it. Throws ImageError. */
+export function bootSubject(
+  machine: Machine,
+  { image, commandLine, initrd, booted }: Pick<Subject, 'image' | 'commandLine' | 'initrd' | 'booted'>,
+): void {
+  if (booted) machine.restore(booted);
+  else machine.boot(image, { ...(commandLine !== undefined && { commandLine }), ...(initrd && { initrd }) });
+  machine.serial.onOutput = () => {};
+}
 
 /** Instructions within which a guest must be ready. */
 const PATIENCE = 1_000_000_000;

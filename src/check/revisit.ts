@@ -6,6 +6,7 @@ import { Machine } from '../machine/machine.ts';
 import { Experiment } from './explore/experiment.ts';
 import type { Visit } from './explore/visit.ts';
 import type { VisitSummary } from './finding.ts';
+import { bootSubject } from './ready.ts';
 import type { KernelStack, Subject } from './subject.ts';
 import { SubjectError } from './subject-error.ts';
 
@@ -70,10 +71,6 @@ export class Revisits {
 
 function boot(subject: Subject): Machine {
   const machine = Machine.create({ cpus: subject.cpus, memory: subject.memory });
-  machine.boot(subject.image, {
-    ...(subject.commandLine !== undefined && { commandLine: subject.commandLine }),
-    ...(subject.initrd && { initrd: subject.initrd }),
-  });
-  machine.serial.onOutput = () => {};
+  bootSubject(machine, subject);
   return machine;
 }

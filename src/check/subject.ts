@@ -2,6 +2,7 @@
  * A subject: a kernel image, and what is known of it. All but the image may be missing: the rest is found by watching it run.
  */
 
+import type { Snapshot } from '../machine/snapshot.ts';
 import type { EventKind, FaultDetail } from './event.ts';
 import type { Assertion } from './properties/assertion.ts';
 import type { Ready } from './ready.ts';
@@ -45,6 +46,8 @@ export interface Subject {
   readonly memory: number;
   readonly commandLine?: string;
   readonly initrd?: Uint8Array;
+  /** The machine with the image booted as far as where it is to be watched; default: it is booted. */
+  readonly booted?: Snapshot;
   /** `symbol+0x12 (file:line)` of a linear address, or the address. */
   describe(address: bigint): string;
   /** Linear address of a symbol. */

@@ -13,7 +13,9 @@ export const SYS = {
   rt_sigprocmask: 14,
   rt_sigreturn: 15,
   setitimer: 38,
+  fork: 57,
   exit: 60,
+  wait4: 61,
   ftruncate: 77,
   sigaltstack: 131,
   modify_ldt: 154,
@@ -29,6 +31,7 @@ export const SIGNAL = {
   SIGTRAP: 5,
   SIGBUS: 7,
   SIGFPE: 8,
+  SIGKILL: 9,
   SIGSEGV: 11,
   SIGPROF: 27,
   SIGSYS: 31,
@@ -52,6 +55,7 @@ export const MAP_POPULATE = 0x8000;
 /** Timer of processor time used by the process and by the kernel for it; SIGPROF. */
 export const ITIMER_PROF = 2;
 
+export const PR_SET_PDEATHSIG = 1;
 export const PR_SET_SYSCALL_USER_DISPATCH = 59;
 export const PR_SYS_DISPATCH_ON = 1;
 export const SYSCALL_DISPATCH_FILTER_BLOCK = 1;

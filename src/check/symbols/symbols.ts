@@ -24,7 +24,7 @@ export type { SourceLine } from './line-table.ts';
 export type { Place } from './name-table.ts';
 export { SymbolError } from './symbol-error.ts';
 
-interface Contents {
+export interface Contents {
   /** Width of addresses in the symbol table. */
   readonly bits: 32 | 64;
   readonly names: readonly Name[];

@@ -17,6 +17,26 @@ export interface MapNames {
   readonly constants: readonly Name[];
 }
 
+/** A line of such a file. */
+export interface MapSymbol {
+  readonly address: bigint;
+  /** The letter. */
+  readonly type: string;
+  readonly name: string;
+}
+
+/** Symbols as names of places, and those of no place. */
+export function mapNames(symbols: readonly MapSymbol[]): MapNames {
+  const names: Name[] = [];
+  const constants: Name[] = [];
+  for (const { address, type, name } of symbols) {
+    const rank = (/[A-Z]/.test(type) ? 1 : 0) + (/[tTwWvViI]/.test(type) ? 2 : 0);
+    const entry = { name, address, size: 0n, limit: address + REACH, rank };
+    (NO_PLACE.test(type) ? constants : names).push(entry);
+  }
+  return { names, constants };
+}
+
 /** The first line with something on it is one of such a file. */
 export function isSystemMap(text: string): boolean {
   const start = text.search(/\S/);
@@ -27,8 +47,7 @@ export function isSystemMap(text: string): boolean {
 
 /** Reads the lines. Throws SymbolError with the number of the first that is no such line. */
 export function readSystemMap(text: string): MapNames {
-  const names: Name[] = [];
-  const constants: Name[] = [];
+  const symbols: MapSymbol[] = [];
   let number = 0;
   for (const raw of text.split('\n')) {
     number++;
@@ -41,12 +60,10 @@ export function readSystemMap(text: string): MapNames {
         `line ${number}: ${JSON.stringify(line.slice(0, MAX_SHOWN))}, expected an address, a type letter and a name`,
       );
     const [, digits, type, symbol, module] = match;
-    const address = BigInt(`0x${digits}`);
     const name = module === undefined ? symbol : `${symbol} [${module}]`;
-    const rank = (/[A-Z]/.test(type) ? 1 : 0) + (/[tTwWvViI]/.test(type) ? 2 : 0);
-    const entry = { name, address, size: 0n, limit: address + REACH, rank };
-    (NO_PLACE.test(type) ? constants : names).push(entry);
+    symbols.push({ address: BigInt(`0x${digits}`), type, name });
   }
+  const { names, constants } = mapNames(symbols);
   if (names.length > 1 && names.every(({ address }) => address === 0n))
     throw new SymbolError(
       'System.map',

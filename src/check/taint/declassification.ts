@@ -41,6 +41,8 @@ export interface DeclaredKernelMemory {
    * absent.
    */
   readonly bits?: bigint;
+  /** The addresses are physical ones: for memory that the page tables of user mode do not map. */
+  readonly physical?: true;
 }
 
 export type Declassification = DeclaredRegister | DeclaredMemory | DeclaredKernelMemory;

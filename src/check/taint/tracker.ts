@@ -35,11 +35,11 @@ import {
   vexFloatMnemonics,
 } from '../../isa/mnemonics.ts';
 import { meanings } from '../../isa/semantics/index.ts';
-import { CS, FS, GS, offsetOf, RSP, type SegmentNumber, SS } from '../../isa/state.ts';
+import { CS, FS, GS, offsetOf, RSP, type SegmentNumber, SS, TR } from '../../isa/state.ts';
 import type { Machine, Stop } from '../../machine/machine.ts';
 import { userPages } from '../user-pages.ts';
 import { type BirthKind, Births } from './births.ts';
-import type { Declassification, EntryCause } from './declassification.ts';
+import type { DeclaredKernelMemory, Declassification, EntryCause } from './declassification.ts';
 import { attemptedStack, type Delivery, deliver, faultAddressOf } from './delivery.ts';
 import { floatRule } from './float-rule.ts';
 import type { Held, Location } from './location.ts';
@@ -49,6 +49,7 @@ import { RegisterShadows } from './register-shadows.ts';
 import { ShadowMemory } from './shadow-memory.ts';
 import { systemRules } from './system-rules.ts';
 import type { Before, Place, SystemStep } from './system-step.ts';
+import { stackPointerName } from './transfer-rules.ts';
 
 /** The checker and the machine disagree on what an instruction does: an error of the checker. */
 export class TaintMismatch extends Error {
@@ -593,10 +594,10 @@ export class TaintTracker {
           this.memory.add(physical, bytes, shadow, 8 * offset);
   }
 
-  #declare({ start, end, bits }: Extract<Declassification, { kind: 'kernelMemory' }>): void {
+  #declare({ start, end, bits, physical }: DeclaredKernelMemory): void {
     for (let at = start; at < end; ) {
       const next = (at | 0xfffn) + 1n < end ? (at | 0xfffn) + 1n : end;
-      const [piece] = locate(this.cpu, at, 1) ?? [];
+      const [piece] = physical ? [{ physical: Number(at) }] : (locate(this.cpu, at, 1) ?? []);
       if (piece) {
         const page = Math.floor(piece.physical / PAGE);
         const parts = this.#declared.get(page) ?? [];
@@ -651,9 +652,11 @@ export class TaintTracker {
       if (fresh + 1 < bytes) this.#bear({ physical, bytes, linear, user, offset: 0 });
       return;
     }
-    const what = `kernel memory 0x${linear.toString(16)}`;
+    const stack = bytes === 8 ? this.#stackPointerAt(physical) : undefined;
+    const kind = stack === undefined ? 'kernel-memory' : 'stack-pointer';
+    const what = stack ?? `kernel memory 0x${linear.toString(16)}`;
     const birth = this.births.add(
-      { kind: 'kernel-memory', what, index: this.index, rip: this.#rip, linear, physical },
+      { kind, what, index: this.index, rip: this.#rip, linear, physical },
       8 * bytes,
     );
     for (let i = fresh; i < bytes; i++) {
@@ -662,6 +665,16 @@ export class TaintTracker {
       const byte = extract(birth, 8 * i, 8);
       this.memory.store(physical + i, 1, secret === 0n ? null : withinByte(byte, secret));
     }
+  }
+
+  /** What the stack pointer is called that the present 64-bit TSS has there. SDM vol. 3A figure 7-11. */
+  #stackPointerAt(physical: number): string | undefined {
+    const { cpu } = this;
+    if (!cpu.longMode) return undefined;
+    const [tss] = locate(cpu, cpu.segBase[TR], 1) ?? [];
+    const field = tss ? (physical - tss.physical - 4) / 8 : -1;
+    const name = STACK_POINTERS_OF_TSS[field];
+    return name === undefined ? undefined : stackPointerName(name, cpu.index);
   }
 
   /** For rules. */
@@ -673,6 +686,15 @@ export class TaintTracker {
     return this.cpu.cpl === 3 ? null : this.births.codeAddress(rip, this.index, this.#rip);
   }
 }
+
+/** By quadwords from the fifth byte on. */
+const STACK_POINTERS_OF_TSS = [
+  'RSP0',
+  'RSP1',
+  'RSP2',
+  '',
+  ...[1, 2, 3, 4, 5, 6, 7].map((i) => `IST${i}`),
+].map((name) => name || undefined);
 
 function withinByte(byte: Shadow | null, mask: bigint): Shadow | null {
   return byte && within(byte, mask);

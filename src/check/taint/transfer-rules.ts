@@ -229,7 +229,12 @@ const callf: SystemRule = (x) => {
 /** What the stack pointer that was taken from the TSS is called. */
 export function innerStackName({ cpu, before }: SystemStep, ist = 0): string {
   const entry = ist === 0 ? `${before.longMode ? 'RSP' : 'ESP'}${cpu.cpl}` : `IST${ist}`;
-  return `kernel stack pointer (TSS.${entry} of CPU ${cpu.index})`;
+  return stackPointerName(entry, cpu.index);
+}
+
+/** The same, of a field of the TSS. */
+export function stackPointerName(field: string, cpu: number): string {
+  return `kernel stack pointer (TSS.${field} of CPU ${cpu})`;
 }
 
 const syscall: SystemRule = (x) => {

@@ -10,8 +10,8 @@ import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
+import { type InitramfsEntry, initramfs } from '../../machine/boot/initramfs.ts';
 import { type Architecture, kernelPackage, unpack } from './apt.ts';
-import { type InitramfsEntry, initramfs } from './initramfs.ts';
 import { buildKernel } from './kernel-build.ts';
 import { unpackSource } from './source.ts';
 
