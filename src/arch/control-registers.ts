@@ -112,8 +112,8 @@ export function writeCr3(cpu: Cpu, value: bigint): void {
   const pae = cpu.cr0 & CR0_PG && cpu.cr4 & CR4_PAE && !cpu.longMode;
   if (pae) loadPdptes(cpu, next);
   cpu.cr3 = next;
-  if (pcids && value & CR3_NO_FLUSH) cpu.engine.flushTranslations();
-  else cpu.tlb.invalidateContext(pcids ? Number(next & 0xfffn) : 0, false);
+  if (!pcids || (value & CR3_NO_FLUSH) === 0n)
+    cpu.tlb.invalidateContext(pcids ? Number(next & 0xfffn) : 0, false);
 }
 
 /** MOV to CR4. Raises #GP(0). */

@@ -6,12 +6,15 @@ import { Tlb } from './tlb.ts';
 
 /** What arch needs of the engine that runs the processor's code. */
 export interface EngineControl {
-  /** Forgets every fast translation of this processor (the architectural TLB is arch's own: tlb.ts). */
-  flushTranslations(): void;
+  /**
+   * Forgets the fast translations of this processor (the architectural TLB is arch's own: tlb.ts), or those that were
+   * made under one PCID.
+   */
+  flushTranslations(pcid?: number): void;
   /** Forgets the fast translations of the 4-KiB page at `linear`. @param code it may have been fetched from */
   flushPage(linear: bigint, code: boolean): void;
   /**
-   * The WebAssembly address of `size` bytes of RAM at `linear` by the fast TLB of `context` (mode.ts); -1 when it does
+   * The WebAssembly address of `size` bytes of RAM at `linear` by the fast TLB of `context` (mode.ts) under the current PCID; -1 when it does
    * not have them, which says nothing of the architecture.
    */
   fastAddress(linear: bigint, size: number, context: number, write: boolean): number;

@@ -5,7 +5,7 @@
  */
 import { Interpreter } from '../engine/interpreter/interpreter.ts';
 import { EXIT, FAULT, JUMP, STOP, UNIMPLEMENTED } from '../engine/interpreter/op.ts';
-import type { Layout } from '../engine/layout.ts';
+import { FAST_READ, FAST_WRITE, fastTlbOffset, type Layout } from '../engine/layout.ts';
 import { TF } from '../isa/flags.ts';
 import type { Instruction } from '../isa/instruction.ts';
 import type { SystemMnemonic } from '../isa/mnemonics.ts';
@@ -20,7 +20,7 @@ import { instructions } from './instructions.ts';
 import { deliverFault } from './interrupts.ts';
 import { isCanonical } from './linear.ts';
 import { updateContext } from './mode.ts';
-import { pageAccess, translate } from './paging.ts';
+import { currentPcid, pageAccess, translate } from './paging.ts';
 
 /** Why a run ended. */
 export type RunEnd =
@@ -81,17 +81,16 @@ export class Execution {
       },
     };
     for (const cpu of cpus) {
+      const fastTlb = (context: number, write: boolean) =>
+        this.interpreter.fastTlbs(cpu.index, currentPcid(cpu)) +
+        fastTlbOffset(context, write ? FAST_WRITE : FAST_READ);
       cpu.engine = {
-        flushTranslations: () => this.interpreter.flushTranslations(cpu.index),
+        flushTranslations: (pcid) => this.interpreter.flushTranslations(cpu.index, pcid),
         flushPage: (linear, code) => this.interpreter.flushPage(cpu.index, linear, code),
         fastAddress: (linear, size, context, write) =>
-          this.interpreter.fastAddress(layout.fastTlb(cpu.index, context, write), linear, size),
+          this.interpreter.fastAddress(fastTlb(context, write), linear, size),
         fillFast: (linear, host, context, write) =>
-          this.interpreter.fillTranslation(
-            layout.fastTlb(cpu.index, context, write),
-            linear,
-            host - (host & 0xfff),
-          ),
+          this.interpreter.fillTranslation(fastTlb(context, write), linear, host - (host & 0xfff)),
         endRun: () => {
           this.yielded = true;
           this.endRun();

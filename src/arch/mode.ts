@@ -15,11 +15,13 @@ import {
   CONTEXT_USER,
 } from '../engine/interpreter/context.ts';
 import type { Interpreter } from '../engine/interpreter/interpreter.ts';
+import { FAST_FETCH, FAST_READ, FAST_WRITE, fastTlbOffset } from '../engine/layout.ts';
 import { AC } from '../isa/flags.ts';
 import { CS, offsetOf, SS } from '../isa/state.ts';
 import type { Cpu } from './cpu.ts';
 import { ATTRIBUTE_DB } from './descriptors.ts';
 import { type Access, alignmentChecked, atCpl } from './linear.ts';
+import { currentPcid } from './paging.ts';
 
 /** Contexts with fast TLBs of their own (engine/layout.ts). */
 const TLB_USER = 0;
@@ -47,7 +49,7 @@ export function tlbContext(cpu: Cpu, access: Access): number {
   return TLB_SUPERVISOR;
 }
 
-/** Sets `context`, `codeBase`, `tlbRead` and `tlbWrite` from the architectural state. */
+/** Sets `context`, `codeBase`, `tlbRead`, `tlbWrite` and `tlbFetch` from the architectural state. */
 export function updateContext(cpu: Cpu, interpreter: Interpreter): void {
   let bits = cpu.cpl === 3 ? CONTEXT_USER : 0;
   if (cpu.mode64) {
@@ -66,9 +68,11 @@ export function updateContext(cpu: Cpu, interpreter: Interpreter): void {
   const cr4 = cpu.u32[CR4];
   if ((cr4 & CR4_OSFXSR) === 0) bits |= CONTEXT_NO_FXSR;
   if ((cr4 & CR4_OSXSAVE) === 0 || (cpu.u32[XCR0] & XCR0_VECTORS) !== XCR0_VECTORS) bits |= CONTEXT_NO_AVX;
-  cpu.context = (interpreter.generation | bits) >>> 0;
+  const tlbs = interpreter.fastTlbs(cpu.index, currentPcid(cpu));
+  cpu.context = (interpreter.generation(cpu.index) | bits) >>> 0;
 
   const tlb = tlbContext(cpu, atCpl(cpu.cpl));
-  cpu.tlbRead = interpreter.layout.fastTlb(cpu.index, tlb, false);
-  cpu.tlbWrite = interpreter.layout.fastTlb(cpu.index, tlb, true);
+  cpu.tlbRead = tlbs + fastTlbOffset(tlb, FAST_READ);
+  cpu.tlbWrite = tlbs + fastTlbOffset(tlb, FAST_WRITE);
+  cpu.tlbFetch = tlbs + fastTlbOffset(cpu.cpl === 3 ? TLB_USER : TLB_SUPERVISOR, FAST_FETCH);
 }

@@ -237,7 +237,8 @@ export class Tlb {
         if (b !== BANK_4K) words[LARGE_COUNT]--;
       }
     }
-    this.#engine().flushTranslations();
+    // Without the global ones, what stands under other PCIDs remains.
+    this.#engine().flushTranslations(pcid < 0 || globals ? undefined : pcid);
   }
 
   /** Number of valid entries. */

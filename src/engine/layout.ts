@@ -6,11 +6,24 @@ export const FAST_TLB_ENTRIES = 512;
 export const FAST_TLB_ENTRY = 16;
 /** Contexts with fast TLBs of their own: user, supervisor, supervisor with RFLAGS.AC, and one that is always empty. */
 export const FAST_TLB_CONTEXTS = 4;
+/** What a fast TLB is for. */
+export const FAST_READ = 0;
+export const FAST_WRITE = 1;
+export const FAST_FETCH = 2;
+export type FastAccess = typeof FAST_READ | typeof FAST_WRITE | typeof FAST_FETCH;
+const FAST_TLB_KINDS = 3;
 const FAST_TLB_BYTES = FAST_TLB_ENTRIES * FAST_TLB_ENTRY;
+/** Address spaces (PCIDs) of a processor that have fast TLBs at a time, and bytes of those of one. */
+export const FAST_SPACES = 4;
+export const FAST_SPACE_BYTES = FAST_TLB_CONTEXTS * FAST_TLB_KINDS * FAST_TLB_BYTES;
 
 /** Entries of the jump cache (linear address and context to decoded code) of one processor. */
 export const JUMP_CACHE_ENTRIES = 4096;
 export const JUMP_CACHE_ENTRY = 16;
+
+/** Entries of the table that finds decoded code by where it stands in RAM, for all processors. */
+export const CODE_TABLE_ENTRIES = 1 << 16;
+export const CODE_TABLE_ENTRY = 16;
 
 /** Bytes of a decoded instruction, and how many the arena holds. */
 export const OP_SIZE = 64;
@@ -32,9 +45,21 @@ export interface Layout {
   readonly pages: number;
   state(cpu: number): number;
   arch(cpu: number): number;
+  /** Offset of the table that finds decoded code by where it stands in RAM. */
+  readonly codeTable: number;
   jumpCache(cpu: number): number;
-  /** The fast TLB of a context, for reads or writes. */
-  fastTlb(cpu: number, context: number, write: boolean): number;
+  /** The fast TLBs of one of FAST_SPACES address spaces; each space's stand together. */
+  fastSpace(cpu: number, space: number): number;
+}
+
+/** Where the fast TLB of a context stands among those of its address space. */
+export function fastTlbOffset(context: number, kind: FastAccess): number {
+  return (context * FAST_TLB_KINDS + kind) * FAST_TLB_BYTES;
+}
+
+/** What the fast TLB at `offset` from the first of all is for. */
+export function fastAccessAt(offset: number): FastAccess {
+  return (Math.floor(offset / FAST_TLB_BYTES) % FAST_TLB_KINDS) as FastAccess;
 }
 
 /** @param ramBytes a multiple of 64 KiB, up to 3 GiB. */
@@ -43,19 +68,20 @@ export function layOut(cpus: number, ramBytes: number): Layout {
   const state = 1024;
   const arch = align(state + cpus * STATE_SIZE, 4096);
   const tlbs = arch + cpus * ARCH_BYTES;
-  const jumps = tlbs + cpus * FAST_TLB_CONTEXTS * 2 * FAST_TLB_BYTES;
-  const ops = jumps + cpus * JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY;
+  const jumps = tlbs + cpus * FAST_SPACES * FAST_SPACE_BYTES;
+  const codeTable = jumps + cpus * JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY;
+  const ops = codeTable + CODE_TABLE_ENTRIES * CODE_TABLE_ENTRY;
   const ram = align(ops + OP_COUNT * OP_SIZE, PAGE);
   return {
     cpus,
     ramBytes,
     ram,
     ops,
+    codeTable,
     pages: (ram + align(ramBytes, PAGE)) / PAGE,
     state: (cpu) => state + cpu * STATE_SIZE,
     arch: (cpu) => arch + cpu * ARCH_BYTES,
     jumpCache: (cpu) => jumps + cpu * JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY,
-    fastTlb: (cpu, context, write) =>
-      tlbs + ((cpu * FAST_TLB_CONTEXTS + context) * 2 + (write ? 1 : 0)) * FAST_TLB_BYTES,
+    fastSpace: (cpu, space) => tlbs + (cpu * FAST_SPACES + space) * FAST_SPACE_BYTES,
   };
 }

@@ -155,15 +155,18 @@ export const declarations = {
   context: { type: 'u32' },
   /** Linear base of code in the current mode: CS.base, or 0 in 64-bit mode. */
   codeBase: { type: 'u64' },
-  /** Addresses in WebAssembly memory of the fast TLBs for reads and writes in the current context. */
+  /** Addresses in WebAssembly memory of the fast TLBs for reads, writes and fetches in the current context. */
   tlbRead: { type: 'u32' },
   tlbWrite: { type: 'u32' },
+  tlbFetch: { type: 'u32' },
   /** The fault raised by the handler that returned FAULT: vector, and error code where it has one. */
   faultVector: { type: 'u32' },
   faultHasError: { type: 'u32' },
   faultError: { type: 'u32' },
   /** Address of the processor's jump cache. */
   jumpCache: { type: 'u32' },
+  /** Address of the table that finds decoded code by where it stands in RAM. */
+  codeTable: { type: 'u32' },
   /** Address of the first instruction of the run of decoded instructions that is being executed. */
   blockRip: { type: 'u64' },
   /** The op whose handler last left generated code for a slow path. */

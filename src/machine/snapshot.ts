@@ -75,8 +75,9 @@ export class SnapshotKeeper {
   readonly #cpus: readonly Cpu[];
   readonly #states: Uint8Array;
   readonly #stateDwords: Uint32Array;
-  /** Where each processor's jump cache is: the engine's, whatever a snapshot says. */
+  /** Where each processor's jump cache and the code table are: the engine's, whatever a snapshot says. */
   readonly #jumpCaches: readonly number[];
+  readonly #codeTable: number;
   readonly #tlbs: readonly Uint8Array[];
   readonly #touched: Uint8Array;
   #pages: PageTree;
@@ -86,6 +87,7 @@ export class SnapshotKeeper {
     this.#bus = bus;
     this.#cpus = cpus;
     this.#jumpCaches = cpus.map((_, i) => layout.jumpCache(i));
+    this.#codeTable = layout.codeTable;
     this.#states = new Uint8Array(memory.buffer, layout.state(0), cpus.length * STATE_SIZE);
     this.#stateDwords = dwordsOf(this.#states);
     this.#tlbs = cpus.map((_, i) => new Uint8Array(memory.buffer, layout.arch(i), TLB_BYTES));
@@ -139,6 +141,7 @@ export class SnapshotKeeper {
     for (let i = 0; i < this.#cpus.length; i++) {
       const cpu = this.#cpus[i];
       cpu.jumpCache = this.#jumpCaches[i];
+      cpu.codeTable = this.#codeTable;
       if (changed[i]) cpu.engine.flushTranslations();
       else if (this.#touched[i] !== 0) kept = true;
       const tlb = dwordsOf(snapshot.tlbs[i]);

@@ -5,23 +5,20 @@ export const CONTEXT_STACK_32 = 4;
 export const CONTEXT_USER = 8;
 /** CS has a limit below 4 GiB outside 64-bit mode. */
 export const CONTEXT_LIMITED = 16;
-/** Runs of one instruction each, for stepping and for the end of a budget. */
-export const CONTEXT_SINGLE = 32;
 /** Real-address or virtual-8086 mode, where instructions that only VEX encodes do not exist. */
-export const CONTEXT_REAL = 64;
+export const CONTEXT_REAL = 32;
 /** CR0.EM is set; CR0.TS is; CR4.OSFXSR is not: instructions on vectors raise #UD, #NM, and #UD. */
-export const CONTEXT_EM = 128;
-export const CONTEXT_TS = 256;
-export const CONTEXT_NO_FXSR = 512;
+export const CONTEXT_EM = 64;
+export const CONTEXT_TS = 128;
+export const CONTEXT_NO_FXSR = 256;
 /** CR4.OSXSAVE or a bit of XCR0 that AVX needs is not set: #UD. */
-export const CONTEXT_NO_AVX = 1024;
-export const CONTEXT_BITS = 11;
+export const CONTEXT_NO_AVX = 512;
+export const CONTEXT_BITS = 10;
 /** The bits that the decoding of an instruction depends on. */
 export const DECODE_BITS =
   CONTEXT_CODE_32 |
   CONTEXT_CODE_64 |
   CONTEXT_STACK_32 |
-  CONTEXT_SINGLE |
   CONTEXT_REAL |
   CONTEXT_EM |
   CONTEXT_TS |

@@ -1,9 +1,17 @@
 /** The dispatch loop: runs handler after handler inside WebAssembly until something needs the instruction cycle. */
 import { offsetOf } from '../../isa/state.ts';
-import { JUMP_CACHE_ENTRIES, OP_SIZE } from '../layout.ts';
+import {
+  CODE_TABLE_ENTRIES,
+  CODE_TABLE_ENTRY,
+  FAST_TLB_ENTRIES,
+  FAST_TLB_ENTRY,
+  JUMP_CACHE_ENTRIES,
+  JUMP_CACHE_ENTRY,
+  OP_SIZE,
+} from '../layout.ts';
 import { Code, I32, I64, Memory, Op } from '../wasm/code.ts';
 import { ModuleWriter } from '../wasm/module.ts';
-import { CONTEXT_SINGLE } from './context.ts';
+import { CONTEXT_LIMITED, DECODE_BITS } from './context.ts';
 import {
   AGAIN,
   BUDGET,
@@ -26,14 +34,27 @@ export const JUMP_LINEAR = 0;
 export const JUMP_CONTEXT = 8;
 export const JUMP_OP = 12;
 
-/** Code that runs an instruction at a time is looked up in another slot than the same code in longer runs. */
-const SINGLE_SHIFT = 6;
-
 /** Slot of a linear address in the jump cache; the generated code computes the same. */
-export function jumpSlot(linear: bigint, context: number): number {
+export function jumpSlot(linear: bigint): number {
   const low = Number(linear & 0xffffffffn);
-  return (low ^ (low >>> 12) ^ ((context & CONTEXT_SINGLE) << SINGLE_SHIFT)) & (JUMP_CACHE_ENTRIES - 1);
+  return (low ^ (low >>> 12)) & (JUMP_CACHE_ENTRIES - 1);
 }
+
+/** Entry of the code table: address in WebAssembly memory of the code's first byte, what it was decoded for, and its op; 4 bytes each. */
+export const CODE_HOST = 0;
+export const CODE_BITS = 4;
+export const CODE_OP = 8;
+
+const CODE_SHIFT = 13;
+
+/** Slot of the code at a WebAssembly address in the code table; the generated code computes the same. */
+export function codeSlot(host: number): number {
+  return (host ^ (host >>> CODE_SHIFT)) & (CODE_TABLE_ENTRIES - 1);
+}
+
+/** The shift that takes a number of entries to one of bytes, or bits of an address to entries. */
+const log2 = Math.log2;
+const PAGE_SHIFT = 12;
 
 /**
  * Builds the module that exports `run(cpu, op) -> status`: runs from `op` on (0: from RIP, if the jump cache knows it),
@@ -52,6 +73,9 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
   const left = code.local(I32);
   const linear = code.local(I64);
   const entry = code.local(I32);
+  const context = code.local(I32);
+  const translation = code.local(I32);
+  const host = code.local(I32);
 
   const rip = offsetOf('rip');
   const remaining = offsetOf('remaining');
@@ -91,24 +115,68 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
     .op(Op.i64Add)
     .set(linear);
   code.get(linear).op(Op.i32WrapI64).set(entry);
-  code.get(entry).get(entry).i32(12).op(Op.i32ShrU).op(Op.i32Xor);
-  code.get(cpu).memory(Memory.i32Load, offsetOf('context')).i32(CONTEXT_SINGLE).op(Op.i32And);
   code
-    .i32(SINGLE_SHIFT)
-    .op(Op.i32Shl)
+    .get(entry)
+    .get(entry)
+    .i32(PAGE_SHIFT)
+    .op(Op.i32ShrU)
     .op(Op.i32Xor)
     .i32(JUMP_CACHE_ENTRIES - 1)
     .op(Op.i32And)
-    .i32(4)
+    .i32(log2(JUMP_CACHE_ENTRY))
     .op(Op.i32Shl)
     .get(cpu)
     .memory(Memory.i32Load, offsetOf('jumpCache'))
     .op(Op.i32Add)
     .set(entry);
+  code.get(cpu).memory(Memory.i32Load, offsetOf('context')).set(context);
   code.get(entry).memory(Memory.i64Load, JUMP_LINEAR).get(linear).op(Op.i64Ne);
-  code.get(entry).memory(Memory.i32Load, JUMP_CONTEXT).get(cpu).memory(Memory.i32Load, offsetOf('context'));
+  code.get(entry).memory(Memory.i32Load, JUMP_CONTEXT).get(context);
   code.op(Op.i32Ne).op(Op.i32Or).if();
-  code.i32(MISS).op(Op.return);
+  // It may be known by where it stands in RAM: by its page's translation for fetches, and the code table.
+  code.get(context).i32(CONTEXT_LIMITED).op(Op.i32And).if().i32(MISS).op(Op.return).op(Op.end);
+  code.get(cpu).memory(Memory.i32Load, offsetOf('tlbFetch'));
+  code
+    .get(linear)
+    .op(Op.i32WrapI64)
+    .i32(PAGE_SHIFT - log2(FAST_TLB_ENTRY))
+    .op(Op.i32ShrU);
+  code
+    .i32((FAST_TLB_ENTRIES - 1) * FAST_TLB_ENTRY)
+    .op(Op.i32And)
+    .op(Op.i32Add)
+    .set(translation);
+  code.get(translation).memory(Memory.i64Load, 0);
+  code
+    .get(linear)
+    .i64(-1n << BigInt(PAGE_SHIFT))
+    .op(Op.i64And)
+    .op(Op.i64Ne)
+    .if()
+    .i32(MISS)
+    .op(Op.return)
+    .op(Op.end);
+  code.get(linear).op(Op.i32WrapI64).get(translation).memory(Memory.i32Load, 8).op(Op.i32Add).set(host);
+  code
+    .get(host)
+    .get(host)
+    .i32(CODE_SHIFT)
+    .op(Op.i32ShrU)
+    .op(Op.i32Xor)
+    .i32(CODE_TABLE_ENTRIES - 1)
+    .op(Op.i32And)
+    .i32(log2(CODE_TABLE_ENTRY))
+    .op(Op.i32Shl)
+    .get(cpu)
+    .memory(Memory.i32Load, offsetOf('codeTable'))
+    .op(Op.i32Add)
+    .set(translation);
+  code.get(translation).memory(Memory.i32Load, CODE_HOST).get(host).op(Op.i32Ne);
+  code.get(translation).memory(Memory.i32Load, CODE_BITS).get(context).i32(DECODE_BITS).op(Op.i32And);
+  code.op(Op.i32Ne).op(Op.i32Or).if().i32(MISS).op(Op.return).op(Op.end);
+  code.get(entry).get(linear).memory(Memory.i64Store, JUMP_LINEAR);
+  code.get(entry).get(context).memory(Memory.i32Store, JUMP_CONTEXT);
+  code.get(entry).get(translation).memory(Memory.i32Load, CODE_OP).memory(Memory.i32Store, JUMP_OP);
   code.op(Op.end);
   code.get(entry).memory(Memory.i32Load, JUMP_OP).set(op);
   code.op(Op.end);
@@ -125,7 +193,8 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
   code.get(left).i32(0).op(Op.i32LtS).if();
   code.get(cpu).memory(Memory.i32Load, remaining).op(Op.i32Eqz).if();
   code.i32(BUDGET).op(Op.return);
-  code.op(Op.end).i32(SHORT).op(Op.return);
+  code.op(Op.end);
+  code.get(cpu).get(op).memory(Memory.i32Store, offsetOf('slowOp')).i32(SHORT).op(Op.return);
   code.op(Op.end);
   code.get(cpu).get(left).memory(Memory.i32Store, remaining);
   code.get(cpu).get(cpu).memory(Memory.i64Load, rip).memory(Memory.i64Store, offsetOf('blockRip'));

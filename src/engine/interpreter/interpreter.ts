@@ -10,9 +10,18 @@ import { type CodeSize, type Instruction, isVex } from '../../isa/instruction.ts
 import { systemMnemonics } from '../../isa/mnemonics.ts';
 import { offsetOf, STATE_SIZE } from '../../isa/state.ts';
 import {
+  CODE_TABLE_ENTRIES,
+  CODE_TABLE_ENTRY,
+  FAST_FETCH,
+  FAST_READ,
+  FAST_SPACE_BYTES,
+  FAST_SPACES,
   FAST_TLB_CONTEXTS,
   FAST_TLB_ENTRIES,
   FAST_TLB_ENTRY,
+  FAST_WRITE,
+  fastAccessAt,
+  fastTlbOffset,
   JUMP_CACHE_ENTRIES,
   JUMP_CACHE_ENTRY,
   type Layout,
@@ -28,12 +37,22 @@ import {
   CONTEXT_NO_AVX,
   CONTEXT_NO_FXSR,
   CONTEXT_REAL,
-  CONTEXT_SINGLE,
   CONTEXT_STACK_32,
   CONTEXT_TS,
   DECODE_BITS,
 } from './context.ts';
-import { dispatchModule, END_HANDLER, JUMP_CONTEXT, JUMP_LINEAR, JUMP_OP, jumpSlot } from './dispatch.ts';
+import {
+  CODE_BITS,
+  CODE_HOST,
+  CODE_OP,
+  codeSlot,
+  dispatchModule,
+  END_HANDLER,
+  JUMP_CONTEXT,
+  JUMP_LINEAR,
+  JUMP_OP,
+  jumpSlot,
+} from './dispatch.ts';
 import { formKey, formOf } from './handler-form.ts';
 import { Handlers, SYSTEM_KEY, UNIMPLEMENTED_KEY } from './handlers.ts';
 import {
@@ -81,6 +100,10 @@ export interface Callbacks {
 
 const PAGE_SIZE = 4096;
 const BLOCK_INSTRUCTIONS = 64;
+/** Scratch ops of a processor: a run and its end. */
+const SCRATCH_OPS = BLOCK_INSTRUCTIONS + 1;
+/** The longest instruction. */
+const MOST_BYTES = 15;
 /** The most runs and instructions that become one function. */
 const REGION_RUNS = 24;
 const REGION_OPS = 256;
@@ -88,6 +111,11 @@ const REGION_OPS = 256;
 const HOT_AFTER = 4096;
 /** No tag of a translation equals this, as tags are page-aligned. */
 const INVALID_TAG = 1n;
+const FAST_KINDS = [FAST_READ, FAST_WRITE, FAST_FETCH] as const;
+/** No PCID: of an address space that has not been used. */
+const NO_PCID = -1;
+/** Notes of entries that became valid since all were invalidated; the same ones come again after `flushPage`. */
+const MOST_NOTES = 1 << 14;
 
 const system: ReadonlySet<string> = new Set(systemMnemonics);
 /** Instructions after which nothing is decoded ahead: what follows need not be code, or need not be reached. */
@@ -109,12 +137,20 @@ interface Block {
   readonly op: number;
   /** How many bytes of code it covers. */
   readonly bytes: number;
+  /** Where it is one instruction that runs into another page: that page's number. */
+  readonly into?: number;
 }
 
-/** A page of RAM with decoded code: its blocks by offset and decode bits, and which of its bytes are decoded. */
+/**
+ * A page of RAM with decoded code: its blocks by offset and decode bits, the first op that each instruction got by the
+ * same, and which of its bytes are decoded.
+ */
 interface CodePage {
   readonly blocks: Map<number, Block>;
+  readonly ops: Map<number, number>;
   readonly covered: Uint8Array;
+  /** Pages with an instruction that runs into this one. */
+  readonly before: Set<number>;
   /** Table indices of the functions of its runs. */
   readonly functions: number[];
 }
@@ -137,6 +173,16 @@ interface RunAt {
   readonly count: number;
 }
 
+/** An address space (PCID) of a processor with fast TLBs. */
+interface Space {
+  pcid: number;
+  /** Identifies what its jump cache entries rest on; 0 where they hold no longer. */
+  generation: number;
+  /** Addresses of the fast TLBs' entries that may be valid: for reading and fetching, and for writing. */
+  reads: number[];
+  writes: number[];
+}
+
 /** The dispatch loop's module, shared by every machine of the process. */
 let dispatcher: WebAssembly.Module | undefined;
 
@@ -153,11 +199,13 @@ export class Interpreter {
   /** Runs that have no function yet, by the number of their first op. */
   private readonly candidates: (Candidate | undefined)[] = [];
   private readonly pages = new Map<number, CodePage>();
+  /** The ops of runs as they were decoded, by those that regions put in their place. */
+  private readonly decodedOps = new Map<number, number>();
   private nextOp: number;
-  private generationNumber = 1;
-  /** Addresses of the fast TLBs' entries that may be valid: for reading, and for writing. */
-  private reads: number[] = [];
-  private writes: number[] = [];
+  /** FAST_SPACES a processor, and the number of the one in use. */
+  private readonly spaces: Space[] = [];
+  private readonly inUse: number[] = [];
+  private lastGeneration = 0;
   /** How many times a run that is decoded from now on is entered before it becomes a function; 0 for never. */
   static hotAfter = HOT_AFTER;
   /** The instruction that stopped the last run with UNIMPLEMENTED. */
@@ -203,15 +251,23 @@ export class Interpreter {
     this.dispatch = instance.exports.run as (cpu: number, op: number) => number;
     for (let cpu = 0; cpu < layout.cpus; cpu++) {
       this.view.setUint32(layout.state(cpu) + offsetOf('jumpCache'), layout.jumpCache(cpu), true);
-      const [from, to] = this.fastTlbs(cpu);
-      this.words.fill(INVALID_TAG, from / 8, to / 8);
-      this.newGeneration();
+      this.view.setUint32(layout.state(cpu) + offsetOf('codeTable'), layout.codeTable, true);
+      const from = layout.fastSpace(cpu, 0);
+      this.words.fill(INVALID_TAG, from / 8, (from + FAST_SPACES * FAST_SPACE_BYTES) / 8);
+      for (let n = 0; n < FAST_SPACES; n++)
+        this.spaces.push({ pcid: n === 0 ? 0 : NO_PCID, generation: 0, reads: [], writes: [] });
+      this.inUse.push(cpu * FAST_SPACES);
     }
+    this.newGeneration();
   }
 
-  /** Ops below this are scratch: two a processor, for an instruction that is not kept. */
+  /** Ops of a processor that are scratch: for an instruction that is not kept, and for the beginning of a run. */
+  private scratchOps(cpu: number): number {
+    return this.layout.ops + cpu * SCRATCH_OPS * OP_SIZE;
+  }
+
   private firstOp(): number {
-    return this.layout.ops + this.layout.cpus * 2 * OP_SIZE;
+    return this.scratchOps(this.layout.cpus);
   }
 
   private instructionAt(op: number): Instruction {
@@ -226,64 +282,101 @@ export class Interpreter {
     return this.view.getUint32(op + OP_AFTER, true);
   }
 
-  /** Part of a processor's context that changes whenever decoded code or translations may have become stale. */
-  get generation(): number {
-    return (this.generationNumber << CONTEXT_BITS) >>> 0;
+  /**
+   * Part of a processor's context that differs whenever decoded code or translations may have become stale, or others
+   * are in use.
+   */
+  generation(cpu: number): number {
+    return (this.spaces[this.inUse[cpu]].generation << CONTEXT_BITS) >>> 0;
   }
 
-  /** Where code was found before holds no longer. */
-  newGeneration(): void {
-    this.generationNumber++;
-    if (this.generationNumber >= 1 << (32 - CONTEXT_BITS)) {
-      // A new round: entries of the last one must not be mistaken for current.
-      this.generationNumber = 1;
-      const start = this.layout.jumpCache(0);
-      this.bytes.fill(0, start, start + this.layout.cpus * JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY);
-    }
-    for (let cpu = 0; cpu < this.layout.cpus; cpu++) {
-      const at = this.layout.state(cpu) + offsetOf('context');
-      const context = this.view.getUint32(at, true);
-      this.view.setUint32(at, ((context & ((1 << CONTEXT_BITS) - 1)) | this.generation) >>> 0, true);
-    }
+  /** Where code was found before holds no longer: for any processor, or for one. */
+  newGeneration(only?: number): void {
+    const { cpus } = this.layout;
+    const [from, to] = only === undefined ? [0, cpus] : [only, only + 1];
+    for (let n = from * FAST_SPACES; n < to * FAST_SPACES; n++) this.spaces[n].generation = 0;
+    for (let cpu = from; cpu < to; cpu++) this.renew(cpu);
   }
 
-  /** Forgets a processor's fast translations, and where it found its code. */
-  flushTranslations(cpu: number): void {
-    const [from, to] = this.fastTlbs(cpu);
-    this.reads = this.invalidate(this.reads, from, to);
-    this.writes = this.invalidate(this.writes, from, to);
-    this.newGeneration();
+  /** Gives the space that a processor uses a generation, if it needs a new one, and the processor's context that. */
+  private renew(cpu: number): void {
+    const space = this.spaces[this.inUse[cpu]];
+    if (space.generation === 0) {
+      if (++this.lastGeneration >= 1 << (32 - CONTEXT_BITS)) {
+        // A new round: entries of the last one must not be mistaken for current.
+        this.lastGeneration = 0;
+        const start = this.layout.jumpCache(0);
+        this.bytes.fill(0, start, start + this.layout.cpus * JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY);
+        this.newGeneration();
+        return;
+      }
+      space.generation = this.lastGeneration;
+    }
+    const at = this.layout.state(cpu) + offsetOf('context');
+    const context = this.view.getUint32(at, true);
+    this.view.setUint32(at, ((context & ((1 << CONTEXT_BITS) - 1)) | this.generation(cpu)) >>> 0, true);
+  }
+
+  /**
+   * The fast TLBs of a processor for the address space `pcid`, which is in use from now on: what was known of one that was in use
+   * lately is known still.
+   * @returns their address; `fastTlbOffset` tells the places in them
+   */
+  fastTlbs(cpu: number, pcid: number): number {
+    let number = this.inUse[cpu];
+    if (this.spaces[number].pcid !== pcid) {
+      number = this.spaceOf(cpu, pcid);
+      this.inUse[cpu] = number;
+      this.renew(cpu);
+    }
+    return this.layout.fastSpace(0, number);
+  }
+
+  /** The number of the space that stands for `pcid`; if there is none, the one after the present becomes it. */
+  private spaceOf(cpu: number, pcid: number): number {
+    const first = cpu * FAST_SPACES;
+    for (let n = first; n < first + FAST_SPACES; n++) if (this.spaces[n].pcid === pcid) return n;
+    const next = first + ((this.inUse[cpu] + 1 - first) % FAST_SPACES);
+    this.forget(this.spaces[next]);
+    this.spaces[next].pcid = pcid;
+    return next;
+  }
+
+  /** Forgets a processor's fast translations, and where it found its code: all of it, or what it knows under `pcid`. */
+  flushTranslations(cpu: number, pcid?: number): void {
+    const first = cpu * FAST_SPACES;
+    for (let n = first; n < first + FAST_SPACES; n++)
+      if (pcid === undefined || this.spaces[n].pcid === pcid) this.forget(this.spaces[n]);
+    this.renew(cpu);
+  }
+
+  private forget(space: Space): void {
+    this.invalidate(space.reads);
+    this.invalidate(space.writes);
+    space.generation = 0;
   }
 
   /** Forgets one page's. @param code it may have been fetched from: where code was found holds no longer */
   flushPage(cpu: number, linear: bigint, code: boolean): void {
     const slot = Number((linear >> 12n) & BigInt(FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY;
-    for (let context = 0; context < FAST_TLB_CONTEXTS; context++) {
-      this.words[(this.layout.fastTlb(cpu, context, false) + slot) / 8] = INVALID_TAG;
-      this.words[(this.layout.fastTlb(cpu, context, true) + slot) / 8] = INVALID_TAG;
+    const first = cpu * FAST_SPACES;
+    for (let n = first; n < first + FAST_SPACES; n++) {
+      if (this.spaces[n].pcid === NO_PCID) continue;
+      const space = this.layout.fastSpace(0, n) + slot;
+      for (let context = 0; context < FAST_TLB_CONTEXTS; context++)
+        for (const kind of FAST_KINDS) this.words[(space + fastTlbOffset(context, kind)) / 8] = INVALID_TAG;
     }
-    if (code) this.newGeneration();
+    if (code) this.newGeneration(cpu);
   }
 
   /** Forgets every processor's fast translations for writing, so that the next write of each page is seen. */
   flushWrites(): void {
-    this.writes = this.invalidate(this.writes, 0, Number.POSITIVE_INFINITY);
+    for (const { writes } of this.spaces) this.invalidate(writes);
   }
 
-  /** Where a processor's fast TLBs are, in bytes: [from, to). */
-  private fastTlbs(cpu: number): [number, number] {
-    const from = this.layout.fastTlb(cpu, 0, false);
-    return [from, from + FAST_TLB_CONTEXTS * 2 * FAST_TLB_ENTRIES * FAST_TLB_ENTRY];
-  }
-
-  /** Invalidates those entries of `filled` that lie in [from, to). @returns the others */
-  private invalidate(filled: number[], from: number, to: number): number[] {
-    const others: number[] = [];
-    for (const entry of filled) {
-      if (entry < from || entry >= to) others.push(entry);
-      else this.words[entry / 8] = INVALID_TAG;
-    }
-    return others;
+  private invalidate(filled: number[]): void {
+    for (const entry of filled) this.words[entry / 8] = INVALID_TAG;
+    filled.length = 0;
   }
 
   /**
@@ -303,9 +396,11 @@ export class Interpreter {
   /** An entry of a fast TLB is about to be valid. */
   private note(entry: number): void {
     if (this.words[entry / 8] !== INVALID_TAG) return;
-    const table = FAST_TLB_ENTRIES * FAST_TLB_ENTRY;
-    const forWriting = ((entry - this.layout.fastTlb(0, 0, false)) / table) & 1;
-    (forWriting ? this.writes : this.reads).push(entry);
+    const offset = entry - this.layout.fastSpace(0, 0);
+    const space = this.spaces[Math.floor(offset / FAST_SPACE_BYTES)];
+    const filled = fastAccessAt(offset) === FAST_WRITE ? space.writes : space.reads;
+    if (filled.length >= MOST_NOTES) this.invalidate(filled);
+    filled.push(entry);
   }
 
   /**
@@ -324,8 +419,11 @@ export class Interpreter {
 
   /** Forgets all decoded code and all translations of every processor. */
   flushAll(): void {
-    for (const page of this.pages.values()) this.release(page);
+    for (const page of this.pages.values()) for (const index of page.functions) this.handlers.release(index);
     this.pages.clear();
+    this.decodedOps.clear();
+    const { codeTable } = this.layout;
+    this.bytes.fill(0, codeTable, codeTable + CODE_TABLE_ENTRIES * CODE_TABLE_ENTRY);
     this.nextOp = this.firstOp();
     for (let cpu = 0; cpu < this.layout.cpus; cpu++) this.flushTranslations(cpu);
   }
@@ -347,15 +445,33 @@ export class Interpreter {
     let hit = false;
     for (let i = offset; i < offset + size; i++) if (page.covered[i]) hit = true;
     if (!hit) return false;
-    this.pages.delete(number);
-    this.release(page);
+    this.drop(number);
+    for (const before of page.before) this.drop(before);
     this.newGeneration();
     return true;
   }
 
-  /** The functions of a page's runs will not be called again. */
-  private release(page: CodePage): void {
+  /** Forgets the decoded code of a page. */
+  private drop(number: number): void {
+    const page = this.pages.get(number);
+    if (!page) return;
+    this.pages.delete(number);
+    // The functions of its runs will not be called again.
     for (const index of page.functions) this.handlers.release(index);
+    const host = this.callbacks.ramOffset(number * PAGE_SIZE);
+    for (const key of page.blocks.keys()) {
+      const at = host + Math.floor(key / (1 << CONTEXT_BITS));
+      const slot = this.layout.codeTable + codeSlot(at) * CODE_TABLE_ENTRY;
+      if (this.view.getUint32(slot + CODE_HOST, true) === at) this.view.setUint32(slot + CODE_HOST, 0, true);
+    }
+  }
+
+  /** From now on the dispatch loop finds code at WebAssembly address `host` by itself. */
+  private publish(host: number, decodeBits: number, op: number): void {
+    const slot = this.layout.codeTable + codeSlot(host) * CODE_TABLE_ENTRY;
+    this.view.setUint32(slot + CODE_HOST, host, true);
+    this.view.setUint32(slot + CODE_BITS, decodeBits, true);
+    this.view.setUint32(slot + CODE_OP, op, true);
   }
 
   /**
@@ -372,11 +488,29 @@ export class Interpreter {
         continue;
       }
       // The fetch of an instruction beyond the budget may fault, and what is due before it comes first.
-      if (this.view.getInt32(state + offsetOf('remaining'), true) <= 0) return BUDGET;
-      if (status === SHORT) this.single(state);
-      status = this.dispatch(state, this.find(cpu, state));
+      const remaining = this.view.getInt32(state + offsetOf('remaining'), true);
+      if (remaining <= 0) return BUDGET;
+      const op =
+        status === SHORT
+          ? this.beginning(cpu, this.view.getUint32(state + offsetOf('slowOp'), true), remaining)
+          : this.find(cpu, state);
+      status = this.dispatch(state, op);
     }
     return status;
+  }
+
+  /** A run of the first `count` instructions of a longer one, in place of that. */
+  private beginning(cpu: number, first: number, count: number): number {
+    const from = this.decodedOps.get(first) ?? first;
+    const op = this.scratchOps(cpu);
+    this.bytes.copyWithin(op, from, from + count * OP_SIZE);
+    for (let i = 0; i < count; i++) {
+      this.view.setUint32(op + i * OP_SIZE + OP_AFTER, count - 1 - i, true);
+      this.instructions[(op - this.layout.ops) / OP_SIZE + i] = this.instructionAt(from + i * OP_SIZE);
+    }
+    this.view.setUint32(op + OP_HEAT, 0, true);
+    this.putEnd(op + count * OP_SIZE, this.view.getUint16(op + (count - 1) * OP_SIZE + OP_NEXT, true));
+    return op;
   }
 
   /** Makes a function of the run whose first op is at `first`, and of those in its page that it leads to. */
@@ -411,7 +545,9 @@ export class Interpreter {
       this.view.setUint32(op + OP_HEAT, 0, true);
       this.view.setUint16(op + OP_RUN, number, true);
       this.view.setUint16(op + OP_POSITION, (op - start) / OP_SIZE, true);
+      this.decodedOps.set(op, this.decodedOps.get(block.op) ?? block.op);
       page.blocks.set(key, { op, bytes: block.bytes });
+      this.publish(host - offset + at, decodeBits, op);
     });
     // What has been found is found anew, at the region's ops.
     this.newGeneration();
@@ -440,7 +576,7 @@ export class Interpreter {
       if (runs.has(at)) continue;
       const key = blockKey(at, decodeBits);
       const block = page.blocks.get(key);
-      if (!block) continue;
+      if (!block || block.into !== undefined) continue;
       const count = this.view.getUint32(block.op + OP_AFTER, true) + 1;
       // What stops the machine need not be fast.
       if (this.instructionAt(block.op + (count - 1) * OP_SIZE).mnemonic === 'unimplemented') continue;
@@ -460,87 +596,166 @@ export class Interpreter {
     return [...runs.values()].sort((a, b) => a.offset - b.offset);
   }
 
-  /** From now on, until its context is set anew, the processor's code is decoded in runs of one instruction. */
-  private single(state: number): void {
-    const at = state + offsetOf('context');
-    this.view.setUint32(at, this.view.getUint32(at, true) | CONTEXT_SINGLE, true);
-  }
-
   /** The op for the processor's RIP, decoding it if need be. */
   private find(cpu: number, state: number): number {
     const linear = this.callbacks.codeAddress(cpu);
     const physical = this.callbacks.fetch(cpu, linear);
+    const host = this.callbacks.ramOffset(physical);
+    const before = this.view.getUint32(state + offsetOf('context'), true);
+    const block = host < 0 ? undefined : this.block(cpu, linear, physical, host, before);
+    if (!block) return this.scratch(cpu, linear, physical, before);
+    // Decoding may have begun a new generation.
     const context = this.view.getUint32(state + offsetOf('context'), true);
-    const block = this.block(cpu, linear, physical, context);
     if (context & CONTEXT_LIMITED) {
       const rip = this.view.getBigUint64(state + offsetOf('rip'), true);
-      if (rip + BigInt(block.bytes - 1) > this.callbacks.codeLimit(cpu)) {
+      if (rip + BigInt(block.bytes - 1) > this.callbacks.codeLimit(cpu))
         return this.scratch(cpu, linear, physical, context);
-      }
     }
-    if (block.op >= this.firstOp()) {
-      const at = this.layout.jumpCache(cpu) + jumpSlot(linear, context) * JUMP_CACHE_ENTRY;
-      this.view.setBigUint64(at + JUMP_LINEAR, linear, true);
-      // Decoding may have begun a new generation.
-      this.view.setUint32(at + JUMP_CONTEXT, this.view.getUint32(state + offsetOf('context'), true), true);
-      this.view.setUint32(at + JUMP_OP, block.op, true);
+    const at = this.layout.jumpCache(cpu) + jumpSlot(linear) * JUMP_CACHE_ENTRY;
+    this.view.setBigUint64(at + JUMP_LINEAR, linear, true);
+    this.view.setUint32(at + JUMP_CONTEXT, context, true);
+    this.view.setUint32(at + JUMP_OP, block.op, true);
+    // What runs into another page depends on two translations.
+    if (block.into === undefined) {
+      this.publish(host, context & DECODE_BITS, block.op);
+      const fetches = this.view.getUint32(state + offsetOf('tlbFetch'), true);
+      this.fillTranslation(fetches, linear, host - (host % PAGE_SIZE));
     }
     return block.op;
   }
 
-  private block(cpu: number, linear: bigint, physical: number, context: number): Block {
+  /** The run at an address in RAM; undefined for what cannot be kept. */
+  private block(
+    cpu: number,
+    linear: bigint,
+    physical: number,
+    host: number,
+    context: number,
+  ): Block | undefined {
     const offset = physical % PAGE_SIZE;
     const number = (physical - offset) / PAGE_SIZE;
     const key = blockKey(offset, context);
     const known = this.pages.get(number)?.blocks.get(key);
-    if (known) return known;
-    const host = this.callbacks.ramOffset(physical);
-    if (host < 0) return { op: this.scratch(cpu, linear, physical, context), bytes: 0 };
+    if (known && (known.into === undefined || known.into === this.pageAfter(cpu, linear, context)))
+      return known;
 
-    const { codeSize, stackSize } = sizesOf(context);
+    this.makeRoom(BLOCK_INSTRUCTIONS);
+    const { codeSize } = sizesOf(context);
     const end = host - offset + PAGE_SIZE;
+    const ops = this.pages.get(number)?.ops;
     const decoded: Instruction[] = [];
     let at = host;
-    const most = context & CONTEXT_SINGLE ? 1 : BLOCK_INSTRUCTIONS;
-    while (decoded.length < most) {
+    let rest: number | undefined;
+    while (decoded.length < BLOCK_INSTRUCTIONS) {
+      rest = ops?.get(blockKey(offset + at - host, context));
+      if (rest !== undefined) break;
       const instruction = legalIn(context, decode(this.bytes, at, end, codeSize));
       if (!instruction) break;
       decoded.push(instruction);
       at += instruction.length;
       if (ends.has(instruction.mnemonic)) break;
     }
-    if (decoded.length === 0) return { op: this.scratch(cpu, linear, physical, context), bytes: 0 };
+    if (rest === undefined && decoded.length === 0)
+      return this.crossing(cpu, linear, physical, host, context);
+    return this.keep(physical, host, context, decoded, rest);
+  }
 
-    if (this.nextOp + (decoded.length + 1) * OP_SIZE > this.layout.ops + OP_COUNT * OP_SIZE) this.flushAll();
-    const first = this.nextOp;
-    this.nextOp = this.putRun(first, decoded, stackSize);
+  /** An instruction that runs from one page of RAM into another; undefined for what cannot be kept. */
+  private crossing(
+    cpu: number,
+    linear: bigint,
+    physical: number,
+    host: number,
+    context: number,
+  ): Block | undefined {
+    if (context & CONTEXT_LIMITED) return undefined;
+    const into = this.pageAfter(cpu, linear, context);
+    const second = this.callbacks.ramOffset(into * PAGE_SIZE);
+    if (second < 0) return undefined;
+    const inFirst = PAGE_SIZE - (physical % PAGE_SIZE);
+    const bytes = new Uint8Array(MOST_BYTES);
+    bytes.set(this.bytes.subarray(host, host + inFirst));
+    bytes.set(this.bytes.subarray(second, second + MOST_BYTES - inFirst), inFirst);
+    const instruction = legalIn(context, decode(bytes, 0, MOST_BYTES, sizesOf(context).codeSize));
+    if (!instruction) throw new Error('the decoder wants more than 15 bytes');
+    const page = this.pageOf(into);
+    page.before.add(Math.floor(physical / PAGE_SIZE));
+    page.covered.fill(1, 0, instruction.length - inFirst);
+    return this.keep(physical, host, context, [instruction], undefined, into);
+  }
 
+  /** The number of the physical page that follows the one of `linear` in linear addresses. Throws the fault of its fetch. */
+  private pageAfter(cpu: number, linear: bigint, context: number): number {
+    const next = (linear & ~0xfffn) + 0x1000n;
+    const width = context & CONTEXT_CODE_64 ? 64 : 32;
+    return Math.floor(this.callbacks.fetch(cpu, BigInt.asUintN(width, next)) / PAGE_SIZE);
+  }
+
+  private makeRoom(ops: number): void {
+    if (this.nextOp + (ops + 1) * OP_SIZE > this.layout.ops + OP_COUNT * OP_SIZE) this.flushAll();
+  }
+
+  private pageOf(number: number): CodePage {
     let page = this.pages.get(number);
     if (!page) {
-      page = { blocks: new Map(), covered: new Uint8Array(PAGE_SIZE), functions: [] };
+      page = {
+        blocks: new Map(),
+        ops: new Map(),
+        covered: new Uint8Array(PAGE_SIZE),
+        before: new Set(),
+        functions: [],
+      };
       this.pages.set(number, page);
       // Writes to the page must be seen from now on.
       this.flushWrites();
     }
-    const block = { op: first, bytes: at - host };
-    page.blocks.set(key, block);
+    return page;
+  }
+
+  /**
+   * Makes the block of a run.
+   * @param rest the op in another run where the instructions go on that follow `decoded`
+   * @param into number of the page that the only instruction runs into
+   */
+  private keep(
+    physical: number,
+    host: number,
+    context: number,
+    decoded: readonly Instruction[],
+    rest: number | undefined,
+    into?: number,
+  ): Block {
+    const offset = physical % PAGE_SIZE;
+    const page = this.pageOf((physical - offset) / PAGE_SIZE);
+    const decodeBits = context & DECODE_BITS;
+    const first = this.nextOp;
+    this.nextOp = this.putRun(first, decoded, sizesOf(context).stackSize, rest);
+    let at = offset;
+    for (let op = first; op < this.nextOp - OP_SIZE; op += OP_SIZE) {
+      const key = blockKey(at, context);
+      if (into === undefined && !page.ops.has(key)) page.ops.set(key, op);
+      at += this.instructionAt(op).length;
+    }
+    const count = (this.nextOp - first) / OP_SIZE - 1;
     this.candidates[(first - this.layout.ops) / OP_SIZE] =
-      decoded.length === 1 ? undefined : { page, host, offset, decodeBits: context & DECODE_BITS };
+      count === 1 ? undefined : { page, host, offset, decodeBits };
     this.view.setUint32(first + OP_HEAT, Interpreter.hotAfter, true);
-    page.covered.fill(1, offset, offset + block.bytes);
+    page.covered.fill(1, offset, at);
+    const block = { op: first, bytes: at - offset, ...(into === undefined ? {} : { into }) };
+    page.blocks.set(blockKey(offset, context), block);
     return block;
   }
 
   /** Decodes one instruction that is not kept: it crosses a page, or is not in RAM, or nears the segment's limit. */
   private scratch(cpu: number, linear: bigint, physical: number, context: number): number {
     const { codeSize, stackSize } = sizesOf(context);
-    const bytes = new Uint8Array(15);
+    const bytes = new Uint8Array(MOST_BYTES);
     const state = this.layout.state(cpu);
     const rip = this.view.getBigUint64(state + offsetOf('rip'), true);
     const limit = context & CONTEXT_LIMITED ? this.callbacks.codeLimit(cpu) : -1n;
     let at = physical;
     let instruction: Instruction | null = null;
-    for (let count = 0; count < 15 && !instruction; count++) {
+    for (let count = 0; count < MOST_BYTES && !instruction; count++) {
       if (count > 0 && limit >= 0n && rip + BigInt(count) > limit) throw this.callbacks.limitFault();
       const next = linear + BigInt(count);
       if (count > 0 && (next & 0xfffn) === 0n) {
@@ -552,7 +767,7 @@ export class Interpreter {
       instruction = legalIn(context, decode(bytes, 0, count + 1, codeSize));
     }
     if (!instruction) throw new Error('the decoder wants more than 15 bytes');
-    const op = this.layout.ops + cpu * 2 * OP_SIZE;
+    const op = this.scratchOps(cpu);
     this.putRun(op, [instruction], stackSize);
     this.view.setUint32(op + OP_HEAT, 0, true);
     return op;
@@ -575,24 +790,41 @@ export class Interpreter {
     return this.handlers.index(formKey(form()), form);
   }
 
-  /** Writes a run of instructions and its end at `op`; returns the address after it. */
-  private putRun(op: number, run: readonly Instruction[], stackSize: CodeSize): number {
+  /**
+   * Writes a run of instructions and its end at `op`; returns the address after it.
+   * @param rest the op in another run from which on that run follows, as far as there is room
+   */
+  private putRun(op: number, run: readonly Instruction[], stackSize: CodeSize, rest?: number): number {
+    const more =
+      rest === undefined
+        ? 0
+        : Math.min(this.view.getUint32(rest + OP_AFTER, true) + 1, BLOCK_INSTRUCTIONS - run.length);
+    const count = run.length + more;
+    if (rest !== undefined) this.bytes.copyWithin(op + run.length * OP_SIZE, rest, rest + more * OP_SIZE);
     let at = op;
     let start = 0;
-    run.forEach((instruction, i) => {
-      writeOp(this.view, at, instruction, this.handlerOf(instruction, stackSize));
+    for (let i = 0; i < count; i++) {
+      let instruction = run[i];
+      if (rest === undefined || i < run.length)
+        writeOp(this.view, at, instruction, this.handlerOf(instruction, stackSize));
+      else instruction = this.instructionAt(rest + (i - run.length) * OP_SIZE);
       this.view.setUint16(at + OP_START, start, true);
       start += instruction.length;
       this.view.setUint16(at + OP_NEXT, start, true);
-      this.view.setUint32(at + OP_AFTER, run.length - 1 - i, true);
+      this.view.setUint32(at + OP_AFTER, count - 1 - i, true);
       this.instructions[(at - this.layout.ops) / OP_SIZE] = instruction;
       at += OP_SIZE;
-    });
-    this.view.setUint32(at + OP_HANDLER, END_HANDLER, true);
-    this.view.setUint16(at + OP_START, start, true);
-    this.view.setUint32(at + OP_AFTER, 0, true);
+    }
+    this.putEnd(at, start);
     this.handlers.install();
     return at + OP_SIZE;
+  }
+
+  /** Writes the end of a run of `bytes` bytes. */
+  private putEnd(op: number, bytes: number): void {
+    this.view.setUint32(op + OP_HANDLER, END_HANDLER, true);
+    this.view.setUint16(op + OP_START, bytes, true);
+    this.view.setUint32(op + OP_AFTER, 0, true);
   }
 }
 

@@ -54,7 +54,7 @@ export const STOP = 6;
 export const MISS = 7;
 /** The budget is used up, or was taken back. */
 export const BUDGET = 8;
-/** The budget does not cover the run of instructions at RIP. */
+/** The budget does not cover the run at RIP, whose first op is in `slowOp`. */
 export const SHORT = 9;
 /** The run at RIP, whose first op is in `slowOp`, has been entered so often that it deserves a function of its own. */
 export const HOT = 10;
