@@ -94,7 +94,7 @@ export class Region {
   kept(offset: number): Kept {
     let kept = this.#kept.get(offset);
     if (!kept) {
-      kept = { local: this.code.local(I64), offset, written: false };
+      kept = { local: this.code.lasting(I64), offset, written: false };
       this.#kept.set(offset, kept);
       this.#prelude.get(CPU).memory(Memory.i64Load, offset).set(kept.local);
     }
@@ -105,7 +105,7 @@ export class Region {
   fixed(field: 'tlbRead' | 'tlbWrite' | 'context'): number {
     let local = this.#fixed.get(field);
     if (local === undefined) {
-      local = this.code.local(I32);
+      local = this.code.lasting(I32);
       this.#fixed.set(field, local);
       this.#prelude.get(CPU).memory(Memory.i32Load, offsetOf(field));
       // Where CS has a limit, each run must be checked against it: no way leads from run to run.
@@ -204,9 +204,11 @@ export class Region {
     let next = run.start;
     instructions.forEach((instruction, i) => {
       next += instruction.length;
-      emitMeaning(new RunBuilder(this, instruction, { position: position + i, after: last - i, next }));
+      code.scoped(() =>
+        emitMeaning(new RunBuilder(this, instruction, { position: position + i, after: last - i, next })),
+      );
     });
-    this.goTo(next, 0);
+    code.scoped(() => this.goTo(next, 0));
     code.get(CPU).get(this.base).i64(BigInt(next)).op(Op.i64Add);
     code.memory(Memory.i64Store, offsetOf('rip'));
     this.leave(position + last, JUMP);

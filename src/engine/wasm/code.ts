@@ -265,16 +265,44 @@ export class Code {
   private setStart = -1;
   private setLocal = -1;
   private nesting = 0;
+  /** Locals of the present scope, and those of all. */
+  private scope: Set<number> | undefined;
+  private readonly free: number[] = [];
 
   /** @param parameters number of parameters, which are the first locals. */
   constructor(parameters: number) {
     this.parameters = parameters;
   }
 
-  /** A fresh local. */
+  /** A local; in a scope, until its end. Its value is not defined before it is set. */
   local(type: ValueType): number {
+    const scope = this.scope;
+    if (!scope) return this.lasting(type);
+    const used = this.free.find((local) => this.typeOf(local) === type && !scope.has(local));
+    const local = used ?? this.lasting(type);
+    if (used === undefined) this.free.push(local);
+    scope.add(local);
+    return local;
+  }
+
+  /** A local of its own to the function's end. */
+  lasting(type: ValueType): number {
     this.locals.push(type);
     return this.parameters + this.locals.length - 1;
+  }
+
+  /**
+   * Emits what `emit` does; other scopes will use the same locals. The time that V8's optimizing compiler takes grows with the
+   * product of locals and branches.
+   */
+  scoped(emit: () => void): void {
+    this.scope = new Set();
+    emit();
+    this.scope = undefined;
+  }
+
+  private typeOf(local: number): ValueType {
+    return this.locals[local - this.parameters];
   }
 
   /** Blocks, loops and ifs that are open: `branch(depth - n)` goes to the n-th of them. */
