@@ -9,7 +9,7 @@ import { Experiment, NoReturn, type Outcome } from './explore/experiment.ts';
 import { type Counts, explore, judge } from './explore/explore.ts';
 import { tryStackPointers } from './explore/stack-pointers.ts';
 import { tryTrials } from './explore/trials.ts';
-import { type Failure, type Recording, recordVisits, type Visit } from './explore/visit.ts';
+import { type Failure, type Recording, recordVisits, trigger, type Visit } from './explore/visit.ts';
 import {
   type Finding,
   type Place,
@@ -95,6 +95,7 @@ export class OpenSubject {
     const executed = new Set<bigint>();
     this.#machine.restore(visit.begin);
     for (let i = 0; i < visit.boundaries; i++) {
+      trigger(this.#machine, visit, i);
       executed.add(this.#machine.cpus[visit.cpu].rip);
       if (this.#machine.runAlone(visit.cpu, 1).reason !== 'limit') break;
     }

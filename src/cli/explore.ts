@@ -60,6 +60,10 @@ export interface ExploreCommandOptions {
   readonly append?: string;
   readonly initrd?: string;
   readonly symbols?: string;
+  readonly linux?: string;
+  readonly patch?: readonly string[];
+  readonly snapshot?: string;
+  readonly patience?: number;
 }
 
 /**
@@ -79,8 +83,30 @@ export async function explore(
 ): Promise<number> {
   const specs = specsOf(image, options);
   const events = options.events === undefined ? undefined : eventsOf(options.events);
+  const booted = specs.flatMap((spec) => (spec.kind === 'linux' && spec.booted) || []);
+  try {
+    return await exploreSpecs(specs, events, options, io);
+  } finally {
+    // Nobody asked to keep it.
+    if (options.snapshot === undefined) for (const file of booted) rmSync(file, { force: true });
+  }
+}
+
+async function exploreSpecs(
+  specs: readonly SubjectSpec[],
+  events: readonly EventKind[] | undefined,
+  options: ExploreCommandOptions,
+  io: Io,
+): Promise<number> {
   const prepared: Prepared[] = [];
-  for (const spec of specs) prepared.push(await prepare(spec));
+  for (const spec of specs) {
+    const progress = spec.kind === 'linux' ? await startProgress(io, `booting ${spec.file}`) : undefined;
+    try {
+      prepared.push(await prepare(spec));
+    } finally {
+      progress?.end();
+    }
+  }
   for (const { spec, planned } of prepared)
     refuseWithoutHandler(specName(spec), planned.subject, events ?? planned.subject.events);
   const check = new Check(prepared, events, options, io, await packageVersion());
@@ -89,25 +115,36 @@ export async function explore(
 
 function specsOf(image: string | undefined, options: ExploreCommandOptions): SubjectSpec[] {
   const plan = options.plan === undefined ? {} : { plan: options.plan };
-  const given = (name: 'memory' | 'append' | 'initrd' | 'symbols') => options[name] !== undefined;
-  if (image !== undefined) {
+  const { linux, patch, patience } = options;
+  if (image !== undefined || linux !== undefined) {
+    if (image !== undefined && linux !== undefined)
+      throw new UserError('expected an image or --linux, not both');
     if (options.variant) throw new UserError('expected an image or --variant, not both');
     if (options.frames !== undefined) throw new UserError('--frames: only with --variant');
-    return [
-      {
-        kind: 'image',
-        file: image,
-        ...plan,
-        ...(options.cpus !== undefined && { cpus: options.cpus }),
-        ...(options.memory !== undefined && { memory: options.memory }),
-        ...(options.append !== undefined && { commandLine: options.append }),
-        ...(options.initrd !== undefined && { initrd: options.initrd }),
-        ...(options.symbols !== undefined && { symbols: options.symbols }),
-      },
-    ];
+    const files = {
+      ...plan,
+      ...(options.cpus !== undefined && { cpus: options.cpus }),
+      ...(options.memory !== undefined && { memory: options.memory }),
+      ...(options.append !== undefined && { commandLine: options.append }),
+      ...(options.initrd !== undefined && { initrd: options.initrd }),
+      ...(options.symbols !== undefined && { symbols: options.symbols }),
+    };
+    if (linux !== undefined)
+      return [
+        {
+          kind: 'linux',
+          file: linux,
+          ...files,
+          ...(patch && { patches: patch }),
+          ...(patience !== undefined && { patience }),
+          booted: options.snapshot ?? temporary('booted'),
+        },
+      ];
+    refuseGiven(options, ['patch', 'snapshot', 'patience'], '--linux');
+    return [{ kind: 'image', file: image as string, ...files }];
   }
-  for (const name of ['memory', 'append', 'initrd', 'symbols'] as const)
-    if (given(name)) throw new UserError(`--${name}: only with an image`);
+  refuseGiven(options, ['memory', 'append', 'initrd', 'symbols'], 'an image');
+  refuseGiven(options, ['patch', 'snapshot', 'patience'], '--linux');
   if (!options.variant) throw new UserError('expected an image or --variant: what is to be explored');
   const names = [...new Set(options.variant.map(imageNameOf))];
   if (options.plan !== undefined && names.length > 1)
@@ -118,6 +155,20 @@ function specsOf(image: string | undefined, options: ExploreCommandOptions): Sub
     return names.flatMap((variant) => allFrames(variant, cpus).map((spec) => ({ ...spec, ...plan })));
   }
   return names.map((variant) => ({ kind: 'builtin', variant, cpus: options.cpus ?? 1, ...plan }));
+}
+
+function refuseGiven(
+  options: ExploreCommandOptions,
+  names: readonly (keyof ExploreCommandOptions)[],
+  where: string,
+): void {
+  for (const name of names)
+    if (options[name] !== undefined) throw new UserError(`--${name}: only with ${where}`);
+}
+
+/** A file of this run. */
+function temporary(kind: string): string {
+  return join(tmpdir(), `espfix-${process.pid}-${Math.random().toString(36).slice(2, 10)}.${kind}`);
 }
 
 function eventsOf(list: string): EventKind[] {
@@ -223,11 +274,7 @@ class Check {
     if (resume !== undefined) this.#journal = Journal.resume(resume, this.#key());
     else {
       this.#temporary = journal === undefined;
-      const random = Math.random().toString(36).slice(2, 10);
-      this.#journal = Journal.create(
-        journal ?? join(tmpdir(), `espfix-${process.pid}-${random}.journal`),
-        this.#key(),
-      );
+      this.#journal = Journal.create(journal ?? temporary('journal'), this.#key());
     }
   }
 
@@ -243,6 +290,9 @@ class Check {
       'initial RAM disk': each((part) => part.prepared.digests.initrd),
       machine: each(
         ({ prepared: { planned } }) => `${planned.subject.cpus} processors, ${planned.subject.memory} MiB`,
+      ),
+      'changes of the kernel': each(({ prepared: { spec } }) =>
+        spec.kind === 'linux' ? (spec.patches ?? []).join(',') : '',
       ),
       'command line': each((part) => JSON.stringify(part.prepared.planned.subject.commandLine ?? '')),
       depth: each((part) => part.settings.depth),
@@ -379,7 +429,7 @@ class Check {
       const report: SubjectReport = { ...merged, notes: [...merged.notes, ...this.#notes(part, survey)] };
       subjects.push({
         report,
-        ...(prepared.spec.kind === 'image' && { file: prepared.spec.file }),
+        ...(prepared.spec.kind !== 'builtin' && { file: prepared.spec.file }),
         told: await this.#tell(part, survey, report),
       });
     }
@@ -387,9 +437,12 @@ class Check {
   }
 
   #notes({ settings, results, prepared }: Part, survey: Survey): string[] {
-    const notes: string[] = [];
+    const notes: string[] = [...prepared.notes];
     const left = survey.visits.length - survey.selected.length;
-    if (left > 0) notes.push(`${left} of ${survey.visits.length} visits are not selected by the plan`);
+    if (left > 0)
+      notes.push(
+        `${left} of ${survey.visits.length} visits are not selected${prepared.spec.plan === undefined ? '' : ' by the plan'}`,
+      );
     if (survey.ended === 'limit')
       notes.push(
         `the kernel was watched for ${prepared.planned.subject.watch} instructions and had not ended`,

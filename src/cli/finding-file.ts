@@ -13,7 +13,7 @@ import type { KernelStack } from '../check/subject.ts';
 import { decodeData, encodeData } from './data-codec.ts';
 import { fileError, UserError } from './failure.ts';
 import { readInput, writeOutput } from './files.ts';
-import { imageNameOf, type Prepared, type SubjectSpec } from './subject-spec.ts';
+import { type ImageSpec, imageNameOf, type Prepared, type SubjectSpec } from './subject-spec.ts';
 
 const text = v.string('a string');
 const natural = v.pipe(
@@ -23,6 +23,16 @@ const natural = v.pipe(
 );
 const address = v.bigint('an address, {"$":"0x..."}');
 const optional = <S extends v.GenericSchema>(schema: S) => v.optional(schema);
+
+const files = {
+  file: text,
+  cpus: optional(natural),
+  memory: optional(natural),
+  commandLine: optional(text),
+  initrd: optional(text),
+  symbols: optional(text),
+  plan: optional(text),
+};
 
 const spec = v.variant(
   'kind',
@@ -35,18 +45,15 @@ const spec = v.variant(
       seed: optional(natural),
       plan: optional(text),
     }),
+    v.object({ kind: v.literal('image'), ...files }),
     v.object({
-      kind: v.literal('image'),
-      file: text,
-      cpus: optional(natural),
-      memory: optional(natural),
-      commandLine: optional(text),
-      initrd: optional(text),
-      symbols: optional(text),
-      plan: optional(text),
+      kind: v.literal('linux'),
+      ...files,
+      patches: optional(v.array(text, 'a list')),
+      patience: optional(natural),
     }),
   ],
-  'a subject of kind builtin or image',
+  'a subject of kind builtin, image or linux',
 );
 
 const schema = v.object(
@@ -115,9 +122,16 @@ export interface SavedFinding {
 function moved(subject: SubjectSpec, move: (file: string) => string): SubjectSpec {
   const plan = subject.plan === undefined ? {} : { plan: move(subject.plan) };
   if (subject.kind === 'builtin') return { ...subject, ...plan };
+  if (subject.kind === 'linux') {
+    // The booted system is of this run; another boots it anew.
+    const { booted, ...rest } = subject;
+    return { ...rest, ...plan, ...movedFiles(rest, move) };
+  }
+  return { ...subject, ...plan, ...movedFiles(subject, move) };
+}
+
+function movedFiles(subject: Pick<ImageSpec, 'file' | 'initrd' | 'symbols'>, move: (file: string) => string) {
   return {
-    ...subject,
-    ...plan,
     file: move(subject.file),
     ...(subject.initrd !== undefined && { initrd: move(subject.initrd) }),
     ...(subject.symbols !== undefined && { symbols: move(subject.symbols) }),

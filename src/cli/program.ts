@@ -137,6 +137,17 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
     .option('--memory <mib>', 'memory for an image in MiB; default 64', wholeNumber(1, MAX_MEMORY_MIB))
     .option('--append <cmdline>', "an image's command line")
     .option('--initrd <file>', "an image's initial RAM disk, or Multiboot module")
+    .option('--linux <bzimage>', 'a Linux kernel, for its returns to 16-bit stacks (docs/linux.md)')
+    .option(
+      '--patch <change...>',
+      'with --linux: SYMBOL+OFFSET=OLD:NEW, bytes of the kernel in memory to be changed',
+    )
+    .option('--snapshot <file>', 'with --linux: the booted system, read from this file or kept in it')
+    .option(
+      '--patience <n>',
+      'with --linux: instructions within which its /init has to be ready',
+      wholeNumber(1, Number.MAX_SAFE_INTEGER),
+    )
     .option('--symbols <file>', "an image's symbols: an ELF file or a System.map; default: the image's own")
     .option(
       '--frames <which>',
@@ -158,8 +169,12 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
     .action(async (image: string | undefined, options) => {
       const { output, coverage, save, jobs, journal, resume, events, plan, depth, frames } = options;
       if (options.interleavings) {
-        const { memory, append, initrd, symbols } = options;
+        const { memory, append, initrd, symbols, linux, patch, snapshot, patience } = options;
         const others = {
+          linux,
+          patch,
+          snapshot,
+          patience,
           frames,
           coverage,
           save,
@@ -182,7 +197,20 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
       }
       for (const name of ['preemptions', 'window'] as const)
         if (options[name] !== undefined) throw new UserError(`--${name}: only with --interleavings`);
-      const explores = [image, output, coverage, save, jobs, journal, resume, events, plan, depth, frames];
+      const { linux, patch, snapshot, patience } = options;
+      const explores = [
+        image,
+        output,
+        coverage,
+        save,
+        jobs,
+        journal,
+        resume,
+        events,
+        plan,
+        depth,
+        frames,
+      ].concat([linux, patch, snapshot, patience]);
       if (explores.every((given) => given === undefined)) {
         const { check } = await import('./check.ts');
         status = await check(options, io);

@@ -27,10 +27,9 @@ import {
 import { type Delivery, Observation, type RunEnding, type Seen, STORM } from './observation.ts';
 import { ProcessorState } from './processor-state.ts';
 import { type ChangedPage, hashState, type StackPages } from './state-hash.ts';
-import { LONGEST_VISIT, USER_MARGIN, type Visit } from './visit.ts';
+import { LONGEST_VISIT, trigger, USER_MARGIN, type Visit } from './visit.ts';
 
 const PAGE = 4096;
-const NMI = 2;
 /** Instructions beyond the visit's own that a run may take before it counts as one that goes on and on. */
 const PATIENCE = 20_000;
 /** The same, over all processors, where one waits for another. */
@@ -728,12 +727,7 @@ export class Experiment {
 
   /** Lets the interrupt come that enters the visit, if it is due and not there by itself: before each step of a replay. */
   trigger(): void {
-    const { machine, cpu, visit } = this;
-    const { trigger } = visit;
-    if (trigger?.at !== this.at || cpu.cpl !== 3) return;
-    if (trigger.vector === NMI) cpu.nmiPending = 1;
-    else if (cpu.acknowledged === 0 && !cpu.interrupts.pending())
-      machine.injectInterrupt(trigger.vector, visit.cpu);
+    trigger(this.machine, this.visit, this.at);
   }
 
   #noReturn(ending: RunEnding): NoReturn {

@@ -30,6 +30,20 @@ export interface Visit extends VisitSummary {
   readonly returnsTo: string;
 }
 
+const NMI = 2;
+
+/**
+ * Lets the interrupt come that enters a visit, if it is due and not there by itself.
+ * @param at instructions and deliveries since the visit's beginning
+ */
+export function trigger(machine: Machine, visit: Pick<Visit, 'cpu' | 'trigger'>, at: number): void {
+  const cpu = machine.cpus[visit.cpu];
+  if (visit.trigger?.at !== at || cpu.cpl !== 3) return;
+  const { vector } = visit.trigger;
+  if (vector === NMI) cpu.nmiPending = 1;
+  else if (cpu.acknowledged === 0 && !cpu.interrupts.pending()) machine.injectInterrupt(vector, visit.cpu);
+}
+
 /** A visit in which the processor shut down or stopped for ever, without any event. */
 export interface Failure {
   readonly ending: 'triple-fault' | 'stuck' | 'gave-up';

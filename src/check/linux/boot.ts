@@ -29,6 +29,9 @@ export interface LinuxBootOptions {
  */
 export const LINUX_COMMAND_LINE = 'console=ttyS0 loglevel=0 nokaslr panic=-1';
 
+/** Instructions within which /init has to be ready, unless told: half a minute of a kernel with much to do. */
+export const LINUX_PATIENCE = 5_000_000_000;
+
 /** The machine that it is booted on. */
 export function linuxMachine({ cpus, memory }: Pick<LinuxBootOptions, 'cpus' | 'memory'>): Machine {
   return Machine.create({ cpus, memory });

@@ -3,7 +3,7 @@
  * must be OLD; `SYMBOL+OFFSET=NEW` takes what there is.
  */
 import type { Machine } from '../../machine/machine.ts';
-import { SubjectError } from '../subject-error.ts';
+import { PatchError } from './patch-error.ts';
 
 export interface Patch {
   /** As it was written. */
@@ -19,9 +19,9 @@ export interface Patch {
 const FORM = /^([^\s+=]+)(?:\+(0x[\da-f]+|\d+))?=(?:([\da-f]+):)?([\da-f]+)$/i;
 const MOST = 4096;
 
-/** Reads a patch. Throws SubjectError, whose message names it and what was expected. */
+/** Reads a patch. Throws PatchError, whose message names it and what was expected. */
 export function parsePatch(text: string): Patch {
-  const fail = (expected: string) => new SubjectError(`${text}: expected ${expected}`);
+  const fail = (expected: string) => new PatchError(`${text}: expected ${expected}`);
   const match = FORM.exec(text);
   if (!match)
     throw fail('SYMBOL+OFFSET=OLD:NEW with bytes in hexadecimal digits, as in entry+0x10=7505:9090');
@@ -48,7 +48,7 @@ export function parsePatch(text: string): Patch {
 
 /**
  * Changes a kernel where it stands in memory.
- * @returns what was done, a line each. Throws SubjectError, having changed nothing, for a symbol that there is not and for bytes
+ * @returns what was done, a line each. Throws PatchError, having changed nothing, for a symbol that there is not and for bytes
  * that are not the expected ones
  */
 export function applyPatches(
@@ -60,17 +60,17 @@ export function applyPatches(
   const found = patches.map((patch) => {
     const { text, symbol: name, offset, old, bytes } = patch;
     const base = /^0x[\da-f]+$/i.test(name) ? BigInt(name) : symbol(name);
-    if (base === undefined) throw new SubjectError(`${text}: the kernel has no symbol "${name}"`);
+    if (base === undefined) throw new PatchError(`${text}: the kernel has no symbol "${name}"`);
     const address = BigInt.asUintN(64, base + offset);
     let there: Uint8Array;
     try {
       there = machine.readMemory(address, bytes.length, cpu);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      throw new SubjectError(`${text}: 0x${address.toString(16)} is not in memory`);
+      throw new PatchError(`${text}: 0x${address.toString(16)} is not in memory`);
     }
     if (old && !old.every((byte, i) => byte === there[i]))
-      throw new SubjectError(`${text}: the bytes there are ${hex(there)}, expected ${hex(old)}`);
+      throw new PatchError(`${text}: the bytes there are ${hex(there)}, expected ${hex(old)}`);
     return { patch, address, there };
   });
   return found.map(({ patch: { symbol: name, offset, bytes }, address, there }) => {

@@ -67,8 +67,9 @@ const NEXT_UPPER = 0x9e37_0000;
 /** Turns of a loop of two instructions: enough for a timer interrupt at 100 Hz and a nanosecond an instruction. */
 const SPIN = 6_000_000;
 const GETPID_32 = 20;
-const SIGTRAP = SIGNAL.SIGTRAP;
-const SIGSEGV = SIGNAL.SIGSEGV;
+const { SIGTRAP, SIGSEGV, SIGBUS } = SIGNAL;
+/** #BP, and what an IRET that faults may be told as. */
+const SIGNALS = [SIGTRAP, SIGSEGV, SIGBUS];
 const RFLAGS = 0x202;
 /** Of `has.int80` in the data. */
 const HAS_INT80 = 4;
@@ -118,7 +119,7 @@ export function linuxProgram(): Uint8Array {
   a.lea(rdi, mem('alternate'));
   a.mov(esi, 0);
   systemCall(SYS.sigaltstack);
-  for (const signal of [SIGTRAP, SIGSEGV]) {
+  for (const signal of SIGNALS) {
     a.mov(edi, signal);
     a.lea(rsi, mem(`action.${signal}`));
     a.mov(edx, 0);
@@ -218,7 +219,7 @@ export function linuxProgram(): Uint8Array {
     a.jmpFar(USER_CS, `back.${bits}`);
   }
 
-  // SIGSEGV: goes on at `go.on`, in 64-bit mode and on a flat stack.
+  // SIGSEGV and SIGBUS: goes on at `go.on`, in 64-bit mode and on a flat stack.
   a.bits(64).label('on.segv');
   a.mov(rax, mem('go.on'));
   a.mov(mem(rdx, UC_MCONTEXT + SIGCONTEXT.rip), rax);
@@ -238,7 +239,7 @@ export function linuxProgram(): Uint8Array {
   a.label('go.on').dq(0);
   a.label('descriptors');
   for (const [i, descriptor] of DESCRIPTORS.entries()) a.bytes(encodeUserDescriptor(i, descriptor));
-  for (const signal of [SIGTRAP, SIGSEGV])
+  for (const signal of SIGNALS)
     a.label(`action.${signal}`).dq(
       sym(signal === SIGTRAP ? 'on.trap' : 'on.segv'),
       SA_ONSTACK | SA_RESTORER | SA_SIGINFO,

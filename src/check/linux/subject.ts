@@ -58,8 +58,8 @@ export interface LinuxSubject {
 }
 
 /**
- * The subject. Throws SymbolError where the symbols are damaged, SubjectError where a kernel has no espfix64, or a patch does not
- * fit.
+ * The subject. Throws SymbolError where the symbols are damaged, SubjectError where a kernel has no espfix64, PatchError for a
+ * patch that does not fit.
  */
 export function linuxSubject(options: LinuxSubjectOptions): LinuxSubject {
   const { name, image, booted, ownProgram, patches = [], watch = WATCH } = options;
