@@ -7,6 +7,7 @@ import { CS, TR } from '../isa/state.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { ATTRIBUTE_L, TSS16_AVAILABLE, TSS16_BUSY } from './descriptors.ts';
 import { gp, ud } from './fault.ts';
+import type { Feature } from './features.ts';
 import { readOperand, registerIndex, specialIndex, writeOperand, writeRegister } from './operands.ts';
 import { loadPdptes, MAXPHYADDR } from './paging.ts';
 import { updateAllRanges } from './segmentation.ts';
@@ -45,22 +46,17 @@ export const EFER_NXE = 1n << 11n;
 
 /** CR0 bits that software can change; ET is always 1, others of bits 31:0 read 0 whatever is written. */
 const CR0_WRITABLE = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;
-/** CR4 bits that CPUID reports support for; the rest are reserved. */
-const CR4_DEFINED =
-  CR4_TSD |
-  CR4_DE |
-  CR4_PSE |
-  CR4_PAE |
-  CR4_MCE |
-  CR4_PGE |
-  CR4_PCE |
-  CR4_OSFXSR |
-  CR4_OSXMMEXCPT |
-  CR4_FSGSBASE |
-  CR4_PCIDE |
-  CR4_OSXSAVE |
-  CR4_SMEP |
-  CR4_SMAP;
+/** CR4 bits that every processor has. */
+const CR4_ALWAYS =
+  CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+/** CR4 bits that are reserved where CPUID does not report the feature. */
+const CR4_OF_FEATURES: readonly (readonly [bigint, Feature])[] = [
+  [CR4_FSGSBASE, 'fsgsbase'],
+  [CR4_PCIDE, 'pcid'],
+  [CR4_OSXSAVE, 'xsave'],
+  [CR4_SMEP, 'smep'],
+  [CR4_SMAP, 'smap'],
+];
 /** Changes of these reload the PDPTE registers where PAE paging is then in use (SDM vol. 3A 4.4.1). */
 const CR0_RELOADS = CR0_CD | CR0_NW | CR0_PG;
 const CR4_RELOADS = CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP;
@@ -118,7 +114,9 @@ export function writeCr3(cpu: Cpu, value: bigint): void {
 
 /** MOV to CR4. Raises #GP(0). */
 export function writeCr4(cpu: Cpu, value: bigint): void {
-  if (value & ~CR4_DEFINED) throw gp();
+  let reserved = value & ~CR4_ALWAYS;
+  for (const [bit, feature] of CR4_OF_FEATURES) if (cpu.has(feature)) reserved &= ~bit;
+  if (reserved) throw gp();
   const old = cpu.cr4;
   const changed = old ^ value;
   if (cpu.longMode && (value & CR4_PAE) === 0n) throw gp();

@@ -2,6 +2,8 @@
 import type { CodeSize, Instruction } from '../isa/instruction.ts';
 import { CS, offsetOf, SS, State } from '../isa/state.ts';
 import type { Bus, InterruptController } from './bus.ts';
+import type { Feature } from './features.ts';
+import { defaultProcessor, type Processor } from './processor.ts';
 import { Tlb } from './tlb.ts';
 
 /** What arch needs of the engine that runs the processor's code. */
@@ -71,6 +73,8 @@ export class Cpu extends State {
   /** A hook asked to stop the run, with its event undelivered; the instruction cycle clears this. */
   stopRequested = false;
   readonly tlb: Tlb;
+  /** What it is. Set by the machine. */
+  processor: Processor = defaultProcessor;
   /** Logical processors in the machine, as CPUID reports them. Set by the machine. */
   cpuCount = 1;
 
@@ -94,6 +98,10 @@ export class Cpu extends State {
     this.tlb = new Tlb(memory, archAddress, () => this.engine);
   }
 
+  /** Whether it has the feature, as CPUID reports it. */
+  has(feature: Feature): boolean {
+    return this.processor.features.has(feature);
+  }
   /** IA32_EFER.LMA: long mode is active. */
   get longMode(): boolean {
     return (this.u32[EFER] & 0x400) !== 0;

@@ -1,11 +1,15 @@
 /** CPUID. SDM vol. 2A "CPUID". */
 import { describe, expect, test } from 'vitest';
 import { RAX, RBX, RCX, RDX } from '../isa/state.ts';
-import { writeCr4 } from './control-registers.ts';
+import { CR4_OSXSAVE, writeCr4 } from './control-registers.ts';
 import { Fixture, faultOf } from './cpu.fixture.ts';
+import type { Cpu } from './cpu.ts';
 import { cpuid, cpuidLeaf } from './cpuid.ts';
+import { xgetbv, xsetbv } from './extended-state.ts';
+import { type Feature, featureNames, featureTable } from './features.ts';
 import { instruction } from './instruction.fixture.ts';
 import { IA32_MTRRCAP, readMsr, writeMsr } from './msr.ts';
+import { modelTitles, processorOf } from './processor.ts';
 
 const cpu64 = () => new Fixture().enter('64-bit').cpu;
 
@@ -21,9 +25,18 @@ test('vendor and brand (SDM vol. 2A "CPUID")', () => {
   expect(text(brand)).toBe('espfix x86-64 processor');
 });
 
+/** A processor of a model in 64-bit mode. */
+function cpuOf(model: string) {
+  const cpu = cpu64();
+  cpu.processor = processorOf(model);
+  return cpu;
+}
+const reports = (cpu: Cpu, leaf: number, register: number, bit: number, subleaf = 0) =>
+  (leaf >= 0x8000_0000 || leaf <= cpuidLeaf(cpu, 0, 0)[0]) &&
+  ((cpuidLeaf(cpu, leaf, subleaf)[register] >>> bit) & 1) === 1;
+
 describe('what is reported is there, and what is there is reported', () => {
-  const has = (leaf: number, register: number, bit: number) =>
-    ((cpuidLeaf(cpu64(), leaf, 0)[register] >>> bit) & 1) === 1;
+  const has = (leaf: number, register: number, bit: number) => reports(cpu64(), leaf, register, bit);
   /** CR4 bit, and the leaf, register and bit that report it. */
   test.each([
     ['VME', 0, 1, 3, 1],
@@ -48,9 +61,64 @@ describe('what is reported is there, and what is there is reported', () => {
     ['CET', 23, 7, 2, 7],
     ['PKS', 24, 7, 2, 31],
   ])('CR4.%s', (_, cr4, leaf, register, bit) => {
-    const cpu = cpu64();
-    const settable = faultOf(() => writeCr4(cpu, 0x20n | (1n << BigInt(cr4)))) === null;
-    expect(settable).toBe(has(leaf, register, bit));
+    for (const model of [...modelTitles.keys(), 'default,-smep,-xsave', 'core2,+fsgsbase']) {
+      const cpu = cpuOf(model);
+      const settable = faultOf(() => writeCr4(cpu, 0x20n | (1n << BigInt(cr4)))) === null;
+      expect([model, settable]).toEqual([model, reports(cpu, leaf, register, bit)]);
+    }
+  });
+  test.each<[string, Feature, number, bigint]>([
+    ['IA32_TSC_ADJUST', 'tsc-adjust', 0x3b, 0n],
+    ['IA32_TSC_AUX', 'rdtscp', 0xc000_0103, 0n],
+    ['IA32_EFER.NXE', 'nx', 0xc000_0080, 0x900n],
+    ['IA32_APIC_BASE.EXTD', 'x2apic', 0x1b, 0xfee0_0c00n],
+    ['IA32_TSC_DEADLINE', 'tsc-deadline', 0x6e0, 0n],
+  ])('%s', (_, feature, msr, value) => {
+    expect(faultOf(() => writeMsr(cpu64(), msr, value))).toBeNull();
+    const without = cpuOf(`default,-rdpid,-${feature}`);
+    expect(faultOf(() => writeMsr(without, msr, value))).toEqual({ vector: 13, errorCode: 0 });
+  });
+  test('registers of x2APIC mode', () => {
+    const cpu = cpuOf('default,-x2apic');
+    writeMsr(cpu64(), 0x808, 0n);
+    expect(faultOf(() => writeMsr(cpu, 0x808, 0n))).toEqual({ vector: 13, errorCode: 0 });
+  });
+  test('IA32_TSC_AUX serves RDPID, too', () => {
+    expect(faultOf(() => readMsr(cpuOf('default,-rdtscp'), 0xc000_0103))).toBeNull();
+  });
+  test('XCR0.AVX, the size of its area, and XGETBV with ECX = 1', () => {
+    const cpu = cpuOf('default,-avx,-xgetbv1');
+    expect(cpuidLeaf(cpu, 0xd, 0)).toEqual([3, 576, 576, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 2)).toEqual([0, 0, 0, 0]);
+    cpu.cr4 |= CR4_OSXSAVE;
+    cpu.gpr[RCX] = 0n;
+    cpu.gpr[RAX] = 7n;
+    cpu.gpr[RDX] = 0n;
+    expect(faultOf(() => xsetbv(cpu, instruction('xsetbv')))).toEqual({ vector: 13, errorCode: 0 });
+    cpu.gpr[RAX] = 3n;
+    xsetbv(cpu, instruction('xsetbv'));
+    expect(cpu.xcr0).toBe(3n);
+    cpu.gpr[RCX] = 1n;
+    expect(faultOf(() => xgetbv(cpu, instruction('xgetbv')))).toEqual({ vector: 13, errorCode: 0 });
+  });
+  test('each feature has its bit, which goes with it', () => {
+    for (const name of featureNames) {
+      const { leaf, subleaf, register, bit } = featureTable[name];
+      expect([name, reports(cpu64(), leaf, register, bit, subleaf)]).toEqual([name, true]);
+      expect([name, reports(cpuOf(`default,-${name}`), leaf, register, bit, subleaf)]).toEqual([name, false]);
+    }
+  });
+  test('a leaf that reports a feature is within reach', () => {
+    expect(cpuidLeaf(cpuOf('x86-64-v1'), 0, 0)[0]).toBe(4);
+    expect(cpuidLeaf(cpuOf('x86-64-v1,+avx2'), 0, 0)[0]).toBe(0xd);
+    expect(reports(cpuOf('x86-64-v1,+smep'), 7, 1, 7)).toBe(true);
+  });
+  test("signature, brand and revision of the microcode are the model's", () => {
+    const cpu = cpuOf('haswell');
+    expect(cpuidLeaf(cpu, 1, 0)[0]).toBe(0x306c3);
+    const words = [2, 3, 4].flatMap((i) => cpuidLeaf(cpu, 0x8000_0000 + i, 0));
+    expect(text(words)).toBe('espfix processor: fourth-generation Core (2013)');
+    expect(readMsr(cpu, 0x8b)).toBe(0x28_0000_0000n);
   });
   test('MTRRs, PAT, NX, no-execute, SYSCALL and TSC_ADJUST have their MSRs', () => {
     const cpu = cpu64();

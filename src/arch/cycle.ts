@@ -21,6 +21,7 @@ import { deliverFault } from './interrupts.ts';
 import { isCanonical } from './linear.ts';
 import { updateContext } from './mode.ts';
 import { currentPcid, pageAccess, translate } from './paging.ts';
+import { lesserProcessor } from './required-features.ts';
 
 /** Why a run ended. */
 export type RunEnd =
@@ -48,6 +49,8 @@ export class Execution {
   /** Attaches to the processors and to `bus`. */
   constructor(memory: WebAssembly.Memory, layout: Layout, cpus: readonly Cpu[], bus: Bus) {
     this.codeLimits = cpus.map(() => ({ base: -1n, limit: -1 }));
+    // Processors of one machine are alike.
+    const lesser = lesserProcessor(cpus[0].processor.features);
     this.interpreter = new Interpreter(memory, layout, {
       load: (cpu, linear, access) =>
         this.access(cpus[cpu], () => slowLoad(cpus[cpu], this.interpreter, linear, access)),
@@ -73,6 +76,7 @@ export class Execution {
       limitFault: () => gp(0),
       ramOffset: (physical) => bus.ramOffset(physical),
       readByte: (physical) => Number(bus.read(physical, 1)),
+      ...(lesser ? { lesser } : {}),
     });
     bus.code = {
       hasCode: (physical) => this.interpreter.hasCode(physical),

@@ -26,8 +26,10 @@ import {
 export const XCR0_X87 = 1n;
 export const XCR0_SSE = 2n;
 export const XCR0_AVX = 4n;
-/** State components that this processor has. */
-export const XCR0_SUPPORTED = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+/** State components that a processor has. */
+export function supportedComponents(cpu: Cpu): bigint {
+  return XCR0_X87 | XCR0_SSE | (cpu.has('avx') ? XCR0_AVX : 0n);
+}
 
 const LEGACY_BYTES = 512;
 const HEADER_BYTES = 64;
@@ -64,7 +66,7 @@ function checkIndex(cpu: Cpu, last: bigint): number {
 /** XGETBV: XCR0, or with ECX = 1 which of its components are in use. */
 export const xgetbv: SystemInstruction = (cpu) => {
   requireXsave(cpu);
-  const value = checkIndex(cpu, 1n) === 0 ? cpu.xcr0 : cpu.xcr0 & inUse(cpu);
+  const value = checkIndex(cpu, cpu.has('xgetbv1') ? 1n : 0n) === 0 ? cpu.xcr0 : cpu.xcr0 & inUse(cpu);
   cpu.gpr[RAX] = value & 0xffff_ffffn;
   cpu.gpr[RDX] = value >> 32n;
 };
@@ -78,7 +80,7 @@ export const xsetbv: SystemInstruction = (cpu) => {
   requireCpl0(cpu);
   checkIndex(cpu, 0n);
   const value = edxEax(cpu);
-  if (value & ~XCR0_SUPPORTED || (value & XCR0_X87) === 0n) throw gp();
+  if (value & ~supportedComponents(cpu) || (value & XCR0_X87) === 0n) throw gp();
   if (value & XCR0_AVX && (value & XCR0_SSE) === 0n) throw gp();
   cpu.xcr0 = value;
 };

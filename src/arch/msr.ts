@@ -19,6 +19,7 @@ import {
 } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { gp } from './fault.ts';
+import type { Feature } from './features.ts';
 import { isCanonical } from './linear.ts';
 import { registerIndex } from './operands.ts';
 import { MAXPHYADDR } from './paging.ts';
@@ -40,6 +41,8 @@ export const IA32_MTRR_PHYSBASE0 = 0x200;
 export const IA32_PAT = 0x277;
 export const IA32_MTRR_DEF_TYPE = 0x2ff;
 export const IA32_TSC_DEADLINE = 0x6e0;
+/** x2APIC mode. */
+const APIC_BASE_EXTD = 0x400n;
 const X2APIC_FIRST = 0x800;
 const X2APIC_LAST = 0x8ff;
 export const IA32_EFER = 0xc000_0080;
@@ -91,16 +94,31 @@ function variableRange(index: number): number {
   return n >= 0 && n < VARIABLE_RANGES * 2 ? n : -1;
 }
 
+/** MSRs that are there only where CPUID reports a feature; any one of several. */
+function featuresOf(index: number): readonly Feature[] | undefined {
+  if (index === IA32_TSC_ADJUST) return ['tsc-adjust'];
+  if (index === IA32_TSC_DEADLINE) return ['tsc-deadline'];
+  if (index === IA32_TSC_AUX) return ['rdtscp', 'rdpid'];
+  return index >= X2APIC_FIRST && index <= X2APIC_LAST ? ['x2apic'] : undefined;
+}
+
+function requirePresent(cpu: Cpu, index: number): void {
+  const features = featuresOf(index);
+  if (features && !features.some((one) => cpu.has(one))) throw gp();
+}
+
 /** The value of an MSR. Raises #GP(0) if there is none. */
 export function readMsr(cpu: Cpu, index: number): bigint {
+  requirePresent(cpu, index);
   switch (index) {
     case IA32_TSC:
       return readTsc(cpu);
     // The TSC runs from 0 with the machine, so what software has added to it is all that sets the two apart.
     case IA32_TSC_ADJUST:
       return cpu.tscOffset;
-    case IA32_PLATFORM_ID:
     case IA32_BIOS_SIGN_ID:
+      return BigInt(cpu.processor.microcode) << 32n;
+    case IA32_PLATFORM_ID:
     case IA32_MCG_CAP:
     case IA32_DEBUGCTL:
       return 0n;
@@ -149,6 +167,7 @@ export function readMsr(cpu: Cpu, index: number): bigint {
 
 /** Writes an MSR. Raises #GP(0) if there is none, it is read-only, or the value sets a reserved bit. */
 export function writeMsr(cpu: Cpu, index: number, value: bigint): void {
+  requirePresent(cpu, index);
   switch (index) {
     case IA32_TSC:
       cpu.tscOffset = BigInt.asUintN(64, value - cpu.bus.now(cpu.index));
@@ -159,7 +178,7 @@ export function writeMsr(cpu: Cpu, index: number, value: bigint): void {
       cpu.tscOffset = value;
       cpu.engine.endRun();
       return;
-    // Written before CPUID to ask for the microcode's revision, which is 0.
+    // Written before CPUID to ask for the microcode's revision.
     case IA32_BIOS_SIGN_ID:
       return;
     case IA32_SYSENTER_CS:
@@ -219,6 +238,7 @@ export function writeMsr(cpu: Cpu, index: number, value: bigint): void {
       return;
   }
   if (viaInterrupts(index)) {
+    if (index === IA32_APIC_BASE && value & APIC_BASE_EXTD && !cpu.has('x2apic')) throw gp();
     cpu.interrupts.writeMsr(index, value);
     cpu.engine.endRun();
     return;
@@ -246,7 +266,7 @@ function within(value: bigint, mask: bigint): bigint {
 
 /** IA32_EFER: LMA is the processor's own; LME may not change while paging is on. */
 function writeEfer(cpu: Cpu, value: bigint): void {
-  within(value, EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE);
+  within(value, EFER_SCE | EFER_LME | EFER_LMA | (cpu.has('nx') ? EFER_NXE : 0n));
   const changed = value ^ cpu.efer;
   if (changed & EFER_LME && cpu.cr0 & CR0_PG) throw gp();
   cpu.efer = (value & ~EFER_LMA) | (cpu.efer & EFER_LMA);

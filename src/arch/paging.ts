@@ -178,7 +178,7 @@ function walkWide(
     const target = (high & 0xff) * 0x1_0000_0000 + ((entry & 0xffff_f000) >>> 0);
     if (level === 1 || entry & PAGE_SIZE) {
       if (level === 4) return RESERVED;
-      if (level === 3 && entry & RESERVED_1G) return RESERVED;
+      if (level === 3 && (entry & RESERVED_1G || !cpu.has('pdpe1gb'))) return RESERVED;
       if (level === 2 && entry & RESERVED_2M) return RESERVED;
       pageBytes = covered as PageBytes;
       frame = target - (target & (covered - 1));

@@ -46,7 +46,7 @@ describe.each([
     expect(cpu.rip).toBe(0xfff0n);
     expect(cpu.cpl).toBe(0);
     expect(cpu.codeSize).toBe(16);
-    for (let i = 0; i < 16; i++) expect(cpu.gpr[i]).toBe(i === RDX ? 0x663n : 0n);
+    for (let i = 0; i < 16; i++) expect(cpu.gpr[i]).toBe(i === RDX ? 0x106b1n : 0n);
     expect(cpu.gpr[RDX]).toBe(BigInt(cpuidLeaf(cpu, 1, 0)[0]));
     const data = { selector: 0, base: 0n, limit: 0xffff, attributes: 0x93, usable: true };
     for (const segment of [ES, SS, DS, FS, GS] as const) expect(f.segment(segment)).toEqual(data);

@@ -6,7 +6,6 @@ import { writeFlags } from '../isa/flags.ts';
 import { CS, DS, ES, FS, GS, LDTR, RDX, RUNNING, SHADOW_NONE, SS, TR, WAIT_FOR_SIPI } from '../isa/state.ts';
 import { CR0_CD, CR0_ET, CR0_NW } from './control-registers.ts';
 import type { Cpu } from './cpu.ts';
-import { SIGNATURE } from './cpuid.ts';
 import { setSegmentRaw } from './segmentation.ts';
 
 const APIC_DEFAULT_BASE = 0xfee0_0000n;
@@ -32,7 +31,7 @@ function setCommon(cpu: Cpu, cr0: bigint): void {
   cpu.efer = 0n;
   cpu.cpl = 0;
   cpu.gpr.fill(0n);
-  cpu.gpr[RDX] = BigInt(SIGNATURE);
+  cpu.gpr[RDX] = BigInt(cpu.processor.signature);
   cpu.rip = 0xfff0n;
   writeFlags(cpu, 2n);
   const data = { selector: 0, base: 0n, limit: 0xffff, attributes: PRESENT_WRITABLE, usable: true };

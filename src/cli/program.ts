@@ -256,8 +256,12 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
       'boot a Linux bzImage, or a Multiboot or PVH image, or go on with a snapshot; ' +
         'its console is standard input and output',
     )
-    .argument('<image>', 'the image or snapshot file')
+    .argument('[image]', 'the image or snapshot file')
     .option('--cpus <n>', `processors, 1 to ${MAX_CPUS}; default 1`, wholeNumber(1, MAX_CPUS))
+    .option(
+      '--cpu <model>',
+      'model of the processors, and features: haswell,-avx2,+sha; --cpu help lists them',
+    )
     .option(
       '--memory <mib>',
       `memory in MiB, 1 to ${MAX_MEMORY_MIB}; default ${DEFAULT_MEMORY}, for Linux ${LINUX_MEMORY}`,
@@ -287,7 +291,16 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
     .option('--timeout <seconds>', 'end with status 124 after so much time', seconds)
     .option('--trace <file>', 'write a line an instruction to this file')
     .addHelpText('after', RUN_HELP)
-    .action(async (image: string, options) => {
+    .action(async (image: string | undefined, options) => {
+      if (options.cpu !== undefined) {
+        const { checkModel, cpuHelp } = await import('./cpu-option.ts');
+        if (options.cpu === 'help') {
+          io.stdout.write(cpuHelp());
+          return;
+        }
+        checkModel(options.cpu);
+      }
+      if (image === undefined) throw new UserError("missing required argument 'image'");
       if (options.diskWrite && !options.disk) throw new UserError('--disk-write: expected with --disk');
       if (options.shareWrite && !options.share) throw new UserError('--share-write: expected with --share');
       const { run } = await import('./run.ts');

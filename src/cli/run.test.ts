@@ -230,6 +230,11 @@ describe('snapshots', () => {
     [['--snapshot-at', '', 'file'], /^espfix: --snapshot-at: expected a text that is not empty\n$/],
     [['--disk-write'], /^espfix: --disk-write: expected with --disk\n$/],
     [['--share-write'], /^espfix: --share-write: expected with --share\n$/],
+    [
+      ['--cpu', 'pentium'],
+      /^espfix: --cpu pentium: no model "pentium": expected one of .*; --cpu help lists all\n$/,
+    ],
+    [['--cpu', 'haswell,+avx512f'], /no feature "avx512f"/],
     [['--clock', 'noon'], /expected now, seconds since 1970/],
     [['--console', 'vga'], /expected serial or virtio/],
   ])('%j is refused', async (args, line) => {
@@ -243,6 +248,7 @@ describe('snapshots', () => {
     await espfix(['run', image, '--snapshot-at', 'h', snapshot], capturedIo(''));
     const cases: [string[], RegExp][] = [
       [['--cpus', '2'], /^espfix: --cpus: expected with an image; .* is a snapshot, which has its own\n$/],
+      [['--cpu', 'core2'], /^espfix: --cpu: expected with an image/],
       [['--append', 'x'], /^espfix: --append: expected with an image/],
       [['--disk', disk], /snapshot: disk: the machine had none\n$/],
       [['--share', folder], /snapshot: share: the machine had none\n$/],
@@ -262,6 +268,24 @@ describe('snapshots', () => {
     const io = capturedIo('');
     expect(await espfix(['run', damaged], io)).toBe(2);
     expect(io.err()).toMatch(/^espfix: .*damaged: checksum: [^\n]+\n$/);
+  });
+});
+
+describe('--cpu', () => {
+  it('help lists models and features, and wants no image', async () => {
+    const io = capturedIo('');
+    expect(await espfix(['run', '--cpu', 'help'], io)).toBe(0);
+    expect(io.out()).toMatch(/^ {2}nehalem +Core i7/m);
+    expect(io.out()).toMatch(/^ {2}.*\bavx2\b/m);
+  });
+
+  it('gives the guest the model', async () => {
+    const popcnt = imageFile((a) => {
+      a.db(0xf3, 0x0f, 0xb8, 0xca);
+      debugExit(a, 0);
+    });
+    expect(await espfix(['run', popcnt, '--cpu', 'nehalem'], capturedIo(''))).toBe(1);
+    expect(await espfix(['run', popcnt, '--cpu', 'nehalem,-popcnt'], capturedIo(''))).toBe(4);
   });
 });
 

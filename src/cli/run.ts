@@ -29,6 +29,8 @@ import { attachTrace } from './trace.ts';
 /** What a machine is booted with; a snapshot has its own. */
 interface MachineChoices {
   readonly cpus?: number;
+  /** Model and features of the processors. */
+  readonly cpu?: string;
   /** MiB; by default as much as kernels of the image's kind need. */
   readonly memory?: number;
   readonly append?: string;
@@ -101,13 +103,14 @@ async function booted(
 }
 
 function create(options: RunCommandOptions, memory: number, backing: Backing): Machine {
-  const { cpus, seed, clock } = options;
+  const { cpus, cpu, seed, clock } = options;
   try {
     return Machine.create({
       memory,
       console: true,
       entropy: true,
       ...(cpus === undefined ? {} : { cpus }),
+      ...(cpu === undefined ? {} : { cpu }),
       ...(seed === undefined ? {} : { seed }),
       ...(clock === undefined ? {} : { epoch: clock }),
       ...backing,
@@ -121,7 +124,7 @@ function create(options: RunCommandOptions, memory: number, backing: Backing): M
 
 /** The machine of a snapshot file. */
 function resumed(file: string, bytes: Uint8Array, options: RunCommandOptions, backing: Backing): Machine {
-  for (const name of ['cpus', 'memory', 'append', 'seed', 'initrd', 'clock'] as const)
+  for (const name of ['cpus', 'cpu', 'memory', 'append', 'seed', 'initrd', 'clock'] as const)
     if (options[name] !== undefined)
       throw new UserError(`--${name}: expected with an image; ${file} is a snapshot, which has its own`);
   try {

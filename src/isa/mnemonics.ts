@@ -28,7 +28,7 @@ export const integerMnemonics = [
   // Flags
   'clc', 'stc', 'cmc', 'cld', 'std',
   // Nothing to do
-  'nop', 'pause', 'endbr', 'fence', 'clflush', 'prefetch',
+  'nop', 'pause', 'endbr', 'fence', 'clflush', 'clflushopt', 'clwb', 'prefetch',
   // Always #UD: UD0 UD1 UD2
   'ud',
 ] as const; // biome-ignore format: a table

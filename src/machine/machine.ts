@@ -12,6 +12,7 @@ import { Cpu, type EventSource } from '../arch/cpu.ts';
 import { Execution, type RunEnd } from '../arch/cycle.ts';
 import { TripleFault, UnimplementedInstruction } from '../arch/fault.ts';
 import { inspectPage } from '../arch/paging.ts';
+import { DEFAULT_MODEL, type Processor, processorOf } from '../arch/processor.ts';
 import { initReset, reset } from '../arch/reset.ts';
 import { layOut } from '../engine/layout.ts';
 import { SHUTDOWN } from '../isa/state.ts';
@@ -50,6 +51,11 @@ export interface MachineOptions {
   readonly seed?: number;
   /** What the real-time clock shows at guest time 0, in seconds since 1970; default 2000-01-01. */
   readonly epoch?: number;
+  /**
+   * The processors' model, and after commas switches of features: `haswell,-avx2,+sha`. Default: all that is implemented. What CPUID
+   * does not report raises #UD or #GP.
+   */
+  readonly cpu?: string;
   /** Virtio devices on the PCI bus: a console, a source of random numbers (of the seed), a disk, and files. */
   readonly console?: boolean;
   readonly entropy?: boolean;
@@ -212,9 +218,11 @@ export class Machine {
       powerOff: () => this.#end({ reason: 'power-off' }),
     });
     const { localApics } = this.#board;
+    const model = processorOf(configuration.cpu);
     this.cpus = localApics.map((apic, index) => {
       const cpu = new Cpu(memory, layout.state(index), index, this.#bus, apic, layout.arch(index));
       cpu.cpuCount = count;
+      cpu.processor = model;
       return cpu;
     });
     this.#execution = new Execution(memory, layout, this.cpus, this.#bus);
@@ -290,7 +298,7 @@ export class Machine {
     const load = loadImage(image, this.#bus.ramBytes, options);
     this.restore(this.#powerOn);
     for (const { address, bytes } of [
-      ...mpTable(this.cpus.length),
+      ...mpTable(this.cpus.length, this.cpus[0].processor.signature),
       ...acpiTables(this.cpus.length),
       ...load.pieces,
     ])
@@ -710,11 +718,21 @@ function configurationOf(options: MachineOptions): Configuration {
     quantum: options.quantum ?? 1000,
     seed: options.seed ?? 0,
     epoch: options.epoch ?? DEFAULT_EPOCH,
+    cpu: processor(options.cpu ?? DEFAULT_MODEL).name,
     devices: DEVICES.filter((name) => options[name]).join(','),
   };
 }
 
-function checkConfiguration({ cpus, ramBytes, quantum, seed, epoch, devices }: Configuration): void {
+/** Throws RangeError. */
+function processor(text: string): Processor {
+  try {
+    return processorOf(text);
+  } catch (error) {
+    throw error instanceof RangeError ? new RangeError(`cpu: ${error.message}`) : error;
+  }
+}
+
+function checkConfiguration({ cpus, ramBytes, quantum, seed, epoch, cpu, devices }: Configuration): void {
   const check = (name: string, value: number, from: number, to: number) => {
     if (!Number.isInteger(value) || value < from || value > to)
       throw new RangeError(`${name}: ${value}, expected a whole number from ${from} to ${to}`);
@@ -724,13 +742,15 @@ function checkConfiguration({ cpus, ramBytes, quantum, seed, epoch, devices }: C
   check('quantum', quantum, 1, 2 ** 31 - 1);
   check('seed', seed, 0, Number.MAX_SAFE_INTEGER);
   check('epoch', epoch, 0, 2 ** 33);
+  const { name } = processor(cpu);
+  if (cpu !== name) throw new RangeError(`cpu: "${cpu}", expected "${name}"`);
   if (devices !== DEVICES.filter((name) => devices.split(',').includes(name)).join(','))
     throw new RangeError(`devices: expected some of ${DEVICES.join(', ')}, in this order`);
 }
 
 function checkFits(snapshot: Configuration, machine: Configuration): void {
   if (snapshot === machine) return;
-  for (const name of ['cpus', 'ramBytes', 'quantum', 'seed', 'epoch', 'devices'] as const)
+  for (const name of ['cpus', 'ramBytes', 'quantum', 'seed', 'epoch', 'cpu', 'devices'] as const)
     if (snapshot[name] !== machine[name])
       throw new SnapshotError(
         `${name}: ${snapshot[name]} in the snapshot, expected ${machine[name]} as in the machine`,

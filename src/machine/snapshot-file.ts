@@ -6,6 +6,7 @@
  * of pages, and devices and schedule. Then the processors' state areas, their TLB areas, and each page that is not all
  * zeros: its number (4 bytes, ascending) and 4,096 bytes.
  */
+import { DEFAULT_MODEL } from '../arch/processor.ts';
 import { TLB_BYTES } from '../arch/tlb.ts';
 import { offsetOf, STATE_SIZE } from '../isa/state.ts';
 import { crc32 } from './crc32.ts';
@@ -97,6 +98,8 @@ export function decodeSnapshot(file: Uint8Array, schema: SnapshotSchema): Snapsh
     quantum: whole(header, 'quantum'),
     seed: whole(header, 'seed'),
     epoch: whole(header, 'epoch'),
+    // Older files have none: they are of machines that had all features.
+    cpu: typeof header.cpu === 'string' ? header.cpu : DEFAULT_MODEL,
     devices: typeof header.devices === 'string' ? header.devices : '',
   };
   try {

@@ -26,6 +26,8 @@ export interface Configuration {
   readonly quantum: number;
   readonly seed: number;
   readonly epoch: number;
+  /** Model of the processors, as `processorOf` takes it. */
+  readonly cpu: string;
   /** Devices on the PCI bus by name, separated by commas. */
   readonly devices: string;
 }

@@ -724,7 +724,7 @@ export class HandlerBuilder implements Builder {
     code.get(element).memory(Memory.i32Load, high).i32(-1).op(Op.i32Eq).op(Op.i32And);
     this.pushSegmentBase(fixed);
     code.op(Op.i64Eqz).op(Op.i32And);
-    if (form.mnemonic === 'clflush') {
+    if (form.mnemonic.startsWith('clflush') || form.mnemonic === 'clwb') {
       // Flushes may go through an execute-only segment, which only CS can hold (SDM vol. 2A "CLFLUSH").
       this.pushSegment();
       code.i32(CS * 4).op(Op.i32Eq);

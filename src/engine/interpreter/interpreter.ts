@@ -96,6 +96,8 @@ export interface Callbacks {
   ramOffset(physical: number): number;
   /** A byte of physical memory that is not RAM. */
   readByte(physical: number): number;
+  /** Where the processors lack instructions: what they make of one, and a text that is equal for those that lack the same. */
+  readonly lesser?: { readonly key: string; adapt(instruction: Instruction): Instruction };
 }
 
 const PAGE_SIZE = 4096;
@@ -533,7 +535,11 @@ export class Interpreter {
       start: at - lowest,
       instructions: Array.from({ length: count }, (_, i) => this.instructionAt(block.op + i * OP_SIZE)),
     }));
-    const module = regionModule(`${decodeBits}: ${code.join()}`, region, sizesOf(decodeBits).stackSize);
+    const module = regionModule(
+      `${this.callbacks.lesser?.key ?? ''} ${decodeBits}: ${code.join()}`,
+      region,
+      sizesOf(decodeBits).stackSize,
+    );
     const index = this.handlers.add(this.handlers.instantiate(module).exports.run);
     page.functions.push(index);
     const start = this.nextOp;
@@ -649,7 +655,7 @@ export class Interpreter {
     while (decoded.length < BLOCK_INSTRUCTIONS) {
       rest = ops?.get(blockKey(offset + at - host, context));
       if (rest !== undefined) break;
-      const instruction = legalIn(context, decode(this.bytes, at, end, codeSize));
+      const instruction = legalIn(context, this.decode(this.bytes, at, end, codeSize));
       if (!instruction) break;
       decoded.push(instruction);
       at += instruction.length;
@@ -676,7 +682,7 @@ export class Interpreter {
     const bytes = new Uint8Array(MOST_BYTES);
     bytes.set(this.bytes.subarray(host, host + inFirst));
     bytes.set(this.bytes.subarray(second, second + MOST_BYTES - inFirst), inFirst);
-    const instruction = legalIn(context, decode(bytes, 0, MOST_BYTES, sizesOf(context).codeSize));
+    const instruction = legalIn(context, this.decode(bytes, 0, MOST_BYTES, sizesOf(context).codeSize));
     if (!instruction) throw new Error('the decoder wants more than 15 bytes');
     const page = this.pageOf(into);
     page.before.add(Math.floor(physical / PAGE_SIZE));
@@ -746,6 +752,13 @@ export class Interpreter {
     return block;
   }
 
+  /** Decodes an instruction as the processors have it; null as {@link decode}. */
+  private decode(bytes: Uint8Array, start: number, end: number, codeSize: CodeSize): Instruction | null {
+    const instruction = decode(bytes, start, end, codeSize);
+    const { lesser } = this.callbacks;
+    return instruction && lesser ? lesser.adapt(instruction) : instruction;
+  }
+
   /** Decodes one instruction that is not kept: it crosses a page, or is not in RAM, or nears the segment's limit. */
   private scratch(cpu: number, linear: bigint, physical: number, context: number): number {
     const { codeSize, stackSize } = sizesOf(context);
@@ -764,7 +777,7 @@ export class Interpreter {
       const host = this.callbacks.ramOffset(at);
       bytes[count] = host < 0 ? this.callbacks.readByte(at) : this.bytes[host];
       at++;
-      instruction = legalIn(context, decode(bytes, 0, count + 1, codeSize));
+      instruction = legalIn(context, this.decode(bytes, 0, count + 1, codeSize));
     }
     if (!instruction) throw new Error('the decoder wants more than 15 bytes');
     const op = this.scratchOps(cpu);

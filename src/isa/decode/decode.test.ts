@@ -191,7 +191,7 @@ const rows: readonly Row[] = [
   ['vol. 2B RDPID', 64, 'f3 0f c7 f8', 'rdpid 64/64 rax.64'],
   ['vol. 2B RDRAND', 64, '66 0f c7 f0', 'rdrand 16/64 rax.16'],
   ['vol. 2B RDRAND with F3', 64, 'f3 0f c7 f0', 'invalid'],
-  ['vol. 2A CLFLUSHOPT', 64, '66 0f ae 3f', 'clflush 8/64 ds:[rdi].8'],
+  ['vol. 2A CLFLUSHOPT', 64, '66 0f ae 3f', 'clflushopt 8/64 ds:[rdi].8'],
   ['vol. 2B LFENCE', 64, '0f ae e8', 'fence 32/64'],
   ['vol. 2B LFENCE with 66', 64, '66 0f ae e8', 'invalid'],
   ['vol. 2C XGETBV with F3', 64, 'f3 0f 01 d0', 'invalid'],

@@ -68,7 +68,7 @@ export const groups: Readonly<Record<string, GroupText>> = {
   '15': {
     memory: [
       'NP fxsave M', 'NP fxrstor M', 'NP ldmxcsr Md', 'NP stmxcsr Md',
-      'NP xsave M', 'NP xrstor M', 'NP xsaveopt M | 66 clflush Mb', 'NFx clflush Mb',
+      'NP xsave M', 'NP xrstor M', 'NP xsaveopt M | 66 clwb Mb', 'NP clflush Mb | 66 clflushopt Mb',
     ],
     register: [
       'o64 F3 rdfsbase Ry', 'o64 F3 rdgsbase Ry', 'o64 F3 wrfsbase Ry', 'o64 F3 wrgsbase Ry',

@@ -96,8 +96,6 @@ const names: Readonly<Record<string, Mnemonic>> = {
   lfence: 'fence',
   mfence: 'fence',
   sfence: 'fence',
-  clflushopt: 'clflush',
-  clwb: 'clflush',
   prefetchw: 'prefetch',
   prefetchwt1: 'prefetch',
   prefetchnta: 'prefetch',
@@ -142,7 +140,7 @@ const withoutOperands: ReadonlySet<Mnemonic> = new Set<Mnemonic>([
   'x87',
 ]);
 /** Of memory operands that we give no width. */
-const withoutWidth: ReadonlySet<Mnemonic> = new Set<Mnemonic>(['lea', 'clflush']);
+const withoutWidth: ReadonlySet<Mnemonic> = new Set<Mnemonic>(['lea', 'clflush', 'clflushopt', 'clwb']);
 
 /**
  * Those that read or write 16 bits whatever the operand size; iced-x86 names a register of the operand size, and SMSW's

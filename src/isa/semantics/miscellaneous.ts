@@ -1,4 +1,4 @@
-/** NOP PAUSE ENDBR, fences, prefetches, CLFLUSH, UD (SDM vol. 2): nothing visible to do, or only a fault. */
+/** NOP PAUSE ENDBR, fences, prefetches, CLFLUSH, CLFLUSHOPT, CLWB, UD (SDM vol. 2): nothing visible to do, or only a fault. */
 import type { Semantic } from '../builder.ts';
 
 const INVALID_OPCODE = 6;
@@ -6,8 +6,8 @@ const INVALID_OPCODE = 6;
 /** A memory operand of NOP or PREFETCH is not accessed. */
 const nothing: Semantic = () => {};
 
-/** CLFLUSH and its kin are checked as the load of a byte, but that the segment need not be readable. */
-const clflush: Semantic = (b) => {
+/** Flushes are checked as the load of a byte, but that the segment need not be readable. */
+const flush: Semantic = (b) => {
   b.load('operand', b.effectiveAddress(0), 8);
 };
 
@@ -19,6 +19,8 @@ export const miscellaneous = {
   endbr: nothing,
   fence: nothing,
   prefetch: nothing,
-  clflush,
+  clflush: flush,
+  clflushopt: flush,
+  clwb: flush,
   ud,
 };

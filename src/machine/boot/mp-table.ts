@@ -2,7 +2,6 @@
  * The MultiProcessor configuration table, by which systems find processors, the I/O APIC and how interrupts are wired.
  * Intel MultiProcessor Specification 1.4, chapter 4.
  */
-import { SIGNATURE } from '../../arch/cpuid.ts';
 import { IO_APIC_BASE } from '../devices/io-apic.ts';
 import { LOCAL_APIC_BASE } from '../devices/local-apic.ts';
 import { Fields } from './fields.ts';
@@ -31,14 +30,14 @@ export function ioApicId(cpus: number): number {
   return cpus;
 }
 
-/** The floating pointer and the table, for RAM. */
-export function mpTable(cpus: number): Piece[] {
+/** The floating pointer and the table, for RAM. @param signature of the processors, CPUID.1:EAX */
+export function mpTable(cpus: number, signature: number): Piece[] {
   const pointer = new Fields().text('_MP_', 4).u32(CONFIGURATION).u8(1, SPECIFICATION, 0, 0, 0, 0, 0, 0);
 
   const entries = new Fields();
   for (let id = 0; id < cpus; id++) {
     const flags = PROCESSOR_ENABLED | (id === 0 ? PROCESSOR_BOOTSTRAP : 0);
-    entries.u8(0, id, LOCAL_APIC_VERSION, flags).u32(SIGNATURE).u32(FEATURES).u32(0).u32(0);
+    entries.u8(0, id, LOCAL_APIC_VERSION, flags).u32(signature).u32(FEATURES).u32(0).u32(0);
   }
   entries.u8(1, 0).text('ISA', 6);
   entries.u8(2, ioApicId(cpus), IO_APIC_VERSION, 1).u32(IO_APIC_BASE);

@@ -71,7 +71,7 @@ describe.each([1, 4, 64])('of %i processors', (cpus) => {
 
   it('overlap neither each other nor the MP table', () => {
     const end = ({ address, bytes }: Piece) => address + bytes.length;
-    const pieces = [...acpiTables(cpus), ...mpTable(cpus)].sort((a, b) => a.address - b.address);
+    const pieces = [...acpiTables(cpus), ...mpTable(cpus, 0x663)].sort((a, b) => a.address - b.address);
     for (let i = 1; i < pieces.length; i++)
       expect(pieces[i].address).toBeGreaterThanOrEqual(end(pieces[i - 1]));
   });
