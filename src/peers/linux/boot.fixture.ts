@@ -1,0 +1,106 @@
+/**
+ * What the tests of whole Linux systems have in common. They take a minute or more each and are skipped unless ESPFIX_LINUX
+ * names a folder that `npm run linux` has filled; files of their own let them run side by side.
+ */
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { shareFolder } from '../../cli/shared-folder.ts';
+import { Machine } from '../../machine/machine.ts';
+
+export const folder = process.env.ESPFIX_LINUX ?? '';
+export const hasLinux = folder !== '';
+/** Milliseconds for a boot on a busy computer. */
+export const BOOT_TIMEOUT = 20 * 60_000;
+
+const PROMPT = '/ # ';
+/** Instructions between two looks at what has been printed. */
+const SLICE = 1_000_000;
+const MOST = 20e9;
+
+export const vmlinuz = (): Uint8Array => readFileSync(join(folder, 'vmlinuz'));
+
+/** Whether the folder's kernel has a module. */
+function hasModule(name: string): boolean {
+  const modules = join(folder, 'root/lib/modules');
+  return (
+    existsSync(modules) &&
+    readdirSync(modules, { recursive: true }).some((path) => path.includes(`/${name}.ko`))
+  );
+}
+
+/** Types each line at a prompt of its own; returns what is printed until the machine is off. */
+function session(machine: Machine, commandLine: string, lines: readonly string[]): string {
+  const decoder = new TextDecoder();
+  let output = '';
+  let typed = 0;
+  let seen = 0;
+  machine.serial.onOutput = (byte) => {
+    output += decoder.decode(Uint8Array.of(byte), { stream: true });
+  };
+  machine.boot(vmlinuz(), { commandLine, initrd: readFileSync(join(folder, 'initrd.gz')) });
+  while (machine.instructions < MOST) {
+    const stop = machine.run({ maxInstructions: SLICE });
+    if (stop.reason === 'power-off') return output;
+    if (stop.reason !== 'limit') throw new Error(`${JSON.stringify(stop)}\n${output.slice(-2000)}`);
+    const prompt = output.indexOf(PROMPT, seen);
+    if (prompt < 0 || typed === lines.length) continue;
+    seen = output.length;
+    machine.serial.write(new TextEncoder().encode(`${lines[typed++]}\n`));
+  }
+  throw new Error(`not off after ${MOST} instructions\n${output.slice(-2000)}`);
+}
+
+/** Boots to the shell, has it run programs and read and write a shared folder where the kernel can, and turns it off. */
+export function expectShell(cpus: number, commandLine: string): void {
+  const shared = mkdtempSync(join(tmpdir(), 'espfix-share-'));
+  try {
+    writeFileSync(join(shared, 'from-host'), 'a word of the host\n');
+    mkdirSync(join(shared, 'folder'));
+    const isShared = hasModule('9p');
+    const machine = Machine.create({
+      cpus,
+      memory: 512,
+      console: true,
+      entropy: true,
+      share: shareFolder(shared, true),
+    });
+    const output = session(machine, commandLine, [
+      'grep -c ^processor /proc/cpuinfo | sed s/^/processors:/',
+      'seq 1 1000 | md5sum',
+      'echo compressed | gzip | gunzip',
+      'awk "BEGIN { printf \\"%.6f\\\\n\\", 22 / 7 }"',
+      // Each on a processor of its own, where there are several.
+      'for i in 1 2 3 4; do (seq 1 2000 | md5sum) & done; wait',
+      ...(isShared
+        ? [
+            'mount -t 9p -o trans=virtio,version=9p2000.L share /mnt && tr a-z A-Z </mnt/from-host',
+            'seq 1 1000 >/mnt/folder/from-guest; mv /mnt/folder/from-guest /mnt/folder/moved; ls /mnt/folder',
+          ]
+        : []),
+      'poweroff -f',
+    ]);
+    expect(output).toContain(`processors:${cpus}\r\n`);
+    expect(output).toContain('53d025127ae99ab79e8502aae2d9bea6  -\r\n');
+    expect(output).toContain('\ncompressed\r\n');
+    expect(output).toContain('3.142857\r\n');
+    expect(output.split('ea4d0a24dabcaa11f9aa979b872d162b  -\r\n')).toHaveLength(5);
+    expect(output).not.toMatch(/BUG:|Oops|Call Trace/);
+    if (isShared) {
+      expect(output).toContain('A WORD OF THE HOST\r\n');
+      const numbers = Array.from({ length: 1000 }, (_, i) => `${i + 1}\n`).join('');
+      expect(readFileSync(join(shared, 'folder/moved'), 'utf8')).toBe(numbers);
+    }
+  } finally {
+    rmSync(shared, { recursive: true });
+  }
+}
