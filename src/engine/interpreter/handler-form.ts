@@ -64,3 +64,38 @@ export function formKey(form: HandlerForm): string {
     form.condition
   } ${form.repeat} ${form.segmented ? 's' : ''} ${form.addressForm} ${form.immediate}`;
 }
+
+const WIDTHS: readonly number[] = [0, 8, 16, 32, 64, 128, 256];
+const KINDS: readonly string[] = ['', ...Object.keys(KIND_LETTERS)];
+
+/**
+ * A number that two instructions of one mnemonic share only if they have the same form, or -1 for forms that have none: what
+ * {@link formKey} says without the form being made.
+ */
+export function formNumber(instruction: Instruction, stackSize: CodeSize): number {
+  const { operands, codeSize, repeat } = instruction;
+  if (operands.length > 3) return -1;
+  let addressForm = 0;
+  let number = 0;
+  for (let n = 0; n < 3; n++) {
+    const operand = operands[n];
+    const kind = operand ? KINDS.indexOf(operand.kind) : 0;
+    const width = operand && 'width' in operand ? WIDTHS.indexOf(operand.width) : 0;
+    // A vector's immediate is part of its form.
+    if (kind < 0 || width < 0 || kind >= VECTOR_KIND) return -1;
+    number = number * 64 + kind * 8 + width;
+    if (operand?.kind === 'memory') addressForm = operand.ripRelative ? 1 : operand.index < 0 ? 2 : 3;
+  }
+  const segmented = codeSize !== 64 || instruction.segment === FS || instruction.segment === GS;
+  const sizes =
+    ((WIDTHS.indexOf(instruction.operandSize) * 8 + WIDTHS.indexOf(instruction.addressSize)) * 8 +
+      WIDTHS.indexOf(codeSize)) *
+      8 +
+    WIDTHS.indexOf(stackSize);
+  number = number * 4096 + sizes;
+  number = number * 16 + instruction.condition;
+  number = number * 4 + (repeat === '' ? 0 : repeat === 'rep' ? 1 : 2);
+  return number * 8 + addressForm * 2 + (segmented ? 1 : 0);
+}
+
+const VECTOR_KIND = KINDS.indexOf('mm');

@@ -53,7 +53,7 @@ import {
   JUMP_OP,
   jumpSlot,
 } from './dispatch.ts';
-import { formKey, formOf } from './handler-form.ts';
+import { formKey, formNumber, formOf } from './handler-form.ts';
 import { Handlers, SYSTEM_KEY, UNIMPLEMENTED_KEY } from './handlers.ts';
 import {
   BUDGET,
@@ -110,7 +110,7 @@ const MOST_BYTES = 15;
 const REGION_RUNS = 24;
 const REGION_OPS = 256;
 /** Making a function of a run costs about as much as entering it so many times saves. */
-const HOT_AFTER = 4096;
+const HOT_AFTER = 16384;
 /** No tag of a translation equals this, as tags are page-aligned. */
 const INVALID_TAG = 1n;
 const FAST_KINDS = [FAST_READ, FAST_WRITE, FAST_FETCH] as const;
@@ -197,6 +197,8 @@ export class Interpreter {
   private readonly dwords: Uint32Array;
   private readonly handlers: Handlers;
   private readonly dispatch: (cpu: number, op: number) => number;
+  /** Table indices of handlers by mnemonic and `formNumber`: quicker to find than by the form's key. */
+  private readonly knownHandlers = new Map<string, Map<number, number>>();
   private readonly instructions: (Instruction | undefined)[] = [];
   /** Runs that have no function yet, by the number of their first op. */
   private readonly candidates: (Candidate | undefined)[] = [];
@@ -796,6 +798,22 @@ export class Interpreter {
 
   /** Table index of an instruction's handler, which is there after the next `install`. */
   private handlerOf(instruction: Instruction, stackSize: CodeSize): number {
+    const number = formNumber(instruction, stackSize);
+    if (number < 0) return this.newHandlerOf(instruction, stackSize);
+    let numbers = this.knownHandlers.get(instruction.mnemonic);
+    if (!numbers) {
+      numbers = new Map();
+      this.knownHandlers.set(instruction.mnemonic, numbers);
+    }
+    let index = numbers.get(number);
+    if (index === undefined) {
+      index = this.newHandlerOf(instruction, stackSize);
+      numbers.set(number, index);
+    }
+    return index;
+  }
+
+  private newHandlerOf(instruction: Instruction, stackSize: CodeSize): number {
     const form = () => formOf(instruction, stackSize);
     const bare = () => formOf({ ...instruction, operands: [] }, stackSize);
     if (system.has(instruction.mnemonic)) return this.handlers.index(SYSTEM_KEY, bare);

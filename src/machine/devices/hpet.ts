@@ -316,9 +316,16 @@ export class Hpet implements MmioDevice, TimedDevice, Saved<HpetState> {
 
   #change(index: number, change: Partial<TimerState>): void {
     const s = this.#state;
+    const { timers } = s;
+    const changed = { ...timers[index], ...change } as TimerState;
+    // Spread, these would be slow: kernels write comparators in tight loops.
     this.#state = {
       ...s,
-      timers: { ...s.timers, [index]: { ...s.timers[index], ...change } as TimerState },
+      timers: {
+        0: index === 0 ? changed : timers[0],
+        1: index === 1 ? changed : timers[1],
+        2: index === 2 ? changed : timers[2],
+      },
     };
   }
 }
