@@ -242,6 +242,8 @@ export function buildHarness(): Uint8Array {
   a.op(C.Lea_r64_m, R.RAX, near(restorer));
   a.op(C.Mov_rm64_r64, dataAt(action, 16), R.RAX);
   for (const signal of Object.values(SIGNAL)) {
+    // It cannot be caught.
+    if (signal === SIGNAL.SIGKILL) continue;
     call(SYS.rt_sigaction, BigInt(signal), action, 0n, 8n);
     failIfNegative();
   }
