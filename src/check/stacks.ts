@@ -7,7 +7,7 @@ import type { Cpu } from '../arch/cpu.ts';
 import { inspectPage } from '../arch/paging.ts';
 import { RSP, TR } from '../isa/state.ts';
 import type { Machine } from '../machine/machine.ts';
-import type { Visit } from './explore/visit.ts';
+import { trigger, type Visit } from './explore/visit.ts';
 import type { KernelStack } from './subject.ts';
 
 const PAGE = 4096n;
@@ -67,6 +67,7 @@ export function watchStacks(machine: Machine, visits: readonly Visit[]): KernelS
     for (const { name, top } of namedStacks(machine, cpu)) add(cpu, name, top);
     let last = 0n;
     for (let i = 0; i < visit.boundaries + 2; i++) {
+      trigger(machine, visit, i);
       if (machine.runAlone(visit.cpu, 1).reason !== 'limit') break;
       const rsp = cpu.gpr[RSP];
       if (cpu.cpl === 3 || rsp >> 12n === last) continue;

@@ -196,6 +196,7 @@ export function linuxProgram(): Uint8Array {
       a.setne(al);
       a.movzx(eax, al);
       a.add(mem(edi), eax);
+      a.mov(esp, ebx);
     };
     a.bits(bits).label(`target.${bits}`);
     verify();
