@@ -50,6 +50,19 @@ export interface CpuHooks {
 /** How an interrupt or exception arises (SDM vol. 3A 6.3, 6.4). */
 export type EventSource = 'external' | 'nmi' | 'exception' | 'software' | 'int1' | 'int3' | 'into';
 
+/** The pins by which the machine is told of x87 errors while CR0.NE is clear, and tells to ignore them (SDM vol. 1 8.7.2). */
+export interface NumericErrorPins {
+  /** FERR# is asserted. */
+  readonly reported: boolean;
+  /** IGNNE# is asserted. */
+  readonly ignored: boolean;
+  /** Asserts or deasserts FERR#. */
+  report(asserted: boolean): void;
+}
+
+/** Pins that lead nowhere. */
+const NO_PINS: NumericErrorPins = { reported: false, ignored: false, report() {} };
+
 /** Low dwords of fields in the state as an array of dwords: modes are asked for too often to make BigInts of them. */
 const EFER = offsetOf('efer') / 4;
 const CR0 = offsetOf('cr0') / 4;
@@ -73,6 +86,8 @@ export class Cpu extends State {
   /** A hook asked to stop the run, with its event undelivered; the instruction cycle clears this. */
   stopRequested = false;
   readonly tlb: Tlb;
+  /** Set by the machine. */
+  numericError: NumericErrorPins = NO_PINS;
   /** What it is. Set by the machine. */
   processor: Processor = defaultProcessor;
   /** Logical processors in the machine, as CPUID reports them. Set by the machine. */

@@ -22,6 +22,7 @@ import { isCanonical } from './linear.ts';
 import { updateContext } from './mode.ts';
 import { currentPcid, pageAccess, translate } from './paging.ts';
 import { lesserProcessor } from './required-features.ts';
+import { reportError } from './x87.ts';
 
 /** Why a run ended. */
 export type RunEnd =
@@ -274,7 +275,7 @@ export class Execution {
   }
 
   private deliver(cpu: Cpu, fault: Fault): void {
-    deliverFault(cpu, fault);
+    if (!reportError(cpu, fault)) deliverFault(cpu, fault);
     if (!cpu.stopRequested) cpu.instructions++;
     this.updateContext(cpu);
   }

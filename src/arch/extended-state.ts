@@ -12,6 +12,7 @@ import { CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, requireCpl0 } from './control-
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { Fault, gp, NM, ud } from './fault.ts';
 import { MXCSR_INITIAL, MXCSR_MASK, setMxcsr } from './mxcsr.ts';
+import { settleError } from './x87.ts';
 import { type Place, place, probeBlock, readBlock, writeBlock } from './x87-memory.ts';
 import {
   EMPTY,
@@ -203,6 +204,7 @@ export const fxrstor: SystemInstruction = (cpu, instruction) => {
     takeXmm(cpu, view);
   }
   takeX87(cpu, view, isWide(instruction));
+  settleError(cpu);
 };
 
 /** What every instruction of the feature set asks for first; the requested components. */
@@ -315,6 +317,7 @@ export const xrstor: SystemInstruction = (cpu, instruction) => {
     initialize(cpu);
     cpu.x87.fill(0n);
   }
+  settleError(cpu);
   if (loaded & XCR0_SSE) takeXmm(cpu, legacy);
   for (let n = 0; n < vectorRegisters(cpu); n++) {
     if (requested & ~loaded & XCR0_SSE) cpu.ymm.fill(0n, 4 * n, 4 * n + 2);

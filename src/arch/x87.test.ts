@@ -1,10 +1,11 @@
 /** What x87 instructions and those of extended state ask of the processor's state, and images where no silicon is at hand. */
 import { describe, expect, it } from 'vitest';
 import { decode } from '../isa/decode/decode.ts';
-import { RAX, RCX, RDX, RSI } from '../isa/state.ts';
+import { HALTED, RAX, RCX, RDX, RSI } from '../isa/state.ts';
 import { Fixture, FREE, faultOf, type Mode } from './cpu.fixture.ts';
-import { UnimplementedInstruction } from './fault.ts';
+import { Fault } from './fault.ts';
 import { systemInstructions } from './system-instructions.ts';
+import { reportError } from './x87.ts';
 import { initialize } from './x87-stack.ts';
 
 const NE = 0x20n;
@@ -79,11 +80,30 @@ describe('#NM, #MF and #UD', () => {
     expect(run(f, 0x9b)).toBeNull();
   });
 
-  it('with CR0.NE clear the machine stops at what IRQ 13 would report', () => {
+  it('with CR0.NE clear it is not: FERR# is asserted, and the processor waits', () => {
     const f = at('64-bit', 0n);
+    const pins = {
+      reported: false,
+      ignored: false,
+      report: (asserted: boolean) => (pins.reported = asserted),
+    };
+    f.cpu.numericError = pins;
     f.cpu.fcw = 0x37e;
     expect(run(f, 0xd9, 0xe0)).toBeNull();
-    expect(() => run(f, 0x9b)).toThrow(UnimplementedInstruction);
+    const fault = run(f, 0x9b);
+    expect(fault?.vector).toBe(16);
+    expect(reportError(f.cpu, new Fault(16))).toBe(true);
+    expect([pins.reported, f.cpu.activity]).toEqual([true, HALTED]);
+    // With IGNNE# it does not wait; with the last exception FERR# goes.
+    pins.ignored = true;
+    expect(run(f, 0x9b)).toBeNull();
+    expect(run(f, 0xdb, 0xe2)).toBeNull();
+    expect(pins.reported).toBe(false);
+  });
+
+  it('other faults, and #MF with CR0.NE set, are delivered', () => {
+    expect(reportError(at('64-bit').cpu, new Fault(16))).toBe(false);
+    expect(reportError(at('64-bit', 0n).cpu, new Fault(7))).toBe(false);
   });
 });
 

@@ -2,8 +2,7 @@
  * The x87 FPU: its instructions by opcode. SDM vol. 2D A.5 (escape opcodes), vol. 1 chapter 8.
  *
  * An instruction first raises #NM (CR0.TS, CR0.EM) and, unless it is one of those that do not wait, #MF for an exception
- * that an earlier one left pending. That is the native way of reporting (CR0.NE set); with NE clear a PC's processor would
- * ask for IRQ 13, which this machine has not: it stops there.
+ * that an earlier one left pending. With CR0.NE clear {@link reportError} takes the place of #MF.
  *
  * FIP is that of the last instruction that is none of control; FDP and FOP those of the last that raised an unmasked
  * exception (CPUID.7.0:EBX[6]).
@@ -12,7 +11,7 @@ import { CF, PF, readFlags, ZF } from '../isa/flags.ts';
 import { integerReal } from '../isa/float/convert.ts';
 import { F32, F64, unpack } from '../isa/float/format.ts';
 import type { Instruction } from '../isa/instruction.ts';
-import { RAX } from '../isa/state.ts';
+import { HALTED, RAX } from '../isa/state.ts';
 import { CR0_EM, CR0_MP, CR0_NE, CR0_TS } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { Fault, MF, NM, UnimplementedInstruction, ud } from './fault.ts';
@@ -316,11 +315,34 @@ function controlOf(fop: number): Control {
   return ORDINARY;
 }
 
-/** #MF for a pending exception. */
+/** #MF for a pending exception, unless CR0.NE is clear and the machine says to ignore it. */
 export function checkPending(cpu: Cpu): void {
-  if ((cpu.fsw & FSW_ES) === 0) return;
-  if ((cpu.cr0 & CR0_NE) === 0n) throw new UnimplementedInstruction(cpu.rip, new Uint8Array([0x9b]));
+  if ((cpu.fsw & FSW_ES) === 0 || (cpu.numericError.ignored && !native(cpu))) return;
   throw new Fault(MF);
+}
+
+/** Errors are reported by #MF. */
+function native(cpu: Cpu): boolean {
+  return (cpu.cr0 & CR0_NE) !== 0n;
+}
+
+/**
+ * #MF as it is reported with CR0.NE clear: the processor asserts FERR# when it meets the instruction that waits, as all do since
+ * the P6 family, and stops before it until an interrupt comes (SDM vol. 1 8.7.2, D.2.2; vol. 3A 2.5).
+ * @returns false where the fault is to be delivered
+ */
+export function reportError(cpu: Cpu, fault: Fault): boolean {
+  if (fault.vector !== MF || native(cpu)) return false;
+  // MMX instructions look at ES themselves, and cannot be told to ignore it.
+  if (cpu.numericError.ignored) throw new UnimplementedInstruction(cpu.rip, new Uint8Array([0x9b]));
+  cpu.numericError.report(true);
+  cpu.activity = HALTED;
+  return true;
+}
+
+/** To be called after what may have cleared exceptions: FERR# goes with the last. */
+export function settleError(cpu: Cpu): void {
+  if (cpu.numericError.reported && (cpu.fsw & FSW_ES) === 0) cpu.numericError.report(false);
 }
 
 /** An instruction of D8 to DF. Raises #NM, #MF, #UD and what its memory access does. */
@@ -335,6 +357,7 @@ export const x87: SystemInstruction = (cpu, instruction) => {
   const form = (memory ? memoryForms : registerForms)[opcode][reg];
   if (control) {
     form(cpu, instruction, fop & 7);
+    settleError(cpu);
     return;
   }
   // Before the instruction can change the registers that its address is made of: it changes none but AX.

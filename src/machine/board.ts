@@ -15,6 +15,7 @@ import { I8254 } from './devices/i8254.ts';
 import { I8259Pair } from './devices/i8259.ts';
 import { IO_APIC_BASE, IO_APIC_PINS, IoApic } from './devices/io-apic.ts';
 import { LocalApic } from './devices/local-apic.ts';
+import { NumericError } from './devices/numeric-error.ts';
 import { PciHost } from './devices/pci/host.ts';
 import { PCI_WINDOW_BASE, pciInterruptLine } from './devices/pci/layout.ts';
 import { Rtc } from './devices/rtc.ts';
@@ -28,6 +29,7 @@ const TIMER_IRQ = 0;
 const KEYBOARD_IRQ = 1;
 const COM1_IRQ = 4;
 const RTC_IRQ = 8;
+const NUMERIC_ERROR_IRQ = 13;
 /** Bytes that must not be covered by a moved local APIC. */
 const PAGE = 0x1000;
 
@@ -42,6 +44,7 @@ const OTHERS = [
   'uart',
   'rtc',
   'systemControl',
+  'numericError',
   'keyboard',
   'hpet',
   'pm',
@@ -75,6 +78,7 @@ export class Board {
   readonly uart: Uart16550;
   readonly rtc: Rtc;
   readonly systemControl: SystemControl;
+  readonly numericError: NumericError;
   readonly keyboard: I8042;
   readonly hpet: Hpet;
   readonly pm: AcpiPm;
@@ -130,6 +134,10 @@ export class Board {
     });
     const reset = () => options.reset();
     this.systemControl = new SystemControl(reset);
+    this.numericError = new NumericError((asserted) => {
+      this.touch();
+      this.setIrq(NUMERIC_ERROR_IRQ, asserted);
+    });
     this.keyboard = new I8042((asserted) => this.setIrq(KEYBOARD_IRQ, asserted), reset);
     this.pci = new PciHost(reset);
     this.virtio = options.plugged.map((make, i) => {
@@ -165,6 +173,7 @@ export class Board {
       ...this.pic.ports,
       ...this.pit.ports,
       ...this.systemControl.ports,
+      this.numericError,
       ...this.keyboard.ports,
       this.pci,
       this.pm,

@@ -136,6 +136,32 @@ export function ioApicTimerImage(): Uint8Array {
   return multibootImage(tables(code));
 }
 
+/**
+ * Divides by 0 with CR0.NE as it is, says a, and waits for the x87 error. Interrupt 75H says e, and i after an instruction that would wait
+ * but for port F0H, and clears the error; at last comes w. Exception 16 says m and clears it.
+ * @param interrupts whether IF is set
+ */
+export function numericErrorImage({
+  interrupts,
+  native,
+}: {
+  interrupts: boolean;
+  native: boolean;
+}): Uint8Array {
+  const code = withInterrupts({ 16: 'native', 117: 'error' }).out(0xa1, 0xdf);
+  // MOV EAX, CR0; OR EAX, 20H; MOV CR0, EAX
+  if (native) code.bytes(0x0f, 0x20, 0xc0, 0x83, 0xc8, 0x20, 0x0f, 0x22, 0xc0);
+  // FNINIT; FLDCW [control]; FLD1; FLDZ; FDIVP; STI
+  code.bytes(0xdb, 0xe3, 0xd9, 0x2d).address('control').bytes(0xd9, 0xe8, 0xd9, 0xee, 0xde, 0xf9);
+  if (interrupts) code.bytes(0xfb);
+  code.put('a').bytes(0x9b).put('w').exit(9).spin();
+  // FLDZ; FNCLEX; IRETD
+  code.label('error').put('e').out(0xf0, 0).bytes(0xd9, 0xee).put('i').bytes(0xdb, 0xe2);
+  code.out(0xa0, 0x20).out(0x20, 0x20).bytes(0xcf);
+  code.label('native').put('m').bytes(0xdb, 0xe2, 0xcf);
+  return multibootImage(tables(code.align(4).label('control').u32(0x37b)));
+}
+
 /** Loops until an NMI, whose handler exits with 7. */
 export function nmiImage(): Uint8Array {
   const code = withInterrupts({ 2: 'nmi' });

@@ -225,6 +225,7 @@ export class Machine {
       cpu.processor = model;
       return cpu;
     });
+    this.cpus[0].numericError = this.#board.numericError;
     this.#execution = new Execution(memory, layout, this.cpus, this.#bus);
     this.#schedule = new Schedule(
       {

@@ -18,6 +18,8 @@ import { type Configuration, LAYOUT_FINGERPRINT, Snapshot, SnapshotError } from 
 const MAGIC = 'ESPFIXSN';
 export const SNAPSHOT_VERSION = 1;
 const HEADER = 20;
+/** Parts that older files lack: they are as in a new machine. */
+const NEWER_PARTS = ['numericError'] as const;
 /** No time or count is beyond this, so that sums of them are exact. */
 const LARGEST = 2 ** 50;
 
@@ -115,7 +117,8 @@ export function decodeSnapshot(file: Uint8Array, schema: SnapshotSchema): Snapsh
   if (bytes.length !== expected)
     throw new SnapshotError(`length: ${bytes.length} bytes, expected ${expected}`);
 
-  const parts = rebuild(schema.parts(configuration), header.parts, 'parts') as Record<string, Plain>;
+  const shape = schema.parts(configuration);
+  const parts = rebuild(shape, withNewerParts(header.parts, shape), 'parts') as Record<string, Plain>;
   const states = bytes.slice(at, at + statesLength);
   checkStates(states, configuration.cpus);
   withoutEngine(states);
@@ -133,6 +136,11 @@ export function decodeSnapshot(file: Uint8Array, schema: SnapshotSchema): Snapsh
     pages.push([page, bytes.slice(at + 4, at + 4 + PAGE_SIZE)]);
   }
   return new Snapshot(configuration, PageTree.empty(limit).with(pages), states, tlbs, parts);
+}
+
+function withNewerParts(parts: unknown, shape: Readonly<Record<string, Plain>>): unknown {
+  if (typeof parts !== 'object' || parts === null) return parts;
+  return { ...Object.fromEntries(NEWER_PARTS.map((name) => [name, toJson(shape[name])])), ...parts };
 }
 
 function parseHeader(bytes: Uint8Array): Record<string, unknown> {

@@ -183,6 +183,17 @@ describe('files', () => {
     }
   });
 
+  it('of older versions lack what machines had not', () => {
+    const older = edited((header) => {
+      const { cpu: _, parts, ...rest } = JSON.parse(header);
+      const { numericError: __, ...others } = parts;
+      return JSON.stringify({ ...rest, parts: others });
+    });
+    expect(older).not.toEqual(file);
+    expect(Machine.readSnapshot(older).parts).toEqual(Machine.readSnapshot(file).parts);
+    expect(Machine.readSnapshot(older).configuration).toEqual(Machine.readSnapshot(file).configuration);
+  });
+
   it('are the same for the same snapshot read and written again', () => {
     expect(encodeSnapshot(Machine.readSnapshot(file))).toEqual(file);
   });
