@@ -1,12 +1,12 @@
 /** The built-in kernels as subjects: everything about them is known. */
 import { buildImage, type CaseInfo, type KernelImage, type Slot } from '../kernel/image.ts';
-import { vector } from '../kernel/layout.ts';
+import { percpu, percpuPage, vector } from '../kernel/layout.ts';
 import type { GalleryName, ImageName } from '../kernel/variants/gallery/index.ts';
 import type { Tasks } from '../kernel/variants/variant.ts';
 import { symbolAt } from './check-variant.ts';
 import type { EventKind, FaultDetail } from './event.ts';
 import { eventKinds } from './event.ts';
-import type { Subject } from './subject.ts';
+import type { AddressRange, Subject } from './subject.ts';
 import { declassificationOf } from './taint/index.ts';
 
 export interface BuiltinOptions {
@@ -53,6 +53,16 @@ export function oneOfEach(): (c: CaseInfo) => boolean {
     seen.add(key);
     return true;
   };
+}
+
+/** Which of its places a machine check takes is all that their number decides. */
+function countersOf({ facts, symbols }: KernelImage, cpus: number): AddressRange[] {
+  const area = symbols.get('percpu');
+  if (facts === undefined || area === undefined) return [];
+  return Array.from({ length: cpus }, (_, cpu) => {
+    const start = area + BigInt(cpu * percpuPage.size + percpu.machineChecks);
+    return { start, end: start + 8n };
+  });
 }
 
 /** The subject of a variant, and its image. */
@@ -107,6 +117,7 @@ export function builtinSubject(
       ministack ? [{ cpu, ...ministack }] : [],
     ),
     mayDiffer: kernel.counters,
+    counters: countersOf(kernel, cpus),
     foreign: false,
     twin: () => builtinSubject(variant, { ...options, only: again(), seed: otherSeed(variant, cpus, seed) }),
     declassify: declassificationOf(kernel),

@@ -76,6 +76,11 @@ export interface Subject {
   readonly ministacks: readonly Ministack[];
   /** Memory that user space sees and that may differ after an event: counters of events. */
   readonly mayDiffer: readonly AddressRange[];
+  /**
+   * Kernel memory whose values make no difference to user mode by design, such as whose turn it is: states that differ
+   * in nothing else count as equal.
+   */
+  readonly counters?: readonly AddressRange[];
   /** Registers of user mode that may differ after an event, by their names in reports. */
   readonly mayDifferIn?: readonly string[];
   /** What must hold of each run beyond the properties. */

@@ -24,6 +24,7 @@ import {
   type UserState,
   userState,
 } from '../user-state.ts';
+import { IndifferentMemory } from './indifferent-memory.ts';
 import { type Delivery, Observation, type RunEnding, type Seen, STORM } from './observation.ts';
 import { ProcessorState } from './processor-state.ts';
 import { type ChangedPage, hashState, type StackPages } from './state-hash.ts';
@@ -151,6 +152,8 @@ export class Experiment {
   /** User pages that change in the visit without events. */
   readonly #changing: readonly number[];
   readonly #ministackPages: readonly number[];
+  /** Memory that no state is told by. */
+  readonly #indifferent: IndifferentMemory;
   readonly #scratch: UserState;
   /** What the processor was as an event struck. */
   readonly #struckAt = new ProcessorState();
@@ -186,6 +189,7 @@ export class Experiment {
     this.#userPages = userPages(machine, visit.cpu);
     this.#stackPages = this.#pagesOf(stacks);
     this.#ministackPages = this.#pagesOfMinistacks();
+    this.#indifferent = new IndifferentMemory(this.cpu, [...subject.mayDiffer, ...(subject.counters ?? [])]);
     this.#scratch = this.#state();
     this.baseline = this.#runBaseline();
     const changing = new Set<number>();
@@ -578,7 +582,11 @@ export class Experiment {
   hash(snapshot: Snapshot): number {
     const changed: ChangedPage[] = [];
     PageTree.difference(this.begin.pages, snapshot.pages, (page, content) => {
-      if (content) changed.push({ page, content });
+      if (content === undefined) return;
+      const told = this.#indifferent.without(page, content);
+      const before = told === content ? undefined : this.begin.pages.get(page);
+      if (before && equalFrom(0, told, this.#indifferent.without(page, before))) return;
+      changed.push({ page, content: told });
     });
     return hashState(this.machine, this.cpu, changed, this.#stackPages, (linear) => this.#liveFrom(linear));
   }
@@ -604,7 +612,12 @@ export class Experiment {
       if (live === undefined || live >= linear + BigInt(PAGE)) return true;
       if (live > linear) start = Number(live - linear) & ~3;
     }
-    return equalFrom(start, this.machine.physicalPage(page), from.pages.get(page) ?? ZEROS);
+    return this.#indifferent.equal(
+      page,
+      start,
+      this.machine.physicalPage(page),
+      from.pages.get(page) ?? ZEROS,
+    );
   }
 
   /** The stack of an address. */

@@ -1,0 +1,62 @@
+/** Memory that states are not told by: whatever it holds, user mode is to see the same. */
+import type { Cpu } from '../../arch/cpu.ts';
+import { inspectPage } from '../../arch/paging.ts';
+import type { AddressRange } from '../subject.ts';
+
+const PAGE = 4096;
+
+/** Bytes of a page, end excluded. */
+interface PageRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+export class IndifferentMemory {
+  readonly #ranges = new Map<number, PageRange[]>();
+  readonly #without = new WeakMap<Uint8Array, Uint8Array>();
+
+  /** @param ranges linear addresses; what is not mapped is left out */
+  constructor(cpu: Cpu, ranges: readonly AddressRange[]) {
+    for (const { start, end } of ranges)
+      for (let at = start; at < end; ) {
+        const next = (at | 0xfffn) + 1n < end ? (at | 0xfffn) + 1n : end;
+        const found = inspectPage(cpu, at);
+        if (found) {
+          const page = Math.floor(found.physical / PAGE);
+          const first = Number(at & 0xfffn);
+          const range = { start: first, end: first + Number(next - at) };
+          this.#ranges.set(page, [...(this.#ranges.get(page) ?? []), range]);
+        }
+        at = next;
+      }
+  }
+
+  /** Whether two contents of a page are equal from byte `start` on, a multiple of 4, but for it. */
+  equal(page: number, start: number, a: Uint8Array, b: Uint8Array): boolean {
+    const x = new Uint32Array(a.buffer, a.byteOffset, PAGE / 4);
+    const y = new Uint32Array(b.buffer, b.byteOffset, PAGE / 4);
+    for (let i = start / 4; i < PAGE / 4; i++) {
+      if (x[i] === y[i]) continue;
+      for (let at = 4 * i; at < 4 * i + 4; at++) if (a[at] !== b[at] && !this.#has(page, at)) return false;
+    }
+    return true;
+  }
+
+  #has(page: number, at: number): boolean {
+    for (const { start, end } of this.#ranges.get(page) ?? []) if (at >= start && at < end) return true;
+    return false;
+  }
+
+  /** A content that is never changed, with zeros in its place. Of one content it is always the same. */
+  without(page: number, content: Uint8Array): Uint8Array {
+    const ranges = this.#ranges.get(page);
+    if (ranges === undefined) return content;
+    let rest = this.#without.get(content);
+    if (rest === undefined) {
+      rest = content.slice();
+      for (const { start, end } of ranges) rest.fill(0, start, end);
+      this.#without.set(content, rest);
+    }
+    return rest;
+  }
+}
