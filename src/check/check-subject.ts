@@ -61,6 +61,9 @@ export interface VisitResult {
   readonly findings: readonly Finding[];
 }
 
+/** Instructions that a note names: a long way through a kernel has many. */
+const MOST_APPROXIMATIONS = 4;
+
 /** A subject that has been booted and watched. */
 export class OpenSubject {
   readonly subject: Subject;
@@ -146,7 +149,11 @@ export class OpenSubject {
     const approximate = [
       ...new Set(tracked.conservative.map(({ instruction, what }) => `${instruction} (${what})`)),
     ];
-    if (approximate.length > 0) notes.push(`taint is approximate at ${approximate.join(', ')}`);
+    const more = approximate.length - MOST_APPROXIMATIONS;
+    if (approximate.length > 0)
+      notes.push(
+        `taint is approximate at ${approximate.slice(0, MOST_APPROXIMATIONS).join(', ')}${more > 0 ? ` and ${more} more` : ''}`,
+      );
     const leaks = tainted(experiment, tracked);
     const worlds = this.#otherWorld(experiment, notes);
     if (worlds) mustAgree(experiment, worlds.registers, tracked);

@@ -40,6 +40,13 @@ export const count = (n: number) => n.toString().replace(/\B(?=(\d{3})+$)/g, ','
 /** `1 visit`, `2 visits` */
 export const plural = (n: number, noun: string) => `${count(n)} ${noun}${n === 1 ? '' : 's'}`;
 
+/** `by 3 schedules, at entry+0x10, entry+0x12`; `in 3 visits` where it takes no event. @param most places to name */
+export function describeOccurrences({ count: n, alsoAt, schedule }: Finding, most: number): string {
+  if (schedule.length === 0) return `in ${plural(n, 'visit')}`;
+  const others = alsoAt.slice(0, most).join(', ');
+  return `by ${plural(n, 'schedule')}, at ${others}${alsoAt.length > most ? ', ...' : ''}`;
+}
+
 /** `NMI at boundary 17, then #MC at boundary 20` */
 export function describeSchedule(schedule: readonly ScheduledEvent[]): string {
   if (schedule.length === 0) return 'no event';

@@ -6,6 +6,7 @@ import {
   type CheckReport,
   describeCoverage,
   describeExtent,
+  describeOccurrences,
   describeSchedule,
   describeVisit,
   hex,
@@ -103,9 +104,7 @@ function findingHtml(finding: Finding, { story, replay }: Told, number: number):
     );
   if (story) lines.push(storyHtml(story));
   if (finding.count > 1)
-    lines.push(
-      `<p class="soft">Seen by ${e(plural(finding.count, 'schedule'))}, at ${e(finding.alsoAt.join(', '))}</p>`,
-    );
+    lines.push(`<p class="soft">Seen ${e(describeOccurrences(finding, finding.alsoAt.length))}</p>`);
   if (replay !== undefined) lines.push(`<pre>${e(replay)}</pre>`);
   return `<details class="finding"${number === 1 ? ' open' : ''}>
 <summary><h3>${number}. ${e(titleOf(finding))}</h3></summary>

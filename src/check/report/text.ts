@@ -4,6 +4,7 @@ import {
   type CheckReport,
   describeCoverage,
   describeExtent,
+  describeOccurrences,
   describeSchedule,
   describeVisit,
   hex,
@@ -105,12 +106,7 @@ function findingLines(
       ? [...stepLines(highlights(told.story, 4, 6), style), `${told.story.ending}, at ${told.story.end.name}`]
       : aroundStrike(finding, visits, style),
   );
-  if (finding.count > 1) {
-    const others = finding.alsoAt.slice(0, 8).join(', ');
-    add('seen', [
-      `by ${plural(finding.count, 'schedule')}, at ${others}${finding.alsoAt.length > 8 ? ', ...' : ''}`,
-    ]);
-  }
+  if (finding.count > 1) add('seen', [describeOccurrences(finding, 8)]);
   if (told.replay !== undefined) add('replay', [told.replay]);
   return lines;
 }
