@@ -1,13 +1,20 @@
 /**
  * `npm run bench`: guest speed on our machine and its peers, the same image on each.
  *
- *     npm run bench -- [--json] [--loop NAME]... [--on espfix|qemu|bochs]... [--repeat N] [--no-experiments]
+ *     npm run bench -- [--json] [--loop NAME]... [--on espfix|qemu|bochs|v86]... [--repeat N] [--no-experiments] [--no-loops]
+ *       [--linux FOLDER] [--linux32 FOLDER]
+ *
+ * A folder for `--linux` is one that `npm run linux` has filled, by default that of ESPFIX_LINUX_16BIT or ESPFIX_LINUX; for
+ * `--linux32`, one of `npm run linux -- FOLDER linux-image-686-pae --arch i386`. v86 is installed there.
  */
 import { cpus } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { experimentSpeed } from './experiments.ts';
 import { findLoop, loops } from './guest.ts';
+import { jobs, type LinuxTimes, measureLinux } from './linux.ts';
+import { linuxMachines } from './linux-machines.ts';
 import { type Measurement, measure } from './measure.ts';
 import { helpTime, restoreCost } from './own.ts';
 import { type Subject, subjects } from './subjects.ts';
@@ -19,12 +26,16 @@ const { values } = parseArgs({
     on: { type: 'string', multiple: true },
     repeat: { type: 'string', default: '1' },
     experiments: { type: 'boolean', default: true },
+    loops: { type: 'boolean', default: true },
+    linux: { type: 'string' },
+    linux32: { type: 'string' },
   },
   allowNegative: true,
 });
 
-const chosen = values.loop ? values.loop.map(findLoop) : loops;
-const machines = subjects().filter((subject) => !values.on || values.on.includes(subject.name));
+const chosen = !values.loops ? [] : values.loop ? values.loop.map(findLoop) : loops;
+const isChosen = ({ name }: { readonly name: string }) => !values.on || values.on.includes(name);
+const machines = subjects().filter(isChosen);
 const repeats = Math.max(1, Number.parseInt(values.repeat, 10) || 1);
 
 const results: Measurement[] = [];
@@ -34,16 +45,30 @@ for (const machine of machines) {
     results.push(await measure(machine, loop, repeats));
   }
 }
+const linux: { what: string; times: LinuxTimes[] }[] = [];
+const folder = values.linux ?? process.env.ESPFIX_LINUX_16BIT ?? process.env.ESPFIX_LINUX;
+for (const [what, kernel, is32] of [
+  ['Linux, 64 bits', folder, false],
+  ['Linux, 32 bits', values.linux32, true],
+] as const) {
+  if (!kernel) continue;
+  const times: LinuxTimes[] = [];
+  for (const machine of linuxMachines(is32, join(kernel, 'v86')).filter(isChosen)) {
+    process.stderr.write(`${machine.version}: ${what}\n`);
+    times.push(await measureLinux(machine, kernel, repeats));
+  }
+  linux.push({ what, times });
+}
 const restore = restoreCost();
 const help = helpTime();
-const experiments = values.experiments ? await experimentSpeed() : undefined;
+const experiments = values.experiments && values.loops ? await experimentSpeed() : undefined;
 
 if (values.json) {
   const host = { processor: cpus()[0]?.model, processors: cpus().length };
   const versions = Object.fromEntries(machines.map(({ name, version }) => [name, version]));
   console.log(
     JSON.stringify(
-      { host, versions, results, restore, help: help ?? null, experiments: experiments ?? null },
+      { host, versions, results, linux, restore, help: help ?? null, experiments: experiments ?? null },
       null,
       2,
     ),
@@ -51,9 +76,11 @@ if (values.json) {
 } else {
   console.log(`${cpus()[0]?.model}, ${cpus().length} processors`);
   console.log(`${machines.map(({ version }) => version).join(', ')}\n`);
-  console.log(speedTable(machines));
+  if (chosen.length > 0) console.log(speedTable(machines));
   for (const loop of chosen) console.log(`  ${loop.name}: ${loop.turn} (${loop.instructions} instructions)`);
   console.log(`\n${breakdown()}`);
+  for (const { what, times } of linux)
+    console.log(`${what}, seconds of processor time\n${linuxTable(times)}\n`);
   console.log(
     `snapshot: ${restore.restore.toFixed(1)} us to restore after ${restore.instructions} instructions, which take ${restore.run.toFixed(1)} us`,
   );
@@ -78,6 +105,27 @@ function experimentLines(): string {
       : `  QEMU, by gdbstub, monitor and loadvm: ${qemu.perSecond.toFixed(0)} a second; ratio ${(perSecond / qemu.perSecond).toFixed(0)}`,
   ];
   return lines.join('\n');
+}
+
+/** Seconds of each part, and those of each peer as a ratio of ours. */
+function linuxTable(times: readonly LinuxTimes[]): string {
+  const own = times.find(({ machine }) => machine === 'espfix');
+  const peers = own ? times.filter((each) => each !== own) : [];
+  const table = new Table({
+    head: ['', ...times.map(({ machine }) => machine), ...peers.map(({ machine }) => `${machine}\n/ espfix`)],
+    style: { head: [], border: [], compact: true },
+    colAligns: ['left', ...Array.from({ length: times.length + peers.length }, () => 'right' as const)],
+  });
+  const row = (name: string, of: (each: LinuxTimes) => number) =>
+    table.push([
+      name,
+      ...times.map((each) => of(each).toFixed(2)),
+      ...peers.map((each) => (own ? (of(each) / of(own)).toFixed(2) : '-')),
+    ]);
+  row('power-on to init', ({ init }) => init);
+  row('power-on to the shell', ({ shell }) => shell);
+  for (const { name, what } of jobs) row(what, (each) => each.jobs[name]);
+  return table.toString();
 }
 
 function find(loop: string, subject: string): Measurement | undefined {

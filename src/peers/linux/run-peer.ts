@@ -20,8 +20,13 @@ export interface LinuxSystem {
   readonly memory: number;
 }
 
+/** A Linux in a process of its own. */
+export interface RunningProcess extends Running {
+  readonly pid: number;
+}
+
 /** Starts a Linux on QEMU's TCG with all that it can emulate of a processor. */
-export async function startQemu(system: LinuxSystem): Promise<Running> {
+export async function startQemu(system: LinuxSystem): Promise<RunningProcess> {
   const { kernel, initrd, commandLine, cpus, memory } = system;
   const args = [
     ['-accel', 'tcg', '-cpu', 'max', '-m', String(memory), '-smp', String(cpus)],
@@ -32,6 +37,7 @@ export async function startQemu(system: LinuxSystem): Promise<Running> {
   tether(child);
   const gone = ended(child);
   return {
+    pid: child.pid ?? 0,
     output: child.stdout,
     write: (text) => void child.stdin.write(text),
     async end() {
@@ -46,7 +52,7 @@ const BOCHS_MODEL = 'corei7_skylake_x';
 const BOCHS_INSTRUCTIONS_PER_SECOND = 50_000_000;
 
 /** Starts a Linux on Bochs, from a CD. */
-export async function startBochsLinux(system: LinuxSystem): Promise<Running> {
+export async function startBochsLinux(system: LinuxSystem): Promise<RunningProcess> {
   const directory = await mkdtemp(join(tmpdir(), 'espfix-'));
   const iso = await writeLinuxIso(
     directory,
@@ -80,6 +86,7 @@ export async function startBochsLinux(system: LinuxSystem): Promise<Running> {
   failed.catch(() => {});
   socket.on('error', () => {});
   return {
+    pid: child.pid ?? 0,
     output: socket,
     write: (text) => void socket.write(text),
     async end() {
