@@ -24,7 +24,6 @@ import type { Io } from './io.ts';
 import { Pace } from './pace.ts';
 import { shareFolder } from './shared-folder.ts';
 import { EscapeKeys, TERMINAL_HELP } from './terminal.ts';
-import { attachTrace } from './trace.ts';
 
 /** What a machine is booted with; a snapshot has its own. */
 interface MachineChoices {
@@ -137,7 +136,11 @@ function resumed(file: string, bytes: Uint8Array, options: RunCommandOptions, ba
 
 /** Runs a machine to its end; returns the exit status. */
 async function drive(machine: Machine, options: RunCommandOptions, io: Io): Promise<number> {
-  const trace = options.trace === undefined ? undefined : attachTrace(machine, options.trace);
+  // Loaded where it is wanted: the disassembler takes as long as all else to load.
+  const trace =
+    options.trace === undefined
+      ? undefined
+      : (await import('./trace.ts')).attachTrace(machine, options.trace);
   const output = new ConsoleOutput(machine, options.snapshotAt);
   const keys = io.stdin.isTerminal ? new EscapeKeys() : undefined;
   let interrupted = false;

@@ -1,7 +1,7 @@
 /**
  * Snapshots as files.
  *
- * All numbers little-endian. Offset 0: magic `ESPFIXSN`; 8: version (4 bytes); 12: CRC-32 of all that follows (4);
+ * All numbers little-endian. Offset 0: magic `ESPFIXSN`; 8: version (4 bytes); 12: checksum (checksum.ts) of all that follows (4);
  * 16: length of the header (4); 20: the header, JSON in UTF-8: the configuration, the layout's fingerprint, the number
  * of pages, and devices and schedule. Then the processors' state areas, their TLB areas, and each page that is not all
  * zeros: its number (4 bytes, ascending) and 4,096 bytes.
@@ -9,14 +9,14 @@
 import { DEFAULT_MODEL } from '../arch/processor.ts';
 import { TLB_BYTES } from '../arch/tlb.ts';
 import { offsetOf, STATE_SIZE } from '../isa/state.ts';
-import { crc32 } from './crc32.ts';
+import { checksum } from './checksum.ts';
 import type { Plain } from './devices/device.ts';
 import { PAGE_SIZE } from './memory.ts';
 import { PageTree } from './page-tree.ts';
 import { type Configuration, LAYOUT_FINGERPRINT, Snapshot, SnapshotError } from './snapshot.ts';
 
 const MAGIC = 'ESPFIXSN';
-export const SNAPSHOT_VERSION = 1;
+export const SNAPSHOT_VERSION = 2;
 const HEADER = 20;
 /** Parts that older files lack: they are as in a new machine. */
 const NEWER_PARTS = ['numericError'] as const;
@@ -69,7 +69,7 @@ export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
     bytes.set(content, at + 4);
     at += 4 + PAGE_SIZE;
   }
-  view.setUint32(12, crc32(bytes.subarray(16)), true);
+  view.setUint32(12, checksum(bytes.subarray(16)), true);
   return bytes;
 }
 
@@ -85,8 +85,7 @@ export function decodeSnapshot(file: Uint8Array, schema: SnapshotSchema): Snapsh
   const version = view.getUint32(8, true);
   if (version !== SNAPSHOT_VERSION)
     throw new SnapshotError(`version: ${version}, expected ${SNAPSHOT_VERSION}`);
-  const crc = crc32(bytes.subarray(16));
-  if (view.getUint32(12, true) !== crc)
+  if (view.getUint32(12, true) !== checksum(bytes.subarray(16)))
     throw new SnapshotError('checksum: does not match the contents (damaged or truncated)');
   const headerLength = view.getUint32(16, true);
   if (headerLength > bytes.length - HEADER)
@@ -128,12 +127,15 @@ export function decodeSnapshot(file: Uint8Array, schema: SnapshotSchema): Snapsh
   const pages: [number, Uint8Array][] = [];
   const limit = configuration.ramBytes / PAGE_SIZE;
   let previous = -1;
+  // One copy for all: a slice for each page would take as long as all the rest.
+  const copy = bytes.slice(at);
+  const start = at;
   for (let i = 0; i < pageCount; i++, at += 4 + PAGE_SIZE) {
     const page = view.getUint32(at, true);
     if (page <= previous || page >= limit)
       throw new SnapshotError(`page ${i}: number ${page}, expected ${previous + 1} to ${limit - 1}`);
     previous = page;
-    pages.push([page, bytes.slice(at + 4, at + 4 + PAGE_SIZE)]);
+    pages.push([page, copy.subarray(at + 4 - start, at + 4 - start + PAGE_SIZE)]);
   }
   return new Snapshot(configuration, PageTree.empty(limit).with(pages), states, tlbs, parts);
 }
