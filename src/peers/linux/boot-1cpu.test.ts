@@ -1,18 +1,20 @@
 /** Linux on one processor. */
 import { expect, it } from 'vitest';
 import { Machine } from '../../machine/machine.ts';
-import { BOOT_TIMEOUT, expectShell, hasLinux, vmlinuz } from './boot.fixture.ts';
+import { BOOT_TIMEOUT, eachKernel, expectShell, folders, vmlinuz } from './boot.fixture.ts';
 
-it.skipIf(!hasLinux)(
-  'boots to a shell, whatever else its command line says',
-  () => expectShell(1, 'console=ttyS0 mem=lots =x foo.bar=1 \x7f\t ,,, nonsense="unbalanced'),
-  BOOT_TIMEOUT,
-);
+eachKernel('%s', (folder) => {
+  it(
+    'boots to a shell, whatever else its command line says',
+    () => expectShell(folder, 1, 'console=ttyS0 mem=lots =x foo.bar=1 \x7f\t ,,, nonsense="unbalanced'),
+    BOOT_TIMEOUT,
+  );
+});
 
-it.skipIf(!hasLinux)(
+it.skipIf(folders.length === 0)(
   'a kernel with damaged content says so and halts',
   () => {
-    const image = Uint8Array.from(vmlinuz());
+    const image = Uint8Array.from(vmlinuz(folders[0] ?? ''));
     // Somewhere in the compressed kernel.
     image.fill(0x5a, image.length >> 1, (image.length >> 1) + 64);
     const machine = Machine.create({ memory: 512 });

@@ -1,6 +1,6 @@
 /**
- * What the tests of whole Linux systems have in common. They take a minute or more each and are skipped unless ESPFIX_LINUX
- * names a folder that `npm run linux` has filled; files of their own let them run side by side.
+ * What the tests of whole Linux systems have in common. They take half a minute or more each and are skipped unless ESPFIX_LINUX
+ * names folders that `npm run linux` has filled, with colons between them; files of their own let them run side by side.
  */
 import {
   existsSync,
@@ -13,12 +13,15 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect } from 'vitest';
+import { describe, expect } from 'vitest';
 import { shareFolder } from '../../cli/shared-folder.ts';
 import { Machine } from '../../machine/machine.ts';
 
-export const folder = process.env.ESPFIX_LINUX ?? '';
-export const hasLinux = folder !== '';
+export const folders = (process.env.ESPFIX_LINUX ?? '').split(':').filter((name) => name !== '');
+/** A suite for each of them. */
+export const eachKernel = describe
+  .skipIf(folders.length === 0)
+  .each(folders.length === 0 ? ['no kernel'] : folders);
 /** Milliseconds for a boot on a busy computer. */
 export const BOOT_TIMEOUT = 20 * 60_000;
 
@@ -27,10 +30,10 @@ const PROMPT = '/ # ';
 const SLICE = 1_000_000;
 const MOST = 20e9;
 
-export const vmlinuz = (): Uint8Array => readFileSync(join(folder, 'vmlinuz'));
+export const vmlinuz = (folder: string): Uint8Array => readFileSync(join(folder, 'vmlinuz'));
 
-/** Whether the folder's kernel has a module. */
-function hasModule(name: string): boolean {
+/** Whether a folder's kernel has a module. */
+function hasModule(folder: string, name: string): boolean {
   const modules = join(folder, 'root/lib/modules');
   return (
     existsSync(modules) &&
@@ -39,7 +42,7 @@ function hasModule(name: string): boolean {
 }
 
 /** Types each line at a prompt of its own; returns what is printed until the machine is off. */
-function session(machine: Machine, commandLine: string, lines: readonly string[]): string {
+function session(machine: Machine, folder: string, commandLine: string, lines: readonly string[]): string {
   const decoder = new TextDecoder();
   let output = '';
   let typed = 0;
@@ -47,7 +50,7 @@ function session(machine: Machine, commandLine: string, lines: readonly string[]
   machine.serial.onOutput = (byte) => {
     output += decoder.decode(Uint8Array.of(byte), { stream: true });
   };
-  machine.boot(vmlinuz(), { commandLine, initrd: readFileSync(join(folder, 'initrd.gz')) });
+  machine.boot(vmlinuz(folder), { commandLine, initrd: readFileSync(join(folder, 'initrd.gz')) });
   while (machine.instructions < MOST) {
     const stop = machine.run({ maxInstructions: SLICE });
     if (stop.reason === 'power-off') return output;
@@ -61,12 +64,12 @@ function session(machine: Machine, commandLine: string, lines: readonly string[]
 }
 
 /** Boots to the shell, has it run programs and read and write a shared folder where the kernel can, and turns it off. */
-export function expectShell(cpus: number, commandLine: string): void {
+export function expectShell(folder: string, cpus: number, commandLine: string): void {
   const shared = mkdtempSync(join(tmpdir(), 'espfix-share-'));
   try {
     writeFileSync(join(shared, 'from-host'), 'a word of the host\n');
     mkdirSync(join(shared, 'folder'));
-    const isShared = hasModule('9p');
+    const isShared = hasModule(folder, '9p');
     const machine = Machine.create({
       cpus,
       memory: 512,
@@ -74,7 +77,7 @@ export function expectShell(cpus: number, commandLine: string): void {
       entropy: true,
       share: shareFolder(shared, true),
     });
-    const output = session(machine, commandLine, [
+    const output = session(machine, folder, commandLine, [
       'grep -c ^processor /proc/cpuinfo | sed s/^/processors:/',
       'seq 1 1000 | md5sum',
       'echo compressed | gzip | gunzip',
