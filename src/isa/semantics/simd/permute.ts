@@ -141,7 +141,9 @@ function maskMove(lane: 32 | 64): Semantic {
   const bytes = lane / 8;
   return (b) => {
     const store = b.form.operands[0].kind === 'memory';
-    const start = b.effectiveAddress(store ? 0 : 2);
+    const address = b.effectiveAddress(store ? 0 : 2);
+    // Offsets of lanes go on beyond 16 bits (measured).
+    const start = address.width === 16 ? b.zeroExtend(address, 32) : address;
     const at = (offset: number) => (offset === 0 ? start : b.add(start, b.constant(start.width, offset)));
     const [low, high] = b.readVector(1).map((mask) => b.signMask(lane, mask));
     const mask = high ? b.or(low, b.shl(high, b.constant(8, 128 / lane))) : low;
@@ -158,7 +160,7 @@ function maskMove(lane: 32 | 64): Semantic {
           start.width > 32 ? b.zeroExtend(offset, start.width) : b.truncate(offset, start.width);
         return b.add(start, distance);
       });
-      // Against a segment's limit, offsets go on beyond 16 bits, but not beyond 32.
+      // Against a segment's limit, they do not go on beyond 32 outside 64-bit mode.
       const width = b.form.codeSize === 64 ? 64 : 32;
       for (const offset of [first, end])
         b.checkSegment('operand', b.add(b.zeroExtend(start, width), b.zeroExtend(offset, width)), store);
