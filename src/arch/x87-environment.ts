@@ -95,19 +95,35 @@ function loadEnvironment(cpu: Cpu, instruction: Instruction, view: DataView): vo
 
 const part = (instruction: Instruction) => (instruction.operandSize === 16 ? 2 : 4);
 
+/** The last byte is accessed right after the first part (measured), which tells if the second of two pages is missing. */
+function accessEnds(
+  cpu: Cpu,
+  instruction: Instruction,
+  where: Place,
+  size: number,
+  access: typeof readBlock | typeof probeBlock,
+): void {
+  access(cpu, instruction, where, 0, part(instruction), part(instruction));
+  access(cpu, instruction, where, size - 1, 1, 1);
+}
+
 /** FNSTENV: stores, then masks all exceptions. */
 export function fnstenv(cpu: Cpu, instruction: Instruction): void {
   const view = new DataView(new ArrayBuffer(32));
   storeEnvironment(cpu, instruction, view);
   const bytes = environmentBytes(instruction);
-  writeBlock(cpu, instruction, place(cpu, instruction), 0, bytes, view, part(instruction));
+  const where = place(cpu, instruction);
+  accessEnds(cpu, instruction, where, bytes, probeBlock);
+  writeBlock(cpu, instruction, where, 0, bytes, view, part(instruction));
   cpu.fcw |= 0x3f;
   summarize(cpu);
 }
 
 export function fldenv(cpu: Cpu, instruction: Instruction): void {
   const bytes = environmentBytes(instruction);
-  const view = readBlock(cpu, instruction, place(cpu, instruction), 0, bytes, part(instruction));
+  const where = place(cpu, instruction);
+  accessEnds(cpu, instruction, where, bytes, readBlock);
+  const view = readBlock(cpu, instruction, where, 0, bytes, part(instruction));
   loadEnvironment(cpu, instruction, view);
 }
 
@@ -120,6 +136,7 @@ function eachRegister(cpu: Cpu, instruction: Instruction, action: (n: number, fr
 export function fnsave(cpu: Cpu, instruction: Instruction): void {
   const where: Place = place(cpu, instruction);
   const bytes = environmentBytes(instruction);
+  accessEnds(cpu, instruction, where, bytes + 80, probeBlock);
   probeBlock(cpu, instruction, where, 0, bytes + 80, 2);
   const environment = new DataView(new ArrayBuffer(32));
   storeEnvironment(cpu, instruction, environment);
@@ -134,9 +151,11 @@ export function fnsave(cpu: Cpu, instruction: Instruction): void {
   initialize(cpu);
 }
 
+/** FRSTOR. */
 export function frstor(cpu: Cpu, instruction: Instruction): void {
   const where = place(cpu, instruction);
   const bytes = environmentBytes(instruction);
+  accessEnds(cpu, instruction, where, bytes + 80, readBlock);
   const registers: DataView[] = [];
   const environment = readBlock(cpu, instruction, where, 0, bytes, part(instruction));
   for (let i = 0; i < 8; i++) registers.push(readBlock(cpu, instruction, where, bytes + 10 * i, 10, 2));

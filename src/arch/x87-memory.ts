@@ -106,8 +106,3 @@ export function writeMemory(cpu: Cpu, instruction: Instruction, bits: number, va
   view.setBigUint64(8, unsigned >> 64n, true);
   writeBlock(cpu, instruction, where, 0, 10, view);
 }
-
-/** Faults as {@link writeMemory} would. */
-export function probeMemory(cpu: Cpu, instruction: Instruction, bits: number): void {
-  probeBlock(cpu, instruction, place(cpu, instruction), 0, bits / 8);
-}

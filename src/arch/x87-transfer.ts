@@ -11,7 +11,7 @@ import { special } from '../isa/float/nan.ts';
 import { round } from '../isa/float/round.ts';
 import type { Instruction } from '../isa/instruction.ts';
 import type { Cpu } from './cpu.ts';
-import { probeMemory, readMemory, writeMemory } from './x87-memory.ts';
+import { readMemory, writeMemory } from './x87-memory.ts';
 import {
   begin,
   INDEFINITE,
@@ -91,7 +91,10 @@ export const CONSTANTS: readonly ((cpu: Cpu) => void)[] = [
   (cpu) => load(cpu, 0n),
 ];
 
-/** Stores what `value` is of ST(0), or `indefinite` for an empty one, and pops. */
+/**
+ * Stores what `value` is of ST(0), or `whenEmpty` for an empty one, and pops. A fault of the access goes before what the operation
+ * raises, but after an exception that keeps it from storing there is no access (measured).
+ */
 function store(
   cpu: Cpu,
   instruction: Instruction,
@@ -100,16 +103,20 @@ function store(
   whenEmpty: bigint,
   value: () => bigint,
 ): void {
-  // A fault of the access goes before what the operation raises.
-  probeMemory(cpu, instruction, bits);
+  const { fsw } = cpu;
+  let result = whenEmpty;
   if (isEmpty(cpu, 0)) {
     if (!stackFault(cpu, false)) return;
-    writeMemory(cpu, instruction, bits, whenEmpty);
   } else {
     const e = begin(cpu);
-    const result = value();
+    result = value();
     if (!report(cpu, e, true)) return;
+  }
+  try {
     writeMemory(cpu, instruction, bits, result);
+  } catch (fault) {
+    cpu.fsw = fsw;
+    throw fault;
   }
   if (pops) pop(cpu);
 }

@@ -107,6 +107,41 @@ describe('#NM, #MF and #UD', () => {
   });
 });
 
+describe('stores to memory that is not there', () => {
+  const NOWHERE = 0x7000_0000n;
+  /** ST(0) is empty; the invalid operation that this raises is masked or not. */
+  const stored = (fcw: number, ...bytes: number[]) => {
+    const f = at('64-bit');
+    f.cpu.fcw = fcw;
+    f.cpu.gpr[RSI] = NOWHERE;
+    return { fault: run(f, ...bytes)?.vector, fsw: f.cpu.fsw };
+  };
+  it.each([
+    ['FST m32', [0xd9, 0x16]],
+    ['FSTP m80', [0xdb, 0x3e]],
+    ['FISTTP m16', [0xdf, 0x0e]],
+    ['FBSTP', [0xdf, 0x36]],
+  ])('%s: no access after an unmasked exception; else #PF, and nothing is raised', (_, bytes) => {
+    expect(stored(0x37e, ...bytes)).toEqual({ fault: undefined, fsw: 0x80c1 });
+    expect(stored(0x37f, ...bytes)).toEqual({ fault: 14, fsw: 0 });
+  });
+
+  it.each([
+    ['FRSTOR', [0xdd, 0x26], 108n],
+    ['FNSAVE', [0xdd, 0x36], 108n],
+    ['FLDENV', [0xd9, 0x26], 28n],
+    ['FNSTENV', [0xd9, 0x36], 28n],
+    ['FNSTENV of 14 bytes', [0x66, 0xd9, 0x36], 14n],
+  ])('%s across two pages: the last byte is accessed after the first', (_, bytes, size) => {
+    const f = at('64-bit');
+    f.map(NOWHERE, FREE);
+    f.cpu.gpr[RSI] = NOWHERE + 0xff4n;
+    expect([run(f, ...bytes)?.vector, f.cpu.cr2]).toEqual([14, NOWHERE + 0xff4n + size - 1n]);
+    f.cpu.gpr[RSI] = NOWHERE + 0x1000n;
+    expect([run(f, ...bytes)?.vector, f.cpu.cr2]).toEqual([14, NOWHERE + 0x1000n]);
+  });
+});
+
 describe('environments', () => {
   it.each<[Mode, boolean, readonly number[]]>([
     [
