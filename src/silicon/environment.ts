@@ -31,7 +31,7 @@ const MACHINE_FEATURES = new Set([
   'BMI1', 'BMI2', 'ADX', 'MOVBE', 'POPCNT', 'LZCNT', 'CMOV', 'CX8', 'CMPXCHG16B', 'FSGSBASE',
   'PREFETCHW', 'CLFSH', 'CLFLUSHOPT', 'CLWB', 'SMAP', 'CET_IBT', 'MULTIBYTENOP', 'SYSCALL', 'SEP', 'INVPCID',
   'RDPMC', 'MSR', 'TSC', 'CPUID', 'PAUSE', 'SMM', 'RDTSCP', 'RDPID', 'RDRAND', 'RDSEED', 'XSAVE', 'SSE', 'SSE2', 'SSE4_2',
-  'MMX', 'SSE3', 'SSSE3', 'SSE4_1', 'AES', 'PCLMULQDQ', 'SHA', 'AVX', 'AVX2', 'FMA', 'F16C',
+  'FPU', 'FPU287', 'FPU387', 'MMX', 'SSE3', 'SSSE3', 'SSE4_1', 'AES', 'PCLMULQDQ', 'SHA', 'AVX', 'AVX2', 'FMA', 'F16C',
 ]); // biome-ignore format: a table
 
 /** Extensions that not every x86-64 processor has, as /proc/cpuinfo names them. */

@@ -41,11 +41,13 @@ export interface FormRecord {
   readonly reg: 'none' | 'general' | 'segment' | 'control' | 'debug' | 'mm' | 'xmm';
   /** What the rm field names where it is a register. */
   readonly rmRegister: 'general' | 'mm' | 'xmm';
-  /** It uses MM or XMM registers. */
+  /** It uses x87, MM or XMM registers. */
   readonly vectors: boolean;
+  /** It is one of x87. */
+  readonly x87: boolean;
   /** Bits of the indices in the vector register that its memory operand has for an index; 0 for others. */
   readonly gathers: 0 | 32 | 64;
-  /** The low three bits of the opcode name a register. */
+  /** The low three bits of the opcode name a register: a general one, or ST(i). */
   readonly opcodeRegister: boolean;
   /** Register operands are byte registers, for which AH..BH and REX matter. */
   readonly byteRegisters: boolean;
@@ -88,7 +90,7 @@ const FEATURES = new Set([
   'BMI1', 'BMI2', 'ADX', 'MOVBE', 'POPCNT', 'LZCNT', 'CMOV', 'CX8', 'CMPXCHG16B', 'FSGSBASE',
   'PREFETCHW', 'CLFSH', 'CLFLUSHOPT', 'CLWB', 'SSE', 'SSE2', 'SSE4_2', 'RDPID', 'SMAP',
   'CET_IBT', 'MULTIBYTENOP', 'SYSCALL', 'SEP', 'INVPCID', 'XSAVE', 'RDPMC', 'MSR', 'PAUSE', 'SMM',
-  'MMX', 'SSE3', 'SSSE3', 'SSE4_1', 'AES', 'PCLMULQDQ', 'SHA', 'AVX', 'AVX2', 'FMA', 'F16C',
+  'FPU', 'FPU287', 'FPU387', 'MMX', 'SSE3', 'SSSE3', 'SSE4_1', 'AES', 'PCLMULQDQ', 'SHA', 'AVX', 'AVX2', 'FMA', 'F16C',
 ]); // biome-ignore format: a table
 
 /**
@@ -99,6 +101,8 @@ const LEFT_OUT = new Set([
   'Syscall', 'Sysenter', // would enter the host's kernel
   'Xsave', 'Xsave64', 'Xrstor', 'Xrstor64', 'Xgetbv', // compared with silicon beside arch/extended-state.ts
   'Sgdt', 'Sidt', 'Smsw', 'Sldt', 'Str', // emulated by Linux where UMIP is on; host values where it is not
+  'Fsin', 'Fcos', 'Fsincos', 'Fptan', 'Fpatan', 'F2xm1', 'Fyl2x', 'Fyl2xp1', // last bits: beside arch/x87.ts
+  'Fbld', // undefined for digits above 9
   'Rdpid', 'Jmpe', 'Loadall', 'Loadall286', 'Storeall',
 ]); // biome-ignore format: a table
 
@@ -112,7 +116,7 @@ const GENERAL = new Set<K>([
   K.farbr2_2, K.farbr4_2,
   K.mm_reg, K.mm_rm, K.mm_or_mem, K.xmm_reg, K.xmm_rm, K.xmm_or_mem, K.seg_rDI,
   K.ymm_reg, K.ymm_rm, K.ymm_or_mem, K.xmm_vvvv, K.ymm_vvvv, K.xmm_is4, K.ymm_is4,
-  K.mem_vsib32x, K.mem_vsib64x, K.mem_vsib32y, K.mem_vsib64y,
+  K.mem_vsib32x, K.mem_vsib64x, K.mem_vsib32y, K.mem_vsib64y, K.st0, K.sti_opcode,
 ]); // biome-ignore format: a table
 
 const IMMEDIATE_BYTES = new Map<K, readonly number[]>([
@@ -174,6 +178,9 @@ function record(code: Code): FormRecord | undefined {
     instruction.code = code;
     const features = Array.from(instruction.cpuidFeatures() as Iterable<CpuidFeature>);
     if (!features.every((feature) => FEATURES.has(CpuidFeature[feature]))) return undefined;
+    // WAIT and what follows it are two instructions.
+    if (info.fwait) return undefined;
+    const x87 = features.some((feature) => CpuidFeature[feature].startsWith('FPU'));
     const mnemonic = Mnemonic[instruction.mnemonic];
     if (LEFT_OUT.has(mnemonic)) return undefined;
     const kinds: K[] = [];
@@ -192,9 +199,9 @@ function record(code: Code): FormRecord | undefined {
     else opcode.push(info.opCode);
 
     const has = (...wanted: K[]) => kinds.some((kind) => wanted.includes(kind));
-    const vectors = has(...VECTORS) || /^(Emms|Vzeroall|Vzeroupper)$/.test(mnemonic);
+    const onVectors = has(...VECTORS) || /^(Emms|Vzeroall|Vzeroupper)$/.test(mnemonic);
     // PCMPESTRI with REX.W has a name of its own in iced.
-    if (vectors && !VECTOR_MNEMONICS.has(mnemonic.toLowerCase().replace(/64$/, ''))) return undefined;
+    if (onVectors && !VECTOR_MNEMONICS.has(mnemonic.toLowerCase().replace(/64$/, ''))) return undefined;
     const rm: RmKind = has(
       K.r8_or_mem,
       K.r16_or_mem,
@@ -256,9 +263,10 @@ function record(code: Code): FormRecord | undefined {
         : has(K.xmm_rm, K.xmm_or_mem, K.ymm_rm, K.ymm_or_mem)
           ? 'xmm'
           : 'general',
-      vectors,
+      vectors: onVectors || x87,
+      x87,
       gathers: has(K.mem_vsib32x, K.mem_vsib32y) ? 32 : has(K.mem_vsib64x, K.mem_vsib64y) ? 64 : 0,
-      opcodeRegister: has(K.r8_opcode, K.r16_opcode, K.r32_opcode, K.r64_opcode),
+      opcodeRegister: has(K.r8_opcode, K.r16_opcode, K.r32_opcode, K.r64_opcode, K.sti_opcode),
       byteRegisters: has(K.r8_reg, K.r8_opcode, K.r8_or_mem),
       immediates: kinds.flatMap((kind) => IMMEDIATE_BYTES.get(kind) ?? []),
       branch: has(K.br16_1, K.br32_1, K.br64_1, K.br16_2, K.br32_4, K.br64_4)

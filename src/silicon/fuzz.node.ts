@@ -13,7 +13,7 @@ const HELP = `Runs random instructions on this processor and on the machine and 
   --cases N      cases to run (default 100000)
   --first P      program to begin with, for a run in parts (default 0)
   --case K       run one case of the seed again and show it
-  --vectors      only programs that use vector registers (else one batch in four)
+  --vectors      only programs that use x87 or vector registers (else one batch in four)
   --findings N   stop after N differences (default 10)
   --list         what is compared, what is not and why
   --forms        count programs by instruction form in the summary

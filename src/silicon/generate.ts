@@ -95,10 +95,10 @@ const weightOf = (form: FormRecord): number => {
   }
 };
 
-/** Of programs with vectors, the part of their instructions that are others. */
+/** Of programs with x87 and vectors, the part of their instructions that are others. */
 const OTHER_INSTRUCTIONS = 0.15;
 
-/** Whether a program uses vectors: all of a batch do, or none. */
+/** Whether a program uses x87 and vectors: all of a batch do, or none. */
 export function usesVectors(number: number): boolean {
   return Math.floor(number / SLOTS) % 4 === 3;
 }
@@ -412,7 +412,7 @@ export class Generator {
     let operandSize = form.operandSize;
     if (operandSize === 0 && bits !== 64) operandSize = bits;
     if (form.mnemonic.startsWith('pcmpestr')) this.#usesLengths = true;
-    if (form.vectors) {
+    if (form.vectors && !form.x87) {
       if (random.chance(0.003)) prefixes.push(0x66);
     } else if (
       (bits === 16 && form.operandSize === 32) ||

@@ -168,6 +168,39 @@ function vectorContent(random: Random, view: DataView, at: number): void {
   else for (let i = 0; i < 16; i += 4) view.setUint32(at + i, 0, true);
 }
 
+/** An x87 register's content: numbers of a size, and each of the other classes; nearly always with the integer bit as it should be. */
+function x87Content(random: Random, view: DataView, at: number): void {
+  const exponent = random.pick([0, 0x7fff, 1, 0x7ffe, 0x3fff, 0x3fff, 0x3fff, 0x3fff, random.below(0x8000)]);
+  const near = exponent === 0x3fff ? exponent + random.between(-70, 70) : exponent;
+  const integer = near !== 0 && !random.chance(0.03) ? 0x8000_0000 : 0;
+  const [low, high] = random.pick([
+    [0, 0],
+    [0, 0x4000_0000],
+    [0xffff_ffff, 0x7fff_ffff],
+    [1, 0],
+    [0, random.u32()],
+    [random.u32(), random.u32()],
+  ]);
+  view.setUint32(at, low, true);
+  view.setUint32(at + 4, ((high & 0x7fff_ffff) | integer) >>> 0, true);
+  view.setUint32(at + 8, near | (random.chance(0.5) ? 0x8000 : 0), true);
+  view.setUint32(at + 12, 0, true);
+}
+
+/** The x87 state of a program that computes: rounding, precision and masks; registers that are mostly in use. */
+function makeX87(random: Random, view: DataView, at: number): void {
+  const masks = random.chance(0.7) ? 0x3f : random.below(0x40);
+  view.setUint16(
+    at + IMAGE.fcw,
+    0x40 | masks | (random.pick([3, 3, 3, 2, 0, 1]) << 8) | (random.below(4) << 10),
+    true,
+  );
+  const flags = random.chance(0.7) ? 0 : random.below(0x40) & masks;
+  view.setUint16(at + IMAGE.fsw, flags | (random.below(8) << 11) | (random.u32() & 0x4700), true);
+  view.setUint8(at + IMAGE.tags, random.pick([0xff, 0x7f, 0x0f, random.below(256)]));
+  for (let i = 0; i < 8; i++) x87Content(random, view, at + IMAGE.st + 16 * i);
+}
+
 /**
  * Makes the image that a case starts with.
  * @param indices vector registers that hold indices of memory, of so many bits each
@@ -194,6 +227,7 @@ export function makeImage(
     view.setUint32(at + IMAGE.st + 16 * i + 8, exponent, true);
     view.setUint32(at + IMAGE.st + 16 * i + 12, 0, true);
   }
+  if (random.chance(0.5)) makeX87(random, view, at);
   for (let i = 0; i < 16; i++) {
     vectorContent(random, view, at + IMAGE.xmm + 16 * i);
     vectorContent(random, view, at + IMAGE.ymmHigh + 16 * i);
