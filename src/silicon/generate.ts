@@ -988,13 +988,6 @@ export class Generator {
           put(3 * size, stackSelector(), size);
           break;
         }
-        if (this.#usesLengths)
-          for (const register of [0, 2]) {
-            if (random.chance(0.2)) continue;
-            const length = random.between(-20, 20);
-            view.setInt32(at + register * 8, length, true);
-            view.setInt32(at + register * 8 + 4, length >> 31, true);
-          }
         let flags = 0x202 | (random.u32() & STATUS_BITS);
         if (random.chance(0.1)) flags = random.u32();
         if (random.chance(0.95)) flags &= ~0x100;
