@@ -7,11 +7,8 @@ import { FINITE, type Format, INFINITE, infinity, type Real, real, ZERO, zero } 
 import { nanOf, special } from './nan.ts';
 import { lastInexact, lastUp, round, roundToInteger } from './round.ts';
 
-/**
- * `x` in format `f`: raises INVALID for a signaling NaN, OVERFLOW, UNDERFLOW, PRECISION, and where `denormals` DENORMAL
- * for a denormal operand (CVTSS2SD and its kind, x87 loads; not x87 stores).
- */
-export function convert(e: Environment, f: Format, x: Real, denormals: boolean): bigint {
+/** `x` in format `f` where there is nothing to round: a NaN, zero, infinity, or a denormal that is not to be used. */
+function unrounded(e: Environment, f: Format, x: Real, denormals: boolean): bigint | undefined {
   if (special(x)) return nanOf(e, f, x);
   e.roundedUp = false;
   if (x.kind === ZERO) return zero(f, x.negative);
@@ -20,7 +17,15 @@ export function convert(e: Environment, f: Format, x: Real, denormals: boolean):
     e.raise(DENORMAL);
     if ((e.masks & DENORMAL) === 0) return zero(f, x.negative);
   }
-  return round(e, f, x.negative, x.significand, x.exponent);
+  return undefined;
+}
+
+/**
+ * `x` in format `f`: raises INVALID for a signaling NaN, OVERFLOW, UNDERFLOW, PRECISION, and where `denormals` DENORMAL
+ * for a denormal operand (CVTSS2SD and its kind, x87 loads; not x87 stores).
+ */
+export function convert(e: Environment, f: Format, x: Real, denormals: boolean): bigint {
+  return unrounded(e, f, x, denormals) ?? round(e, f, x.negative, x.significand, x.exponent);
 }
 
 /** A signed integer of any size in format `f`. */
@@ -63,14 +68,8 @@ export function toInteger(e: Environment, bits: number, x: Real): bigint {
 
 /** `x` rounded to an integral value in format `f`, of which it is. DENORMAL is raised where `denormals` (FRNDINT). */
 export function toIntegral(e: Environment, f: Format, x: Real, denormals: boolean): bigint {
-  if (special(x)) return nanOf(e, f, x);
-  e.roundedUp = false;
-  if (x.kind === ZERO) return zero(f, x.negative);
-  if (x.kind === INFINITE) return infinity(f, x.negative);
-  if (denormals && x.denormal) {
-    e.raise(DENORMAL);
-    if ((e.masks & DENORMAL) === 0) return zero(f, x.negative);
-  }
+  const known = unrounded(e, f, x, denormals);
+  if (known !== undefined) return known;
   if (x.exponent >= 0) return round(e, f, x.negative, x.significand, x.exponent);
   const magnitude = roundToInteger(e, x.negative, x.significand, x.exponent);
   const up = lastUp();
