@@ -194,6 +194,11 @@ export interface Builder {
   setRip(target: Value): void;
   /** Runs this same instruction again (a further iteration of a repeated string instruction). Ends the instruction. */
   again(): void;
+  /**
+   * In an iteration of REP MOVS or REP STOS with rCX not 0, before it: a builder may take further iterations in one, as long
+   * as nobody can tell. The last is left.
+   */
+  hasten?(string: 'movs' | 'stos'): void;
   /** Raises exception `vector`, a fault, and ends the instruction. */
   fault(vector: number, errorCode?: number): void;
 

@@ -272,6 +272,61 @@ describe.each([32, 64] as const)('random %i-bit programs', (bits) => {
   });
 });
 
+/** REP MOVS or REP STOS, time and again. */
+const strings = fc.record({
+  opcode: fc.constantFrom(0xa4, 0xa5, 0xaa, 0xab),
+  prefix: fc.constantFrom([], [0x66], [0x48]),
+  from: fc.nat({ max: 0x1100 }),
+  /** Often so near that what is written is read again. */
+  to: fc.oneof(fc.nat({ max: 0x1100 }), fc.integer({ min: -9, max: 40 })),
+  near: fc.boolean(),
+  count: fc.oneof(fc.nat({ max: 20 }), fc.nat({ max: 0x1c0 })),
+  value: fc.constantFrom(0, 0x5a5a_5a5a, 0x1234_5678),
+  down: fc.boolean(),
+});
+
+describe.each([32, 64] as const)('repeated string instructions of %i-bit code', (bits) => {
+  it('do the same at once as one by one, wherever a run is cut', () => {
+    const lengths = fc.array(fc.integer({ min: 1, max: 700 }), { minLength: 1, maxLength: 4 });
+    fc.assert(
+      fc.property(strings, lengths, (string, cuts) => {
+        const { si, di, ax, cx } = wordRegisters(bits);
+        const from = DATA + 0x80 + string.from;
+        const to = string.near ? from + (string.to % 64) : DATA + 0x80 + Math.abs(string.to);
+        const machine = machineWith((a) => {
+          a.mov(ax, string.value);
+          if (string.down) a.instruction('std');
+          a.label('turn');
+          a.mov(si, from);
+          a.mov(di, to);
+          a.mov(cx, string.count);
+          a.db(0xf3, ...(bits === 32 && string.prefix[0] === 0x48 ? [] : string.prefix), string.opcode);
+          a.instruction('inc', ebp);
+          a.jmp('turn');
+          a.label('on_divide_error');
+          a.label('on_page_fault');
+          a.jmp('turn');
+        }, bits);
+        machine.writePhysical(
+          DATA,
+          Uint8Array.from({ length: DATA_BYTES }, (_, i) => (i * 7) ^ (i >> 5)),
+        );
+        const start = machine.snapshot();
+        const found = cuts.map((length) => {
+          machine.run({ maxInstructions: length });
+          return seen(machine);
+        });
+        machine.restore(start);
+        cuts.forEach((length, i) => {
+          for (let n = 0; n < length; n++) machine.step();
+          expect(found[i]).toEqual(seen(machine));
+        });
+      }),
+      { numRuns: 25 },
+    );
+  });
+});
+
 describe('a loop that stays in its function', () => {
   it('notices that its own page has left the TLB: the walk for the next fetch sets the accessed bit anew', () => {
     // Pages of 4 KiB; those that are touched share their set of the TLB with that of the code.

@@ -17,7 +17,7 @@ import type {
 } from '../../isa/builder.ts';
 import type { OperandWidth } from '../../isa/instruction.ts';
 import type { LaneOperation, LaneShift, LaneWidth } from '../../isa/lanes.ts';
-import { CS, DS, ES, offsetOf, RAX, type SegmentNumber, SS } from '../../isa/state.ts';
+import { CS, DS, ES, offsetOf, RAX, RCX, RDI, RSI, type SegmentNumber, SS } from '../../isa/state.ts';
 import { FAST_TLB_ENTRIES } from '../layout.ts';
 import {
   type Code,
@@ -58,6 +58,10 @@ export const ACCESS_SIZE = 0x3f;
 export const ACCESS_WRITE = 0x40;
 const STACK_POSITION = 7;
 export const ACCESS_STACK = 1 << STACK_POSITION;
+
+const PAGE_BYTES = 4096;
+/** So many iterations at least are worth being made one. */
+const LEAST_HASTENED = 4;
 
 /** Function indices of the imports of a handler module, in this order. */
 export const IMPORTS = {
@@ -1089,6 +1093,111 @@ export class HandlerBuilder implements Builder {
 
   again(): void {
     this.returnStatus(AGAIN);
+  }
+
+  /**
+   * Iterations upwards, in code of 64 bits or with flat segments, on pages that the fast TLB has, and as many as the budget has
+   * beyond this run: they can neither fault nor be interrupted.
+   */
+  hasten(string: 'movs' | 'stos'): void {
+    const { code, form } = this;
+    const { addressSize, codeSize, operandSize } = form;
+    if (addressSize !== codeSize || codeSize === 16) return;
+    if (codeSize === 64 && string === 'movs' && form.segmented) return;
+    const shift = Math.log2(operandSize / 8);
+    const remaining = offsetOf('remaining');
+    const count = code.local(I32);
+    const bytes = code.local(I32);
+    const left = code.local(I64);
+    code.block();
+    const level = code.depth;
+    const unless = () => code.op(Op.i32Eqz).branchIf(code.depth - level);
+    const push = (register: number) => this.push64(this.getRegister(register, addressSize));
+
+    this.push(this.getFlag('df')).branchIf(code.depth - level);
+    code.get(CPU).memory(Memory.i32Load, remaining).set(count);
+    code
+      .get(count)
+      .i32(LEAST_HASTENED)
+      .op(Op.i32LtS)
+      .branchIf(code.depth - level);
+    push(RCX).i64(1n).op(Op.i64Sub).set(left);
+    code.get(left).get(count).op(Op.i64ExtendI32U).op(Op.i64LtU).if();
+    code.get(left).op(Op.i32WrapI64).set(count).op(Op.end);
+
+    /** The address of what a pointer points to, a local; no more iterations than its page has. */
+    const place = (register: number, segment: SegmentNumber | undefined, write: boolean): number => {
+      if (codeSize !== 64) {
+        const element = code.local(I32);
+        code.get(CPU);
+        if (segment === undefined) {
+          this.pushSegment();
+          code.op(Op.i32Add);
+        }
+        code.set(element);
+        const low = offsetOf(write ? 'segWriteLow' : 'segReadLow', segment ?? 0);
+        const high = offsetOf(write ? 'segWriteHigh' : 'segReadHigh', segment ?? 0);
+        code.get(element).memory(Memory.i32Load, low).op(Op.i32Eqz);
+        code.get(element).memory(Memory.i32Load, high).i32(-1).op(Op.i32Eq).op(Op.i32And);
+        this.pushSegmentBase(segment);
+        code.op(Op.i64Eqz).op(Op.i32And);
+        unless();
+      }
+      const linear = code.local(I64);
+      push(register).set(linear);
+      const within = code.local(I32);
+      code
+        .i32(PAGE_BYTES)
+        .get(linear)
+        .op(Op.i32WrapI64)
+        .i32(PAGE_BYTES - 1)
+        .op(Op.i32And);
+      code.op(Op.i32Sub).i32(shift).op(Op.i32ShrU).set(within);
+      code.get(within).get(count).op(Op.i32LtU).if().get(within).set(count).op(Op.end);
+      const entry = this.lookUp(linear, 1, write);
+      unless();
+      const host = code.local(I32);
+      code.get(linear).op(Op.i32WrapI64).get(entry).memory(Memory.i32Load, 8).op(Op.i32Add).set(host);
+      return host;
+    };
+    const to = place(RDI, ES, true);
+    const from = string === 'movs' ? place(RSI, undefined, false) : undefined;
+    code
+      .get(count)
+      .i32(LEAST_HASTENED)
+      .op(Op.i32LtU)
+      .branchIf(code.depth - level);
+    code.get(count).i32(shift).op(Op.i32Shl).set(bytes);
+    if (from !== undefined) {
+      // What is copied must not be what a former iteration wrote.
+      code
+        .get(to)
+        .get(from)
+        .op(Op.i32Sub)
+        .get(bytes)
+        .op(Op.i32LtU)
+        .branchIf(code.depth - level);
+      code.get(to).get(from).get(bytes).memoryCopy();
+    } else {
+      const value = code.local(I64);
+      const ones = (1n << BigInt(operandSize)) / 0xffn;
+      this.push64(this.getRegister(RAX, operandSize)).set(value);
+      code.get(value).i64(0xffn).op(Op.i64And).i64(ones).op(Op.i64Mul).get(value).op(Op.i64Eq);
+      unless();
+      code.get(to).get(value).op(Op.i32WrapI64).get(bytes).memoryFill();
+    }
+    /** Adds a count to a register. */
+    const move = (register: number, by: number, back: boolean) => {
+      push(register).get(by).op(Op.i64ExtendI32U);
+      code.op(back ? Op.i64Sub : Op.i64Add);
+      if (addressSize !== 64) code.op(Op.i32WrapI64);
+      this.setRegister(register, this.take(addressSize));
+    };
+    move(RDI, bytes, false);
+    if (from !== undefined) move(RSI, bytes, false);
+    move(RCX, count, true);
+    code.get(CPU).get(CPU).memory(Memory.i32Load, remaining).get(count).op(Op.i32Sub);
+    code.memory(Memory.i32Store, remaining).op(Op.end);
   }
 
   fault(vector: number, errorCode?: number): void {

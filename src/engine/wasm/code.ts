@@ -393,6 +393,17 @@ export class Code {
     return this;
   }
 
+  /** Of (to, from, bytes) on the stack: copies memory, as if all were read first. */
+  memoryCopy(): this {
+    this.bytes.push(0xfc, 10, 0, 0);
+    return this;
+  }
+  /** Of (to, value, bytes) on the stack: fills memory with a byte. */
+  memoryFill(): this {
+    this.bytes.push(0xfc, 11, 0);
+    return this;
+  }
+
   block(result?: ValueType): this {
     return this.structured(0x02, result);
   }

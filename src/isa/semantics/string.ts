@@ -44,7 +44,7 @@ function setFlagsOf(b: Builder, { x, y, difference }: Comparison): void {
  * With 32-bit addresses a repeat prefix clears bits 63:32 of rCX and of `pointers` before anything else:
  * for a count of zero too, and even where the first access faults (measured on Intel silicon).
  */
-function repeated(element: Element, pointers: readonly number[] = []): Semantic {
+function repeated(element: Element, pointers: readonly number[] = [], hastened?: 'movs' | 'stos'): Semantic {
   return (b) => {
     const { repeat, addressSize } = b.form;
     if (repeat === '') {
@@ -55,6 +55,7 @@ function repeated(element: Element, pointers: readonly number[] = []): Semantic 
     if (addressSize === 32)
       for (const register of [RCX, ...pointers]) b.setRegister(register, b.getRegister(register, 32));
     b.when(isNonzero(b, b.getRegister(RCX, addressSize)), () => {
+      if (hastened) b.hasten?.(hastened);
       const comparison = element(b);
       const count = plus(b, b.getRegister(RCX, addressSize), -1);
       b.setRegister(RCX, count);
@@ -77,6 +78,7 @@ const movs = repeated(
     return undefined;
   },
   [RSI, RDI],
+  'movs',
 );
 
 const stos = repeated(
@@ -86,6 +88,7 @@ const stos = repeated(
     return undefined;
   },
   [RDI],
+  'stos',
 );
 
 const lods = repeated((b) => {
