@@ -36,7 +36,7 @@ import {
   type LegacyFloatMnemonic,
   vexFloatForms,
 } from '../isa/mnemonics.ts';
-import { SS as STACK_SEGMENT } from '../isa/state.ts';
+import { type SegmentNumber, SS as STACK_SEGMENT } from '../isa/state.ts';
 import { CR4_OSXMMEXCPT } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { Fault, gp, ud, XM } from './fault.ts';
@@ -110,6 +110,14 @@ function unaligned(cpu: Cpu): 1 | 8 {
   return alignmentChecked(cpu) ? 1 : 8;
 }
 
+/** Checks all of an operand in memory, by its segment or against the canonical addresses, before any of it is translated. */
+function checkWhole(cpu: Cpu, segment: SegmentNumber, offset: bigint, bytes: number, write: boolean): void {
+  const linear = segmentToLinear(cpu, segment, offset, bytes, write);
+  const last = BigInt.asUintN(64, linear + BigInt(bytes - 1));
+  if (cpu.mode64 && !(isCanonical(linear) && isCanonical(last)))
+    throw notCanonical(cpu, linear, false, segment === STACK_SEGMENT);
+}
+
 /** Operand `n` as quadwords, as many as it has; memory of 128 bits must be aligned for what is not VEX-encoded. */
 function readVector(cpu: Cpu, instruction: Instruction, n: number): bigint[] {
   const one = instruction.operands[n];
@@ -127,10 +135,7 @@ function readVector(cpu: Cpu, instruction: Instruction, n: number): bigint[] {
       // Alignment goes before the segment's limit (measured).
       const base = cpu.mode64 && segment < 4 ? 0n : cpu.segBase[segment];
       if (!isVex(instruction) && (base + offset) & 15n) throw gp();
-      const linear = segmentToLinear(cpu, segment, offset, bytes, false);
-      const last = BigInt.asUintN(64, linear + BigInt(bytes - 1));
-      if (cpu.mode64 && !(isCanonical(linear) && isCanonical(last)))
-        throw notCanonical(cpu, linear, false, segment === STACK_SEGMENT);
+      checkWhole(cpu, segment, offset, bytes, false);
       const size = unaligned(cpu);
       const quadwords: bigint[] = new Array(bytes / 8).fill(0n);
       for (let at = 0; at < bytes; at += size) {
@@ -506,6 +511,7 @@ const toHalves: SystemInstruction = (cpu, instruction) => {
     const { segment, offset } = effectiveAddress(cpu, instruction, 0);
     const size = unaligned(cpu);
     const bytes = 8 * results.length;
+    checkWhole(cpu, segment, offset, bytes, true);
     for (let at = 0; at < bytes; at += size)
       probeSegmentWrite(cpu, segment, advance(instruction, offset, at), size);
     for (let at = 0; at < bytes; at += size) {

@@ -104,3 +104,11 @@ describe('alignment', () => {
     expect(run('66 0f 6f 45 00', { rdi: 0x8000_0000_0000_0000n })).toBe(SS);
   });
 });
+
+test.each([
+  ['a load', 'c5 fc 58 07'],
+  ['a store', 'c4 e3 7d 1d 07 00'],
+])('the end of canonical addresses goes before page faults: %s across it', (_, bytes) => {
+  expect(run(bytes, { rdi: 0x7fff_ffff_fff5n })).toBe(GP);
+  expect(run(bytes, { rdi: 0x7fff_ffff_ff00n })).toBe(PF);
+});
