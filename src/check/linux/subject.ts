@@ -91,7 +91,8 @@ export function linuxSubject(options: LinuxSubjectOptions): LinuxSubject {
       booted: patches.length > 0 ? machine.snapshot() : booted,
       describe: (address) => symbols.describe(address),
       symbol: (symbol) => symbols.address(symbol),
-      ...eventsFor(use),
+      // ptrace lets any task have breakpoints.
+      ...eventsFor({ ...use, breakpoints: true }),
       handlers: use.gates,
       faultable: [],
       declassify,
