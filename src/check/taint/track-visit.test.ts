@@ -1,7 +1,8 @@
 /** Visits to the built-in kernels: what leaks, what does not, and the story of what does. */
 import { describe, expect, it } from 'vitest';
+import { inspectPage } from '../../arch/paging.ts';
 import { maskOf } from '../../engine/taint/shadow.ts';
-import { RSP } from '../../isa/state.ts';
+import { RSP, TR } from '../../isa/state.ts';
 import type { VariantName } from '../../kernel/variants/index.ts';
 import { declassificationOf } from './builtin.ts';
 import type { Declassification } from './declassification.ts';
@@ -159,6 +160,41 @@ describe('memory', () => {
     const declared = { kind: 'kernelMemory', start: linear, end: linear + 4n } as const;
     expect(trackVisit(at.machine, 0, { declassify: [declared] }).findings).toMatchObject([
       { location: 'rax', mask: 0xffff_ffff_0000_0000n },
+    ]);
+  });
+
+  it('that the TSS has for a stack pointer is called so', () => {
+    const at = entry('none', { cs: 'cs64', ss: 'flat' });
+    const read = (field: bigint) => {
+      const address = new Uint8Array(8);
+      new DataView(address.buffer).setBigUint64(0, at.machine.cpus[0].segBase[TR] + field, true);
+      // MOV RAX, moffs64; IRETQ.
+      kernelCode(at, [0x48, 0xa1, ...address, 0x48, 0xcf]);
+      return trackVisit(at.machine, 0).findings[0]?.leaks[0]?.birth;
+    };
+    const kind = 'stack-pointer';
+    expect(read(4n)).toMatchObject({ kind, what: 'kernel stack pointer (TSS.RSP0 of CPU 0)' });
+    expect(read(36n)).toMatchObject({ kind, what: 'kernel stack pointer (TSS.IST1 of CPU 0)' });
+    expect(read(0x54n)).toMatchObject({ kind, what: 'kernel stack pointer (TSS.IST7 of CPU 0)' });
+    expect(read(28n)).toMatchObject({ kind: 'kernel-memory' });
+    expect(read(0x5cn)).toMatchObject({ kind: 'kernel-memory' });
+  });
+
+  it('may be declared by its physical address', () => {
+    const at = entry('none', { cs: 'cs64', ss: 'flat' });
+    // MOV RAX, [RSP-80H]; IRETQ.
+    kernelCode(at, [0x48, 0x8b, 0x44, 0x24, 0x80, 0x48, 0xcf]);
+    const top = at.kernel.stacks.find(({ name }) => name === 'main')?.range.end ?? 0n;
+    const start = BigInt(inspectPage(at.machine.cpus[0], top - 40n - 0x80n)?.physical ?? 0);
+    const declared = {
+      kind: 'kernelMemory',
+      start,
+      end: start + 8n,
+      bits: 0xffff_0000n,
+      physical: true,
+    } as const;
+    expect(trackVisit(at.machine, 0, { declassify: [declared] }).findings).toMatchObject([
+      { location: 'rax', mask: 0xffff_ffff_0000_ffffn },
     ]);
   });
 
