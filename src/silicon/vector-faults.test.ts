@@ -112,3 +112,10 @@ test.each([
   expect(run(bytes, { rdi: 0x7fff_ffff_fff5n })).toBe(GP);
   expect(run(bytes, { rdi: 0x7fff_ffff_ff00n })).toBe(PF);
 });
+
+test('lanes of a masked move go on beyond an address size of 32 bits', () => {
+  // Of XMM1, which is the mask of VMASKMOVPS XMM2, XMM1, [EDI], only the third lane.
+  cpu.ymm.fill(0n, 4, 8);
+  cpu.ymm[5] = 0x8000_0000n;
+  expect([run('67 c4 e2 71 2c 17', { rdi: 0xffff_fffcn }), cpu.cr2]).toEqual([PF, 0x1_0000_0004n]);
+});

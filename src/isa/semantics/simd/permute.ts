@@ -142,8 +142,9 @@ function maskMove(lane: 32 | 64): Semantic {
   return (b) => {
     const store = b.form.operands[0].kind === 'memory';
     const address = b.effectiveAddress(store ? 0 : 2);
-    // Offsets of lanes go on beyond 16 bits (measured).
-    const start = address.width === 16 ? b.zeroExtend(address, 32) : address;
+    // Offsets of lanes go on beyond the address size, but outside 64-bit mode not beyond 32 bits (measured).
+    const width = b.form.codeSize === 64 ? 64 : 32;
+    const start = b.zeroExtend(address, width);
     const at = (offset: number) => (offset === 0 ? start : b.add(start, b.constant(start.width, offset)));
     const [low, high] = b.readVector(1).map((mask) => b.signMask(lane, mask));
     const mask = high ? b.or(low, b.shl(high, b.constant(8, 128 / lane))) : low;
@@ -155,15 +156,8 @@ function maskMove(lane: 32 | 64): Semantic {
       const first = b.mul(b.countTrailingZeros(mask), b.constant(32, bytes));
       const last = b.sub(b.constant(32, 31), b.countLeadingZeros(mask));
       const end = b.add(b.mul(last, b.constant(32, bytes)), b.constant(32, bytes - 1));
-      const ends = [first, end].map((offset) => {
-        const distance =
-          start.width > 32 ? b.zeroExtend(offset, start.width) : b.truncate(offset, start.width);
-        return b.add(start, distance);
-      });
-      // Against a segment's limit, they do not go on beyond 32 outside 64-bit mode.
-      const width = b.form.codeSize === 64 ? 64 : 32;
-      for (const offset of [first, end])
-        b.checkSegment('operand', b.add(b.zeroExtend(start, width), b.zeroExtend(offset, width)), store);
+      const ends = [first, end].map((offset) => b.add(start, b.zeroExtend(offset, width)));
+      for (const offset of ends) b.checkSegment('operand', offset, store);
       if (store) for (const offset of ends) b.probeWrite('operand', offset, 8);
     });
     if (store) {
