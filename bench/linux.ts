@@ -105,10 +105,13 @@ async function once(
   try {
     const watch = new Watch(running);
     const now = () => processorTime(running.pid) / 1000;
+    const tell = (what: string, time: number) => process.stderr.write(`  ${what}: ${time.toFixed(2)} s\n`);
     await watch.find('Run /init', seconds);
     const init = now();
+    tell('init', init);
     await watch.find(PROMPT, seconds);
     const shell = now();
+    tell('shell', shell);
     const times: Record<string, number> = {};
     for (const { name, before, command } of jobs) {
       // Quotes keep what is typed from being taken for what is printed.
@@ -119,6 +122,7 @@ async function once(
       running.write(`${command}; echo ov""er\n`);
       await watch.find('over', seconds);
       times[name] = now() - from;
+      tell(name, times[name]);
       await watch.find(PROMPT, seconds);
     }
     return { machine: machine.name, init, shell, jobs: times };

@@ -109,8 +109,8 @@ const MOST_BYTES = 15;
 /** The most runs and instructions that become one function. */
 const REGION_RUNS = 24;
 const REGION_OPS = 256;
-/** Making a function of a run costs about as much as entering it so many times saves. */
-const HOT_AFTER = 16384;
+/** Making a function of a run costs about as much as so many of its instructions save by it. */
+const HOT_AFTER = 1 << 16;
 /** No tag of a translation equals this, as tags are page-aligned. */
 const INVALID_TAG = 1n;
 const FAST_KINDS = [FAST_READ, FAST_WRITE, FAST_FETCH] as const;
@@ -210,7 +210,7 @@ export class Interpreter {
   private readonly spaces: Space[] = [];
   private readonly inUse: number[] = [];
   private lastGeneration = 0;
-  /** How many times a run that is decoded from now on is entered before it becomes a function; 0 for never. */
+  /** How many instructions of a run that is decoded from now on are executed before it becomes a function; 0 for never. */
   static hotAfter = HOT_AFTER;
   /** The instruction that stopped the last run with UNIMPLEMENTED. */
   stoppedBy: Instruction | undefined;
@@ -747,7 +747,7 @@ export class Interpreter {
     const count = (this.nextOp - first) / OP_SIZE - 1;
     this.candidates[(first - this.layout.ops) / OP_SIZE] =
       count === 1 ? undefined : { page, host, offset, decodeBits };
-    this.view.setUint32(first + OP_HEAT, Interpreter.hotAfter, true);
+    this.view.setUint32(first + OP_HEAT, Math.ceil(Interpreter.hotAfter / count), true);
     page.covered.fill(1, offset, at);
     const block = { op: first, bytes: at - offset, ...(into === undefined ? {} : { into }) };
     page.blocks.set(blockKey(offset, context), block);
