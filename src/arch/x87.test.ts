@@ -127,6 +127,19 @@ describe('stores to memory that is not there', () => {
   });
 
   it.each([
+    ['FSTP m80', [0xdb, 0x3e]],
+    ['FBSTP', [0xdf, 0x36]],
+  ])('%s across two pages: the first eight bytes are stored', (_, bytes) => {
+    const f = at('64-bit');
+    f.map(NOWHERE, FREE);
+    f.cpu.gpr[RSI] = NOWHERE + 0xff8n;
+    f.bus.write(FREE + 0xff8, 8, 1n);
+    run(f, 0xd9, 0xee);
+    expect(run(f, ...bytes)?.vector).toBe(14);
+    expect(f.bus.read(FREE + 0xff8, 8)).toBe(0n);
+  });
+
+  it.each([
     ['FRSTOR', [0xdd, 0x26], 108n],
     ['FNSAVE', [0xdd, 0x36], 108n],
     ['FLDENV', [0xd9, 0x26], 28n],
