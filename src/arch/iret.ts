@@ -8,25 +8,18 @@
  */
 import {
   AC,
-  AF,
-  CF,
   DEFINED_FLAGS,
-  DF,
   ID,
   IF,
   IOPL,
   NT,
-  OF,
-  PF,
   RF,
   readFlags,
-  SF,
-  TF,
+  USER_FLAGS,
   VIF,
   VIP,
   VM,
   writeFlags,
-  ZF,
 } from '../isa/flags.ts';
 import type { Instruction } from '../isa/instruction.ts';
 import { CS, DS, ES, FS, GS, RSP, SS, TR } from '../isa/state.ts';
@@ -48,13 +41,12 @@ import { setNull, setReal, setSegment } from './segmentation.ts';
 import { peek, peekSelector, type SlotSize, setStackPointer, slotSize, stackAddress } from './stack.ts';
 import { newTaskSegment, switchTask } from './task-switch.ts';
 
-const ANY_LEVEL = CF | PF | AF | ZF | SF | TF | DF | OF | NT;
-const ANY_LEVEL_WIDE = ANY_LEVEL | RF | AC | ID;
+const USER_FLAGS_WIDE = USER_FLAGS | RF | AC | ID;
 
 /** The flags that IRET at `cpl` with slots of `size` bytes loads in protected mode. */
 function loadedFlags(cpu: Cpu, size: SlotSize): bigint {
   const iopl = Number((cpu.flagsRest & IOPL) >> 12n);
-  let mask = size === 2 ? ANY_LEVEL : ANY_LEVEL_WIDE;
+  let mask = size === 2 ? USER_FLAGS : USER_FLAGS_WIDE;
   if (cpu.cpl <= iopl) mask |= IF;
   if (cpu.cpl === 0) mask |= size === 2 ? IOPL : IOPL | VIF | VIP;
   return mask;
