@@ -77,6 +77,23 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
   const translation = code.local(I32);
   const host = code.local(I32);
 
+  /** The address of an address's slot in a table, on the stack: the numbers of `jumpSlot` and `codeSlot`. */
+  const slotOf = (
+    address: number,
+    shift: number,
+    entries: number,
+    bytes: number,
+    table: 'jumpCache' | 'codeTable',
+  ): Code => {
+    code.get(address).get(address).i32(shift).op(Op.i32ShrU).op(Op.i32Xor);
+    code
+      .i32(entries - 1)
+      .op(Op.i32And)
+      .i32(log2(bytes))
+      .op(Op.i32Shl);
+    return code.get(cpu).memory(Memory.i32Load, offsetOf(table)).op(Op.i32Add);
+  };
+
   const rip = offsetOf('rip');
   const remaining = offsetOf('remaining');
   /** RIP becomes the address at `field` of the op. */
@@ -115,20 +132,7 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
     .op(Op.i64Add)
     .set(linear);
   code.get(linear).op(Op.i32WrapI64).set(entry);
-  code
-    .get(entry)
-    .get(entry)
-    .i32(PAGE_SHIFT)
-    .op(Op.i32ShrU)
-    .op(Op.i32Xor)
-    .i32(JUMP_CACHE_ENTRIES - 1)
-    .op(Op.i32And)
-    .i32(log2(JUMP_CACHE_ENTRY))
-    .op(Op.i32Shl)
-    .get(cpu)
-    .memory(Memory.i32Load, offsetOf('jumpCache'))
-    .op(Op.i32Add)
-    .set(entry);
+  slotOf(entry, PAGE_SHIFT, JUMP_CACHE_ENTRIES, JUMP_CACHE_ENTRY, 'jumpCache').set(entry);
   code.get(cpu).memory(Memory.i32Load, offsetOf('context')).set(context);
   code.get(entry).memory(Memory.i64Load, JUMP_LINEAR).get(linear).op(Op.i64Ne);
   code.get(entry).memory(Memory.i32Load, JUMP_CONTEXT).get(context);
@@ -157,20 +161,7 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
     .op(Op.return)
     .op(Op.end);
   code.get(linear).op(Op.i32WrapI64).get(translation).memory(Memory.i32Load, 8).op(Op.i32Add).set(host);
-  code
-    .get(host)
-    .get(host)
-    .i32(CODE_SHIFT)
-    .op(Op.i32ShrU)
-    .op(Op.i32Xor)
-    .i32(CODE_TABLE_ENTRIES - 1)
-    .op(Op.i32And)
-    .i32(log2(CODE_TABLE_ENTRY))
-    .op(Op.i32Shl)
-    .get(cpu)
-    .memory(Memory.i32Load, offsetOf('codeTable'))
-    .op(Op.i32Add)
-    .set(translation);
+  slotOf(host, CODE_SHIFT, CODE_TABLE_ENTRIES, CODE_TABLE_ENTRY, 'codeTable').set(translation);
   code.get(translation).memory(Memory.i32Load, CODE_HOST).get(host).op(Op.i32Ne);
   code.get(translation).memory(Memory.i32Load, CODE_BITS).get(context).i32(DECODE_BITS).op(Op.i32And);
   code.op(Op.i32Ne).op(Op.i32Or).if().i32(MISS).op(Op.return).op(Op.end);
