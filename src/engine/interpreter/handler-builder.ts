@@ -738,16 +738,7 @@ export class HandlerBuilder implements Builder {
     code.op(Op.i32Eqz).if();
     if (fixed !== undefined) {
       this.fault(fixed === SS ? STACK_FAULT : GP, 0);
-    } else {
-      this.pushSegment();
-      code
-        .i32(SS * 4)
-        .op(Op.i32Eq)
-        .if();
-      this.fault(STACK_FAULT, 0);
-      code.op(Op.end);
-      this.fault(GP, 0);
-    }
+    } else this.faultOfSegment();
     code.op(Op.end).op(Op.end);
     this.push64(offset);
     this.pushSegmentBase(fixed);
@@ -907,6 +898,13 @@ export class HandlerBuilder implements Builder {
     const linear = this.linearAddress(segment, offset, 1, write);
     if (this.form.codeSize !== 64) return;
     code.get(linear).i64(16n).op(Op.i64Shl).i64(16n).op(Op.i64ShrS).get(linear).op(Op.i64Ne).if();
+    this.faultOfSegment();
+    code.op(Op.end);
+  }
+
+  /** #SS(0) where the instruction's segment is SS, else #GP(0). */
+  private faultOfSegment(): void {
+    const { code } = this;
     this.pushSegment();
     code
       .i32(SS * 4)
@@ -915,7 +913,6 @@ export class HandlerBuilder implements Builder {
     this.fault(STACK_FAULT, 0);
     code.op(Op.end);
     this.fault(GP, 0);
-    code.op(Op.end);
   }
 
   /** One of the lazy fields that hold the status flags, on the stack. */
