@@ -1,5 +1,5 @@
 /** Machines that boot a Linux, each as a process whose console is a stream: ours, QEMU's TCG, Bochs and v86. */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,9 +8,9 @@ import {
   type LinuxSystem,
   type RunningProcess,
   startBochsLinux,
+  startProgram,
   startQemu,
 } from '../src/peers/linux/run-peer.ts';
-import { ended, tether } from '../src/peers/process.ts';
 import { qemu } from '../src/peers/qemu.ts';
 
 export interface LinuxMachine {
@@ -24,21 +24,7 @@ const V86_SCRIPT = fileURLToPath(new URL('./v86.mjs', import.meta.url));
 const SEABIOS = '/usr/share/seabios/bios.bin';
 const VGA_BIOS = '/usr/share/seabios/vgabios-stdvga.bin';
 
-/** A program of Node that has COM1 on its standard input and output. */
-function startNode(args: readonly string[]): RunningProcess {
-  const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
-  tether(child);
-  const gone = ended(child);
-  return {
-    pid: child.pid ?? 0,
-    output: child.stdout,
-    write: (text) => void child.stdin.write(text),
-    async end() {
-      child.kill('SIGKILL');
-      await gone;
-    },
-  };
-}
+const startNode = (args: readonly string[]): RunningProcess => startProgram(process.execPath, args);
 
 /** Our machine, as `npm run build` has made it. */
 function ours(): LinuxMachine {

@@ -25,15 +25,9 @@ export interface RunningProcess extends Running {
   readonly pid: number;
 }
 
-/** Starts a Linux on QEMU's TCG with all that it can emulate of a processor. */
-export async function startQemu(system: LinuxSystem): Promise<RunningProcess> {
-  const { kernel, initrd, commandLine, cpus, memory } = system;
-  const args = [
-    ['-accel', 'tcg', '-cpu', 'max', '-m', String(memory), '-smp', String(cpus)],
-    ['-kernel', kernel, '-initrd', initrd, '-append', commandLine],
-    ['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'none', '-no-reboot', '-serial', 'stdio'],
-  ].flat();
-  const child = spawn('qemu-system-x86_64', args, { stdio: ['pipe', 'pipe', 'inherit'] });
+/** Starts a program that has COM1 on its standard input and output. */
+export function startProgram(command: string, args: readonly string[]): RunningProcess {
+  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   tether(child);
   const gone = ended(child);
   return {
@@ -45,6 +39,17 @@ export async function startQemu(system: LinuxSystem): Promise<RunningProcess> {
       await gone;
     },
   };
+}
+
+/** Starts a Linux on QEMU's TCG with all that it can emulate of a processor. */
+export async function startQemu(system: LinuxSystem): Promise<RunningProcess> {
+  const { kernel, initrd, commandLine, cpus, memory } = system;
+  const args = [
+    ['-accel', 'tcg', '-cpu', 'max', '-m', String(memory), '-smp', String(cpus)],
+    ['-kernel', kernel, '-initrd', initrd, '-append', commandLine],
+    ['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'none', '-no-reboot', '-serial', 'stdio'],
+  ].flat();
+  return startProgram('qemu-system-x86_64', args);
 }
 
 /** The newest of Bochs 2.7's models for which Debian's build has everything. */
