@@ -17,8 +17,6 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type InitramfsEntry, initramfs } from '../machine/boot/initramfs.ts';
-import { Machine, type Stop } from '../machine/machine.ts';
-import type { Snapshot } from '../machine/snapshot.ts';
 import { bochs } from '../peers/bochs.ts';
 import { type LinuxSystem, startBochsLinux, startQemu } from '../peers/linux/run-peer.ts';
 import { runSelftests, type System } from '../peers/linux/selftests/console.ts';
@@ -26,8 +24,9 @@ import { selftestPage } from '../peers/linux/selftests/page.ts';
 import { buildSelftests } from '../peers/linux/selftests/source.ts';
 import { streamSystem } from '../peers/linux/selftests/stream-system.ts';
 import { isWorse, judge, type Row, selftestTable } from '../peers/linux/selftests/table.ts';
-import { linesOf, type Outcome, READY } from '../peers/linux/selftests/transcript.ts';
+import { linesOf, type Outcome } from '../peers/linux/selftests/transcript.ts';
 import { qemu } from '../peers/qemu.ts';
+import { kernelVersion, OWN, ownSystem } from './own-system.ts';
 import { packageVersion } from './version.ts';
 
 const INIT = fileURLToPath(new URL('../../fixtures/linux/selftests-init', import.meta.url));
@@ -38,8 +37,6 @@ const MEMORY = 512;
 const NATIVE_RUNS = 3;
 const NATIVE_SECONDS = 60;
 const BOOT_SECONDS = 1200;
-const SLICE = 1_000_000;
-const OWN = 'espfix';
 const PAGE = 'docs/selftests.md';
 
 function image(folder: string, programs: string, names: readonly string[]): Uint8Array {
@@ -64,66 +61,6 @@ function runNatively(path: string): Outcome {
   return { status: status ?? 137, lines: linesOf(stdout) };
 }
 
-function told(stop: Stop): string {
-  if (stop.reason === 'unimplemented')
-    return `unimplemented at 0x${stop.rip.toString(16)}: ${Buffer.from(stop.bytes).toString('hex')}`;
-  if (stop.reason === 'triple-fault') return `triple fault at 0x${stop.rip.toString(16)}`;
-  return stop.reason;
-}
-
-/** What a bzImage says of itself (Linux Documentation/x86/boot.rst, kernel_version), without who built it where. */
-function versionOf(image: Uint8Array): string {
-  const view = new DataView(image.buffer, image.byteOffset);
-  const at = view.getUint16(0x20e, true) + 0x200;
-  const text = Buffer.from(image.subarray(at, image.indexOf(0, at))).toString('latin1');
-  return `Linux ${text.split(' ')[0]}`;
-}
-
-/** Our machine. Once it is ready a snapshot is taken, to which it goes back. */
-async function ownSystem({ kernel, initrd, commandLine, cpus, memory }: LinuxSystem): Promise<System> {
-  const machine = Machine.create({ cpus, memory, entropy: true });
-  let printed: number[] = [];
-  let ready: Snapshot | undefined;
-  let isRestored = false;
-  machine.serial.onOutput = (byte) => printed.push(byte);
-  machine.boot(readFileSync(kernel), { commandLine, initrd: readFileSync(initrd) });
-  return {
-    name: OWN,
-    async until(done, seconds) {
-      const end = performance.now() + seconds * 1000;
-      if (isRestored) {
-        isRestored = false;
-        done(`${READY}\n`);
-        return undefined;
-      }
-      for (;;) {
-        const stop = machine.run({ maxInstructions: SLICE });
-        const piece = Buffer.from(printed).toString('latin1');
-        show(piece);
-        printed = [];
-        if (piece !== '' && done(piece)) {
-          // What reads the console is to wait for it before the first name comes.
-          if (!ready) {
-            machine.run({ maxInstructions: 20 * SLICE });
-            ready = machine.snapshot();
-          }
-          return undefined;
-        }
-        if (stop.reason !== 'limit') return told(stop);
-        if (performance.now() > end) return `no end in ${seconds} s`;
-      }
-    },
-    write: (text) => machine.serial.write(Buffer.from(text)),
-    async restart() {
-      if (!ready) throw new Error('not ready');
-      machine.restore(ready);
-      isRestored = true;
-      printed = [];
-    },
-    async close() {},
-  };
-}
-
 /** How a system is started, and what it runs on. */
 interface Kind {
   readonly start: (system: LinuxSystem) => Promise<System>;
@@ -131,7 +68,7 @@ interface Kind {
 }
 
 const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
-  [OWN, { start: ownSystem, version: () => `espfix ${version}` }],
+  [OWN, { start: (system) => ownSystem(system, show), version: () => `espfix ${version}` }],
   [
     'qemu',
     {
@@ -217,7 +154,7 @@ async function main(): Promise<void> {
   console.log(selftestTable(judged, [...guests.keys()]));
   if (values.page) {
     const native = `${processors()[0]?.model}, Linux ${release()}`;
-    const page = { native, guests, kernel: versionOf(readFileSync(kernel)) };
+    const page = { native, guests, kernel: kernelVersion(readFileSync(kernel)) };
     writeFileSync(PAGE, selftestPage(judged, page));
     console.log(PAGE);
   }

@@ -18,6 +18,8 @@ export interface LinuxSystem {
   readonly cpus: number;
   /** MiB. */
   readonly memory: number;
+  /** A disk's image, which is only read; Bochs has none. */
+  readonly disk?: string;
 }
 
 /** A Linux in a process of its own. */
@@ -43,11 +45,12 @@ export function startProgram(command: string, args: readonly string[]): RunningP
 
 /** Starts a Linux on QEMU's TCG with all that it can emulate of a processor. */
 export async function startQemu(system: LinuxSystem): Promise<RunningProcess> {
-  const { kernel, initrd, commandLine, cpus, memory } = system;
+  const { kernel, initrd, commandLine, cpus, memory, disk } = system;
   const args = [
     ['-accel', 'tcg', '-cpu', 'max', '-m', String(memory), '-smp', String(cpus)],
     ['-kernel', kernel, '-initrd', initrd, '-append', commandLine],
     ['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'none', '-no-reboot', '-serial', 'stdio'],
+    disk === undefined ? [] : ['-drive', `file=${disk},format=raw,if=virtio,snapshot=on`],
   ].flat();
   return startProgram('qemu-system-x86_64', args);
 }

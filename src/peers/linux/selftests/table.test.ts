@@ -11,8 +11,8 @@ describe('a console', () => {
   it('is read in pieces, without messages of the kernel', () => {
     const transcript = new Transcript();
     const text =
-      'selftests: ready, Linux 6.1\r\nselftests: begin iopl_64\r\n[OK]\tone\r\n[    1.234567] traps: iopl_64\r\n\n' +
-      'selftests: end iopl_64 4\r\n';
+      'tests: ready, Linux 6.1\r\ntests: begin iopl_64\r\n[OK]\tone\r\n[    1.234567] traps: iopl_64\r\n\n' +
+      'tests: end iopl_64 4\r\n';
     const results = [...text].map((byte) => transcript.push(byte)).filter((result) => result !== undefined);
     expect(transcript.ready).toBe(true);
     expect(results).toEqual([{ name: 'iopl_64', outcome: ended(4, '[OK]\tone') }]);
@@ -20,7 +20,7 @@ describe('a console', () => {
 
   it('gives what was printed by a program that has no end', () => {
     const transcript = new Transcript();
-    transcript.push('selftests: begin a\n[RUN]\tone\n[RU');
+    transcript.push('tests: begin a\n[RUN]\tone\n[RU');
     expect(transcript.abandon('reset')).toEqual({ status: undefined, lines: ['[RUN]\tone'], lost: 'reset' });
   });
 
@@ -102,7 +102,7 @@ describe('a system', () => {
   /** Prints a line for each program; `bad` is lost at it. */
   function system(flags = 'fpu') {
     let boots = 1;
-    let waiting = `selftests: flags ${flags}\nselftests: ready\n`;
+    let waiting = `tests: flags ${flags}\ntests: ready\n`;
     const written: string[] = [];
     return {
       name: 'fake',
@@ -116,11 +116,11 @@ describe('a system', () => {
       write(text: string) {
         const [name] = text.split(' ');
         written.push(name ?? '');
-        waiting = `selftests: begin ${name}\nhello\n${name === 'bad' ? '' : `selftests: end ${name} 0\n`}`;
+        waiting = `tests: begin ${name}\nhello\n${name === 'bad' ? '' : `tests: end ${name} 0\n`}`;
       },
       async restart() {
         boots++;
-        waiting = 'selftests: ready\n';
+        waiting = 'tests: ready\n';
       },
       async close() {},
     } satisfies System & { boots: () => number; written: string[] };

@@ -17,10 +17,10 @@ export interface Outcome {
 
 export type Verdict = 'pass' | 'fail' | 'skip';
 
-export const READY = 'selftests: ready';
-const FLAGS = /^selftests: flags (.*)$/;
-const BEGIN = /^selftests: begin (\S+)$/;
-const END = /^selftests: end (\S+) (\d+)$/;
+export const READY = 'tests: ready';
+const FLAGS = /^tests: flags (.*)$/;
+const BEGIN = /^tests: begin (\S+)$/;
+const END = /^tests: end (\S+) (\d+)$/;
 /** A message of the kernel with its time. */
 const KERNEL_MESSAGE = /^\[ *\d+\.\d{6}\] /;
 export const STATUS_SKIP = 4;
