@@ -92,7 +92,12 @@ export function slowLoad(cpu: Cpu, interpreter: Interpreter, linear: bigint, fla
     } else {
       if (write) bus.willWrite(physical);
       if (!watched && !aligned && !observer) {
-        interpreter.fillTranslation(write ? cpu.tlbWrite : cpu.tlbRead, address, host - (host & 0xfff));
+        interpreter.fillTranslation(
+          cpu.index,
+          write ? cpu.tlbWrite : cpu.tlbRead,
+          address,
+          host - (host & 0xfff),
+        );
       }
     }
   }
@@ -134,7 +139,7 @@ export function slowStoreVector(cpu: Cpu, interpreter: Interpreter, linear: bigi
     const host = bus.ramOffset(physical);
     if (host >= 0 && !watched && !aligned && !observer && !bus.code.hasCode(physical)) {
       bus.willWrite(physical);
-      interpreter.fillTranslation(cpu.tlbWrite, address, host - (host & 0xfff));
+      interpreter.fillTranslation(cpu.index, cpu.tlbWrite, address, host - (host & 0xfff));
     }
   }
   if (watched) matchDataBreakpoint(cpu, address, size, true);
@@ -166,7 +171,7 @@ export function slowStore(
     const host = bus.ramOffset(physical);
     if (host >= 0 && !watched && !aligned && !observer && !bus.code.hasCode(physical)) {
       bus.willWrite(physical);
-      interpreter.fillTranslation(cpu.tlbWrite, address, host - (host & 0xfff));
+      interpreter.fillTranslation(cpu.index, cpu.tlbWrite, address, host - (host & 0xfff));
     }
   }
   if (watched) matchDataBreakpoint(cpu, address, size, true);

@@ -207,7 +207,7 @@ export class Fixture {
   readonly cpu: Cpu;
   readonly bus: RamBus;
   readonly interrupts = new FakeInterrupts();
-  /** Pages whose fast translations the engine was told to forget; `all` for every one. */
+  /** Pages whose fast translations the engine was told to forget, of any size; `all` for every one. */
   readonly flushes: (bigint | 'all')[] = [];
   #nextTable = PAGE_TABLES;
 
@@ -219,6 +219,7 @@ export class Fixture {
       ...this.cpu.engine,
       flushTranslations: () => void this.flushes.push('all'),
       flushPage: (linear) => void this.flushes.push(linear),
+      flushLargePage: (linear) => void this.flushes.push(linear),
     };
     this.#descriptorTables();
   }

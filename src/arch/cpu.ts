@@ -10,11 +10,13 @@ import { Tlb } from './tlb.ts';
 export interface EngineControl {
   /**
    * Forgets the fast translations of this processor (the architectural TLB is arch's own: tlb.ts), or those that were
-   * made under one PCID.
+   * made under one PCID. @param globals those of global pages, too; by default they go
    */
-  flushTranslations(pcid?: number): void;
+  flushTranslations(pcid?: number, globals?: boolean): void;
   /** Forgets the fast translations of the 4-KiB page at `linear`. @param code it may have been fetched from */
   flushPage(linear: bigint, code: boolean): void;
+  /** The same for a page of `bytes`, 2 MiB or more, at `linear`. */
+  flushLargePage(linear: bigint, bytes: number, code: boolean): void;
   /**
    * The WebAssembly address of `size` bytes of RAM at `linear` by the fast TLB of `context` (mode.ts) under the current PCID; -1 when it does
    * not have them, which says nothing of the architecture.
@@ -76,6 +78,7 @@ export class Cpu extends State {
   engine: EngineControl = {
     flushTranslations() {},
     flushPage() {},
+    flushLargePage() {},
     fastAddress: () => -1,
     fillFast() {},
     endRun() {},

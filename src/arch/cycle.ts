@@ -20,7 +20,7 @@ import { instructions } from './instructions.ts';
 import { deliverFault } from './interrupts.ts';
 import { isCanonical } from './linear.ts';
 import { updateContext } from './mode.ts';
-import { currentPcid, pageAccess, translate } from './paging.ts';
+import { currentPcid, isGlobal, pageAccess, translate } from './paging.ts';
 import { lesserProcessor } from './required-features.ts';
 import { reportError } from './x87.ts';
 
@@ -77,6 +77,7 @@ export class Execution {
       limitFault: () => gp(0),
       ramOffset: (physical) => bus.ramOffset(physical),
       readByte: (physical) => Number(bus.read(physical, 1)),
+      isGlobal: (cpu, linear) => isGlobal(cpus[cpu], linear),
       ...(lesser ? { lesser } : {}),
     });
     bus.code = {
@@ -90,12 +91,14 @@ export class Execution {
         this.interpreter.fastTlbs(cpu.index, currentPcid(cpu)) +
         fastTlbOffset(context, write ? FAST_WRITE : FAST_READ);
       cpu.engine = {
-        flushTranslations: (pcid) => this.interpreter.flushTranslations(cpu.index, pcid),
+        flushTranslations: (pcid, globals) => this.interpreter.flushTranslations(cpu.index, pcid, globals),
         flushPage: (linear, code) => this.interpreter.flushPage(cpu.index, linear, code),
+        flushLargePage: (linear, bytes, code) =>
+          this.interpreter.flushLargePage(cpu.index, linear, bytes, code),
         fastAddress: (linear, size, context, write) =>
           this.interpreter.fastAddress(fastTlb(context, write), linear, size),
         fillFast: (linear, host, context, write) =>
-          this.interpreter.fillTranslation(fastTlb(context, write), linear, host - (host & 0xfff)),
+          this.interpreter.fillTranslation(cpu.index, fastTlb(context, write), linear, host - (host & 0xfff)),
         endRun: () => {
           this.yielded = true;
           this.endRun();

@@ -285,6 +285,13 @@ export function translate(cpu: Cpu, linear: bigint, access: PageAccess): number 
   return frame + (at & (pageBytes - 1));
 }
 
+/** Whether the TLB has the page of `linear` as a global one: found under every PCID, and kept when CR3 is loaded. */
+export function isGlobal(cpu: Cpu, linear: bigint): boolean {
+  if ((low(cpu, CR4) & CR4_PGE) === 0 || (low(cpu, CR0) & CR0_PG) === 0) return false;
+  const found = cpu.tlb.find(linearNumber(linear), currentPcid(cpu));
+  return found >= 0 && (cpu.tlb.flags(found) & TLB_GLOBAL) !== 0;
+}
+
 /** As {@link translate} where the TLB alone answers, else -1; nothing changes. */
 export function cachedTranslation(cpu: Cpu, linear: bigint, access: PageAccess): number {
   const at = linearNumber(linear);

@@ -238,7 +238,7 @@ export class Tlb {
       }
     }
     // Without the global ones, what stands under other PCIDs remains.
-    this.#engine().flushTranslations(pcid < 0 || globals ? undefined : pcid);
+    this.#engine().flushTranslations(pcid < 0 || globals ? undefined : pcid, globals);
   }
 
   /** Number of valid entries. */
@@ -297,13 +297,17 @@ export class Tlb {
     if ((tag & TLB_VALID) === 0) return;
     this.#note(entry);
     words[entry + 1] = 0;
-    if (entry >= BANK_2M.entries) {
-      words[LARGE_COUNT]--;
-      this.#engine().flushTranslations();
+    const b = entry < BANK_2M.entries ? BANK_4K : entry < BANK_1G.entries ? BANK_2M : BANK_1G;
+    const linear = BigInt.asUintN(
+      64,
+      BigInt.asIntN(48, BigInt((words[entry] + (tag & 0xf) * HIGH) * b.page)),
+    );
+    const code = (tag & TLB_NO_EXECUTE) === 0;
+    if (b === BANK_4K) {
+      this.#engine().flushPage(linear, code);
       return;
     }
-    const page = words[entry] + (tag & 0xf) * HIGH;
-    const linear = BigInt.asUintN(64, BigInt.asIntN(48, BigInt(page) << 12n));
-    this.#engine().flushPage(linear, (tag & TLB_NO_EXECUTE) === 0);
+    words[LARGE_COUNT]--;
+    this.#engine().flushLargePage(linear, b.page, code);
   }
 }

@@ -15,6 +15,7 @@ import { CONTEXT_LIMITED, DECODE_BITS } from './context.ts';
 import {
   AGAIN,
   BUDGET,
+  BY_HANDLER,
   EXIT,
   HOT,
   JUMP,
@@ -205,6 +206,7 @@ export function dispatchModule(): Uint8Array<ArrayBuffer> {
   whenStatus(JUMP);
   giveBack(0).i32(0).set(op).branch(2);
   code.op(Op.end);
+  whenStatus(BY_HANDLER).branch(1).op(Op.end);
   whenStatus(AGAIN);
   giveBack(0);
   setRip(code, OP_START);

@@ -192,6 +192,12 @@ export class HandlerBuilder implements Builder {
     else this.code.get(this.status);
   }
 
+  /** No slow path is taken: {@link leave} is emitted in its place. */
+  protected readonly alwaysFast: boolean = false;
+
+  /** Leaves before a slow path, where none is taken. */
+  protected leave(): void {}
+
   /** To be emitted before a call of a slow path: tells which instruction is in progress. */
   protected enterSlowPath(): void {
     this.code.get(CPU).get(OP).memory(Memory.i32Store, offsetOf('slowOp'));
@@ -809,14 +815,20 @@ export class HandlerBuilder implements Builder {
     code.if(I32);
     code.get(linear).op(Op.i32WrapI64).get(entry).memory(Memory.i32Load, 8).op(Op.i32Add);
     code.op(Op.else);
-    this.enterSlowPath();
-    code.get(CPU).get(linear);
-    this.pushAccess(segment, bytes | (write ? ACCESS_WRITE : 0));
-    code.call(IMPORTS.load).tee(host).op(Op.i32Eqz).if();
-    this.returnStatus(FAULT);
-    code.op(Op.end);
-    this.leaveSlowPath();
-    code.get(host).op(Op.end).set(host);
+    if (this.alwaysFast) {
+      this.leave();
+      code.op(Op.unreachable);
+    } else {
+      this.enterSlowPath();
+      code.get(CPU).get(linear);
+      this.pushAccess(segment, bytes | (write ? ACCESS_WRITE : 0));
+      code.call(IMPORTS.load).tee(host).op(Op.i32Eqz).if();
+      this.returnStatus(FAULT);
+      code.op(Op.end);
+      this.leaveSlowPath();
+      code.get(host);
+    }
+    code.op(Op.end).set(host);
     return host;
   }
 
@@ -826,13 +838,18 @@ export class HandlerBuilder implements Builder {
     // A segment that may be written may be read, but for none; pages likewise.
     const host = this.translate(segment, linear, bytes, true);
     const access = this.code.local(I32);
-    this.pushAccess(segment, bytes).set(access);
+    if (!this.alwaysFast) this.pushAccess(segment, bytes).set(access);
     return { host, linear, access };
   }
 
   /** Writes through a translation: straight to RAM, or by the slow path when it went through the bounce area. */
   private commit({ host, linear, access }: Translated, value: Value): void {
     const { code } = this;
+    if (this.alwaysFast) {
+      code.get(host);
+      this.push(value).memory(storeOpcode(value.width), 0);
+      return;
+    }
     code.get(host).get(CPU).i32(offsetOf('bounce')).op(Op.i32Add).op(Op.i32Eq).if();
     this.enterSlowPath();
     code.get(CPU).get(linear).get(access);
@@ -859,13 +876,16 @@ export class HandlerBuilder implements Builder {
     code.get(linear).op(Op.i32WrapI64).get(entry).memory(Memory.i32Load, 8).op(Op.i32Add);
     this.push(value).memory(storeOpcode(value.width), 0);
     code.op(Op.else);
-    this.enterSlowPath();
-    code.get(CPU).get(linear);
-    this.pushAccess(segment, bytes);
-    this.push64(value).call(IMPORTS.store).op(Op.i32Eqz).if();
-    this.returnStatus(FAULT);
-    code.op(Op.end);
-    this.leaveSlowPath();
+    if (this.alwaysFast) this.leave();
+    else {
+      this.enterSlowPath();
+      code.get(CPU).get(linear);
+      this.pushAccess(segment, bytes);
+      this.push64(value).call(IMPORTS.store).op(Op.i32Eqz).if();
+      this.returnStatus(FAULT);
+      code.op(Op.end);
+      this.leaveSlowPath();
+    }
     code.op(Op.end);
   }
 
@@ -886,11 +906,15 @@ export class HandlerBuilder implements Builder {
     const linear = this.linearAddress(segment, offset, bytes, true);
     this.lookUp(linear, bytes, true);
     code.op(Op.i32Eqz).if();
-    this.enterSlowPath();
-    code.get(CPU).get(linear);
-    this.pushAccess(segment, bytes).call(IMPORTS.probe).op(Op.i32Eqz).if();
-    this.returnStatus(FAULT);
-    code.op(Op.end).op(Op.end);
+    if (this.alwaysFast) this.leave();
+    else {
+      this.enterSlowPath();
+      code.get(CPU).get(linear);
+      this.pushAccess(segment, bytes).call(IMPORTS.probe).op(Op.i32Eqz).if();
+      this.returnStatus(FAULT);
+      code.op(Op.end);
+    }
+    code.op(Op.end);
   }
 
   checkSegment(segment: SegmentReference, offset: Value, write: boolean): void {
@@ -1396,14 +1420,17 @@ export class HandlerBuilder implements Builder {
     code.get(linear).op(Op.i32WrapI64).get(entry).memory(Memory.i32Load, 8).op(Op.i32Add).set(host);
     store(0);
     code.op(Op.else);
-    code.get(CPU).set(host);
-    store(offsetOf('bounce'));
-    this.enterSlowPath();
-    code.get(CPU).get(linear);
-    this.pushAccess('operand', bytes).call(IMPORTS.storeVector).op(Op.i32Eqz).if();
-    this.returnStatus(FAULT);
-    code.op(Op.end);
-    this.leaveSlowPath();
+    if (this.alwaysFast) this.leave();
+    else {
+      code.get(CPU).set(host);
+      store(offsetOf('bounce'));
+      this.enterSlowPath();
+      code.get(CPU).get(linear);
+      this.pushAccess('operand', bytes).call(IMPORTS.storeVector).op(Op.i32Eqz).if();
+      this.returnStatus(FAULT);
+      code.op(Op.end);
+      this.leaveSlowPath();
+    }
     code.op(Op.end);
   }
 

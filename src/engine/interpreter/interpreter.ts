@@ -70,6 +70,7 @@ import {
   UNIMPLEMENTED,
   writeOp,
 } from './op.ts';
+import { opsOfRun } from './region.ts';
 import { regionModule } from './region-module.ts';
 
 /** What the engine asks of arch and machine; `cpu` is a processor's number. */
@@ -96,6 +97,8 @@ export interface Callbacks {
   ramOffset(physical: number): number;
   /** A byte of physical memory that is not RAM. */
   readByte(physical: number): number;
+  /** Whether the TLB has the page at linear address `linear` as a global one. */
+  isGlobal(cpu: number, linear: bigint): boolean;
   /** Where the processors lack instructions: what they make of one, and a text that is equal for those that lack the same. */
   readonly lesser?: { readonly key: string; adapt(instruction: Instruction): Instruction };
 }
@@ -111,13 +114,16 @@ const REGION_RUNS = 24;
 const REGION_OPS = 256;
 /** Making a function of a run costs about as much as so many of its instructions save by it. */
 const HOT_AFTER = 1 << 16;
-/** No tag of a translation equals this, as tags are page-aligned. */
-const INVALID_TAG = 1n;
+/** Runs that a hot one leads to are worth it if they have been executed this part of as often. */
+const WARM_PART = 16;
+/** No tag of a translation has these low halves, as tags are page-aligned. */
+const INVALID_TAG = 1;
 const FAST_KINDS = [FAST_READ, FAST_WRITE, FAST_FETCH] as const;
 /** No PCID: of an address space that has not been used. */
 const NO_PCID = -1;
-/** Notes of entries that became valid since all were invalidated; the same ones come again after `flushPage`. */
-const MOST_NOTES = 1 << 14;
+/** What is noted of an entry of a fast TLB: it is in a list of its space's; what it holds is a global page's translation. */
+const NOTED = 1;
+const NOTED_GLOBAL = 3;
 
 const system: ReadonlySet<string> = new Set(systemMnemonics);
 /** Instructions after which nothing is decoded ahead: what follows need not be code, or need not be reached. */
@@ -170,6 +176,7 @@ interface RunAt {
   /** Among the page's blocks. */
   readonly key: number;
   readonly offset: number;
+  /** As decoded: the ops are not those of a region. */
   readonly block: Block;
   /** Its instructions. */
   readonly count: number;
@@ -209,6 +216,8 @@ export class Interpreter {
   /** FAST_SPACES a processor, and the number of the one in use. */
   private readonly spaces: Space[] = [];
   private readonly inUse: number[] = [];
+  /** NOTED, NOTED_GLOBAL or 0, by the number of an entry of the fast TLBs. */
+  private readonly notes: Uint8Array;
   private lastGeneration = 0;
   /** How many instructions of a run that is decoded from now on are executed before it becomes a function; 0 for never. */
   static hotAfter = HOT_AFTER;
@@ -250,6 +259,7 @@ export class Interpreter {
       },
       END_HANDLER + 1,
     );
+    this.notes = new Uint8Array((layout.cpus * FAST_SPACES * FAST_SPACE_BYTES) / FAST_TLB_ENTRY);
     dispatcher ??= new WebAssembly.Module(dispatchModule());
     const instance = this.handlers.instantiate(dispatcher);
     this.dispatch = instance.exports.run as (cpu: number, op: number) => number;
@@ -257,7 +267,7 @@ export class Interpreter {
       this.view.setUint32(layout.state(cpu) + offsetOf('jumpCache'), layout.jumpCache(cpu), true);
       this.view.setUint32(layout.state(cpu) + offsetOf('codeTable'), layout.codeTable, true);
       const from = layout.fastSpace(cpu, 0);
-      this.words.fill(INVALID_TAG, from / 8, (from + FAST_SPACES * FAST_SPACE_BYTES) / 8);
+      this.words.fill(BigInt(INVALID_TAG), from / 8, (from + FAST_SPACES * FAST_SPACE_BYTES) / 8);
       for (let n = 0; n < FAST_SPACES; n++)
         this.spaces.push({ pcid: n === 0 ? 0 : NO_PCID, generation: 0, reads: [], writes: [] });
       this.inUse.push(cpu * FAST_SPACES);
@@ -341,56 +351,105 @@ export class Interpreter {
     const first = cpu * FAST_SPACES;
     for (let n = first; n < first + FAST_SPACES; n++) if (this.spaces[n].pcid === pcid) return n;
     const next = first + ((this.inUse[cpu] + 1 - first) % FAST_SPACES);
-    this.forget(this.spaces[next]);
+    this.forget(this.spaces[next], true);
     this.spaces[next].pcid = pcid;
     return next;
   }
 
-  /** Forgets a processor's fast translations, and where it found its code: all of it, or what it knows under `pcid`. */
-  flushTranslations(cpu: number, pcid?: number): void {
+  /**
+   * Forgets a processor's fast translations, and where it found its code: all of it, or what it knows under `pcid`.
+   * @param globals those of global pages, too
+   */
+  flushTranslations(cpu: number, pcid?: number, globals = true): void {
     const first = cpu * FAST_SPACES;
     for (let n = first; n < first + FAST_SPACES; n++)
-      if (pcid === undefined || this.spaces[n].pcid === pcid) this.forget(this.spaces[n]);
+      if (pcid === undefined || this.spaces[n].pcid === pcid) this.forget(this.spaces[n], globals);
     this.renew(cpu);
   }
 
-  private forget(space: Space): void {
-    this.invalidate(space.reads);
-    this.invalidate(space.writes);
+  private forget(space: Space, globals: boolean): void {
+    this.invalidate(space.reads, globals);
+    this.invalidate(space.writes, globals);
     space.generation = 0;
   }
 
   /** Forgets one page's. @param code it may have been fetched from: where code was found holds no longer */
   flushPage(cpu: number, linear: bigint, code: boolean): void {
-    const slot = Number((linear >> 12n) & BigInt(FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY;
+    const slot = ((lowHalf(linear) >>> 12) & (FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY;
     const first = cpu * FAST_SPACES;
     for (let n = first; n < first + FAST_SPACES; n++) {
       if (this.spaces[n].pcid === NO_PCID) continue;
       const space = this.layout.fastSpace(0, n) + slot;
       for (let context = 0; context < FAST_TLB_CONTEXTS; context++)
-        for (const kind of FAST_KINDS) this.words[(space + fastTlbOffset(context, kind)) / 8] = INVALID_TAG;
+        for (const kind of FAST_KINDS) this.clearEntry(space + fastTlbOffset(context, kind));
+    }
+    if (code) this.newGeneration(cpu);
+  }
+
+  /** Forgets those of a page of 2 MiB or more, as {@link flushPage} does. @param bytes its size */
+  flushLargePage(cpu: number, linear: bigint, bytes: number, code: boolean): void {
+    const { dwords } = this;
+    const from = lowHalf(linear);
+    const high = highHalf(linear);
+    // A page of up to 1 GiB, aligned to its size, lies within 4 GiB.
+    const within = (entry: number) =>
+      dwords[(entry >> 2) + 1] === high && (dwords[entry >> 2] & -bytes) >>> 0 === from;
+    const first = cpu * FAST_SPACES;
+    for (let n = first; n < first + FAST_SPACES; n++) {
+      this.forgetWhere(this.spaces[n].reads, within);
+      this.forgetWhere(this.spaces[n].writes, within);
     }
     if (code) this.newGeneration(cpu);
   }
 
   /** Forgets every processor's fast translations for writing, so that the next write of each page is seen. */
   flushWrites(): void {
-    for (const { writes } of this.spaces) this.invalidate(writes);
+    for (const { writes } of this.spaces) this.invalidate(writes, true);
   }
 
-  private invalidate(filled: number[]): void {
-    for (const entry of filled) this.words[entry / 8] = INVALID_TAG;
+  private invalidate(filled: number[], globals: boolean): void {
+    if (!globals) {
+      this.forgetWhere(filled, (entry) => this.notes[this.noteOf(entry)] !== NOTED_GLOBAL);
+      return;
+    }
+    for (const entry of filled) {
+      this.clearEntry(entry);
+      this.notes[this.noteOf(entry)] = 0;
+    }
     filled.length = 0;
+  }
+
+  /** Forgets those of a space's entries for which `goes` holds. */
+  private forgetWhere(filled: number[], goes: (entry: number) => boolean): void {
+    let kept = 0;
+    for (const entry of filled) {
+      if (this.dwords[entry >> 2] !== INVALID_TAG && !goes(entry)) {
+        filled[kept++] = entry;
+        continue;
+      }
+      this.clearEntry(entry);
+      this.notes[this.noteOf(entry)] = 0;
+    }
+    filled.length = kept;
+  }
+
+  private clearEntry(entry: number): void {
+    this.dwords[entry >> 2] = INVALID_TAG;
+    this.dwords[(entry >> 2) + 1] = 0;
+  }
+
+  private noteOf(entry: number): number {
+    return (entry - this.layout.fastSpace(0, 0)) / FAST_TLB_ENTRY;
   }
 
   /**
    * Makes a fast translation of the page at `linear` to RAM at WebAssembly address `host` (page-aligned both).
-   * @param tlb `tlbRead` or `tlbWrite` of the processor
+   * @param tlb `tlbRead`, `tlbWrite` or `tlbFetch` of the processor
    */
-  fillTranslation(tlb: number, linear: bigint, host: number): void {
+  fillTranslation(cpu: number, tlb: number, linear: bigint, host: number): void {
     const page = lowHalf(linear) & -PAGE_SIZE;
     const entry = tlb + ((page >>> 12) & (FAST_TLB_ENTRIES - 1)) * FAST_TLB_ENTRY;
-    this.note(entry);
+    this.note(entry, this.callbacks.isGlobal(cpu, linear));
     const at = entry >> 2;
     this.dwords[at] = page;
     this.dwords[at + 1] = highHalf(linear);
@@ -398,13 +457,14 @@ export class Interpreter {
   }
 
   /** An entry of a fast TLB is about to be valid. */
-  private note(entry: number): void {
-    if (this.words[entry / 8] !== INVALID_TAG) return;
-    const offset = entry - this.layout.fastSpace(0, 0);
+  private note(entry: number, global: boolean): void {
+    const number = this.noteOf(entry);
+    const noted = this.notes[number] !== 0;
+    this.notes[number] = global ? NOTED_GLOBAL : NOTED;
+    if (noted) return;
+    const offset = number * FAST_TLB_ENTRY;
     const space = this.spaces[Math.floor(offset / FAST_SPACE_BYTES)];
-    const filled = fastAccessAt(offset) === FAST_WRITE ? space.writes : space.reads;
-    if (filled.length >= MOST_NOTES) this.invalidate(filled);
-    filled.push(entry);
+    (fastAccessAt(offset) === FAST_WRITE ? space.writes : space.reads).push(entry);
   }
 
   /**
@@ -524,7 +584,7 @@ export class Interpreter {
     const { page, host, offset, decodeBits } = candidate;
     const runs = this.regionOf(page, offset, decodeBits);
     if (runs.length === 0) return;
-    const ops = runs.reduce((sum, { count }) => sum + count, 0);
+    const ops = runs.reduce((sum, { count }) => sum + opsOfRun(count), 0);
     if (this.nextOp + ops * OP_SIZE > this.layout.ops + OP_COUNT * OP_SIZE) {
       this.flushAll();
       return;
@@ -547,13 +607,15 @@ export class Interpreter {
     const start = this.nextOp;
     runs.forEach(({ key, offset: at, block, count }, number) => {
       const op = this.nextOp;
-      this.nextOp += count * OP_SIZE;
-      this.copyOps(block.op, op, count, at - lowest);
+      this.nextOp += opsOfRun(count) * OP_SIZE;
+      this.copyOps(block.op, op, 1, at - lowest);
+      this.copyOps(block.op, op + OP_SIZE, count, at - lowest);
+      this.putEnd(this.nextOp - OP_SIZE, at - lowest + block.bytes);
       this.view.setUint32(op + OP_HANDLER, index, true);
       this.view.setUint32(op + OP_HEAT, 0, true);
       this.view.setUint16(op + OP_RUN, number, true);
       this.view.setUint16(op + OP_POSITION, (op - start) / OP_SIZE, true);
-      this.decodedOps.set(op, this.decodedOps.get(block.op) ?? block.op);
+      this.decodedOps.set(op, block.op);
       page.blocks.set(key, { op, bytes: block.bytes });
       this.publish(host - offset + at, decodeBits, op);
     });
@@ -583,9 +645,11 @@ export class Interpreter {
     for (let at = waiting.shift(); at !== undefined && runs.size < REGION_RUNS; at = waiting.shift()) {
       if (runs.has(at)) continue;
       const key = blockKey(at, decodeBits);
-      const block = page.blocks.get(key);
-      if (!block || block.into !== undefined) continue;
-      const count = this.view.getUint32(block.op + OP_AFTER, true) + 1;
+      const known = page.blocks.get(key);
+      if (!known || known.into !== undefined) continue;
+      const count = this.view.getUint32(known.op + OP_AFTER, true) + 1;
+      if (runs.size > 0 && !this.isWarm(known.op, count)) continue;
+      const block = { op: this.decodedOps.get(known.op) ?? known.op, bytes: known.bytes };
       // What stops the machine need not be fast.
       if (this.instructionAt(block.op + (count - 1) * OP_SIZE).mnemonic === 'unimplemented') continue;
       ops += count;
@@ -604,12 +668,27 @@ export class Interpreter {
     return [...runs.values()].sort((a, b) => a.offset - b.offset);
   }
 
+  /** Whether a run has been executed so often, if not as often as a hot one, that it is worth its place in a function. */
+  private isWarm(op: number, count: number): boolean {
+    const all = heatOf(count);
+    return all - this.view.getInt32(op + OP_HEAT, true) >= all / WARM_PART;
+  }
+
   /** The op for the processor's RIP, decoding it if need be. */
   private find(cpu: number, state: number): number {
     const linear = this.callbacks.codeAddress(cpu);
     const physical = this.callbacks.fetch(cpu, linear);
     const host = this.callbacks.ramOffset(physical);
     const before = this.view.getUint32(state + offsetOf('context'), true);
+    if (host >= 0 && (before & CONTEXT_LIMITED) === 0) {
+      const slot = (this.layout.codeTable + codeSlot(host) * CODE_TABLE_ENTRY) >> 2;
+      const { dwords } = this;
+      if (dwords[slot + CODE_HOST / 4] === host && dwords[slot + CODE_BITS / 4] === (before & DECODE_BITS)) {
+        const fetches = this.view.getUint32(state + offsetOf('tlbFetch'), true);
+        this.fillTranslation(cpu, fetches, linear, host - (host % PAGE_SIZE));
+        return dwords[slot + CODE_OP / 4];
+      }
+    }
     const block = host < 0 ? undefined : this.block(cpu, linear, physical, host, before);
     if (!block) return this.scratch(cpu, linear, physical, before);
     // Decoding may have begun a new generation.
@@ -627,7 +706,7 @@ export class Interpreter {
     if (block.into === undefined) {
       this.publish(host, context & DECODE_BITS, block.op);
       const fetches = this.view.getUint32(state + offsetOf('tlbFetch'), true);
-      this.fillTranslation(fetches, linear, host - (host % PAGE_SIZE));
+      this.fillTranslation(cpu, fetches, linear, host - (host % PAGE_SIZE));
     }
     return block.op;
   }
@@ -715,7 +794,10 @@ export class Interpreter {
       };
       this.pages.set(number, page);
       // Writes to the page must be seen from now on.
-      this.flushWrites();
+      const host = this.callbacks.ramOffset(number * PAGE_SIZE);
+      const { dwords } = this;
+      const toPage = (entry: number) => (dwords[entry >> 2] + dwords[(entry >> 2) + 2]) >>> 0 === host;
+      for (const { writes } of this.spaces) this.forgetWhere(writes, toPage);
     }
     return page;
   }
@@ -747,7 +829,7 @@ export class Interpreter {
     const count = (this.nextOp - first) / OP_SIZE - 1;
     this.candidates[(first - this.layout.ops) / OP_SIZE] =
       count === 1 ? undefined : { page, host, offset, decodeBits };
-    this.view.setUint32(first + OP_HEAT, Math.ceil(Interpreter.hotAfter / count), true);
+    this.view.setUint32(first + OP_HEAT, heatOf(count), true);
     page.covered.fill(1, offset, at);
     const block = { op: first, bytes: at - offset, ...(into === undefined ? {} : { into }) };
     page.blocks.set(blockKey(offset, context), block);
@@ -857,6 +939,11 @@ export class Interpreter {
     this.view.setUint16(op + OP_START, bytes, true);
     this.view.setUint32(op + OP_AFTER, 0, true);
   }
+}
+
+/** How many times a run of `count` instructions is entered before it is hot. */
+function heatOf(count: number): number {
+  return Math.ceil(Interpreter.hotAfter / count);
 }
 
 /** The key among a page's blocks of code at `offset` in a context. */

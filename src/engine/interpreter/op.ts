@@ -58,6 +58,11 @@ export const BUDGET = 8;
 export const SHORT = 9;
 /** The run at RIP, whose first op is in `slowOp`, has been entered so often that it deserves a function of its own. */
 export const HOT = 10;
+/**
+ * Only from the function of a region: the op at which it left is to be carried out by its own handler, from the state as it is,
+ * and so is what follows in its run.
+ */
+export const BY_HANDLER = 11;
 
 const GPR = offsetOf('gpr');
 const X87 = offsetOf('x87');

@@ -7,8 +7,14 @@
  * Every way out goes through the function's end, which writes back what the region may have changed, and says at
  * which of the region's ops it left: faults, stops and jumps are as exact as those of handlers. A way from run to run
  * takes the next run's instructions from the budget as the dispatch loop does, and leaves where they are not
- * covered, or where what the code depends on has changed. While a slow path runs, registers and status flags in
- * memory are those of the function's start.
+ * covered.
+ *
+ * There are no slow paths in it: where an access is not in the fast TLB, the instruction's own handler carries it out, from its
+ * start, and the rest of its run follows in the same way. So an instruction whose accesses are not all made before
+ * its first change of state (ENTER) is left to its handler altogether. Calls would also keep registers from being registers, and
+ * cost V8's compiler more than all else.
+ *
+ * The ops of a run of a region: one for the function, those of its instructions with their handlers, and an end.
  */
 import type { Value } from '../../isa/builder.ts';
 import type { CodeSize, Instruction, MemoryOperand, OperandWidth } from '../../isa/instruction.ts';
@@ -19,7 +25,7 @@ import { CONTEXT_LIMITED } from './context.ts';
 import { emitMeaning } from './emit-meaning.ts';
 import { CPU, type FlagsField, HandlerBuilder, IMPORTS, OP } from './handler-builder.ts';
 import { formOf, type HandlerForm } from './handler-form.ts';
-import { JUMP, OP_POSITION, OP_RUN, OP_START, registerOffset, STATUS_BITS, STOP } from './op.ts';
+import { BY_HANDLER, JUMP, OP_POSITION, OP_RUN, OP_START, registerOffset, STATUS_BITS } from './op.ts';
 
 /** Calls of a region to whose return RET may go within it. */
 const MOST_RETURNS = 4;
@@ -42,16 +48,19 @@ export interface RegionRun {
 /** Where a run stands in its region. */
 interface Placed extends RegionRun {
   readonly number: number;
-  /** Ops of the region before its first. */
+  /** Ops of the region before that of its first instruction. */
   readonly position: number;
+}
+
+/** Ops of a run of so many instructions. */
+export function opsOfRun(instructions: number): number {
+  return instructions + 2;
 }
 
 /** The function of a region under construction: what its instructions share. */
 export class Region {
   readonly code = new Code(2);
   readonly stackSize: CodeSize;
-  /** NEXT, or what the latest slow path wants. */
-  readonly status = this.code.local(I32);
   /** RIP of the region's lowest byte. */
   readonly base = this.code.local(I64);
   /** Address of the region's first op. */
@@ -73,8 +82,8 @@ export class Region {
     this.stackSize = stackSize;
     let position = 0;
     this.#runs = runs.map((run, number) => {
-      const placed = { ...run, number, position };
-      position += run.instructions.length;
+      const placed = { ...run, number, position: position + 1 };
+      position += opsOfRun(run.instructions.length);
       this.#byStart.set(run.start, placed);
       return placed;
     });
@@ -107,10 +116,7 @@ export class Region {
     if (local === undefined) {
       local = this.code.lasting(I32);
       this.#fixed.set(field, local);
-      this.#prelude.get(CPU).memory(Memory.i32Load, offsetOf(field));
-      // Where CS has a limit, each run must be checked against it: no way leads from run to run.
-      if (field === 'context' && this.#several) this.#prelude.i32(~CONTEXT_LIMITED).op(Op.i32And);
-      this.#prelude.set(local);
+      this.#prelude.get(CPU).memory(Memory.i32Load, offsetOf(field)).set(local);
     }
     return local;
   }
@@ -137,8 +143,10 @@ export class Region {
       .op(Op.i32Add)
       .set(left);
     code.get(left).i32(0).op(Op.i32GeS);
-    code.get(CPU).memory(Memory.i32Load, offsetOf('context')).get(this.fixed('context'));
-    code.op(Op.i32Eq).op(Op.i32And).if();
+    // Where CS has a limit, each run must be checked against it: no way leads from run to run.
+    if (this.#several)
+      code.get(this.fixed('context')).i32(CONTEXT_LIMITED).op(Op.i32And).op(Op.i32Eqz).op(Op.i32And);
+    code.if();
     code.get(CPU).get(left).memory(Memory.i32Store, remaining);
     if (this.#several) code.i32(run.number).set(this.#next);
     code.branch(code.depth - 3);
@@ -204,6 +212,10 @@ export class Region {
     let next = run.start;
     instructions.forEach((instruction, i) => {
       next += instruction.length;
+      if (instruction.mnemonic === 'enter') {
+        this.leave(position + i, BY_HANDLER);
+        return;
+      }
       code.scoped(() =>
         emitMeaning(new RunBuilder(this, instruction, { position: position + i, after: last - i, next })),
       );
@@ -235,7 +247,7 @@ function endOf({ instructions, start }: RegionRun): number {
 
 /** Where an instruction stands in its region. */
 interface Place {
-  /** Ops of the region before its own, and instructions of its run after it. */
+  /** Ops of the region before its own (of {@link opsOfRun}), and instructions of its run after it. */
   readonly position: number;
   readonly after: number;
   /** Offset of the next instruction from the region's lowest byte. */
@@ -247,7 +259,7 @@ class RunBuilder extends HandlerBuilder {
   private readonly region: Region;
   private readonly instruction: Instruction;
   private readonly place: Place;
-  private slow = false;
+  protected override readonly alwaysFast = true;
 
   constructor(region: Region, instruction: Instruction, place: Place) {
     super(runForm(instruction, region.stackSize), region.code);
@@ -256,33 +268,14 @@ class RunBuilder extends HandlerBuilder {
     this.place = place;
   }
 
-  override finish(): void {
-    if (!this.slow) return;
-    this.code.get(this.region.status).if();
-    this.region.leave(this.place.position, STOP);
-    this.code.op(Op.end);
-  }
+  override finish(): void {}
 
   protected override returnStatus(status: number): void {
     this.region.leave(this.place.position, status);
   }
 
-  /** Address of this instruction's op, on the stack. */
-  private pushOp(): Code {
-    const { position } = this.place;
-    this.code.get(this.region.ops);
-    if (position > 0) this.code.i32(position * OP_SIZE).op(Op.i32Add);
-    return this.code;
-  }
-
-  protected override enterSlowPath(): void {
-    this.code.get(CPU);
-    this.pushOp().memory(Memory.i32Store, offsetOf('slowOp'));
-  }
-
-  protected override leaveSlowPath(): void {
-    this.slow = true;
-    this.code.get(CPU).memory(Memory.i32Load, offsetOf('stop')).set(this.region.status);
+  protected override leave(): void {
+    this.region.leave(this.place.position, BY_HANDLER);
   }
 
   private readAt(offset: number, width: OperandWidth): Value {
