@@ -6,6 +6,7 @@ import {
   CONTEXT_CODE_32,
   CONTEXT_CODE_64,
   CONTEXT_EM,
+  CONTEXT_FLAT,
   CONTEXT_LIMITED,
   CONTEXT_NO_AVX,
   CONTEXT_NO_FXSR,
@@ -17,7 +18,7 @@ import {
 import type { Interpreter } from '../engine/interpreter/interpreter.ts';
 import { FAST_FETCH, FAST_READ, FAST_WRITE, fastTlbOffset } from '../engine/layout.ts';
 import { AC } from '../isa/flags.ts';
-import { CS, offsetOf, SS } from '../isa/state.ts';
+import { CS, DS, ES, offsetOf, SS } from '../isa/state.ts';
 import type { Cpu } from './cpu.ts';
 import { ATTRIBUTE_DB } from './descriptors.ts';
 import { type Access, alignmentChecked, atCpl } from './linear.ts';
@@ -40,6 +41,7 @@ const XCR0_VECTORS = 6;
 const CR0 = offsetOf('cr0') / 4;
 const CR4 = offsetOf('cr4') / 4;
 const XCR0 = offsetOf('xcr0') / 4;
+const SEGMENT_BASE = offsetOf('segBase') / 4;
 
 /** The fast TLB that serves an access: by its privilege, and by RFLAGS.AC where SMAP looks at it. */
 export function tlbContext(cpu: Cpu, access: Access): number {
@@ -47,6 +49,16 @@ export function tlbContext(cpu: Cpu, access: Access): number {
   if (!access.implicit && (cpu.cr4 & CR4_SMAP) !== 0n && (cpu.flagsRest & AC) !== 0n)
     return TLB_SUPERVISOR_AC;
   return TLB_SUPERVISOR;
+}
+
+/** Every offset in the segment may be read and written, and is a linear address. */
+function isFlat(cpu: Cpu, segment: typeof DS | typeof ES | typeof SS): boolean {
+  const base = SEGMENT_BASE + 2 * segment;
+  return (
+    cpu.segWriteHigh[segment] === 0xffff_ffff &&
+    cpu.segReadHigh[segment] === 0xffff_ffff &&
+    (cpu.segWriteLow[segment] | cpu.segReadLow[segment] | cpu.u32[base] | cpu.u32[base + 1]) === 0
+  );
 }
 
 /** Sets `context`, `codeBase`, `tlbRead`, `tlbWrite` and `tlbFetch` from the architectural state. */
@@ -60,6 +72,7 @@ export function updateContext(cpu: Cpu, interpreter: Interpreter): void {
     if (cpu.segAttributes[SS] & ATTRIBUTE_DB) bits |= CONTEXT_STACK_32;
     if (cpu.segLimit[CS] !== 0xffff_ffff) bits |= CONTEXT_LIMITED;
     if (cpu.realAddressing) bits |= CONTEXT_REAL;
+    if (isFlat(cpu, DS) && isFlat(cpu, ES) && isFlat(cpu, SS)) bits |= CONTEXT_FLAT;
     cpu.codeBase = cpu.segBase[CS];
   }
   const cr0 = cpu.u32[CR0];

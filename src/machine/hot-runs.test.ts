@@ -13,12 +13,14 @@ import {
   cr0,
   cr3,
   cr4,
+  ds,
   dword,
   eax,
   ebp,
   ebx,
   ecx,
   edx,
+  es,
   esi,
   mem,
   sym,
@@ -46,6 +48,9 @@ const IMAGE_PAGE = 0x10_0000;
 const DATA = 0x30_0000;
 const DATA_BYTES = 0x2000;
 const STACK = 0x30_4000;
+/** Selectors of data segments: flat, and with a base of 64 bytes. */
+const FLAT = 0x10;
+const BASED = 0x20;
 /** Not mapped. */
 const NOWHERE = 0x7000_0000;
 
@@ -108,6 +113,26 @@ const pieces: readonly ((a: Assembler, bits: Bits, at: string) => void)[] = [
     a.instruction('inc', byte(sym(`${at}_patched`, 1)));
     a.label(`${at}_patched`);
     a.mov(edx, 0x1234);
+  },
+  // Segments that are not flat, for a while or for good.
+  (a, bits) => {
+    if (bits === 64) return;
+    a.mov(ecx, BASED);
+    a.mov(ds, ecx);
+    a.mov(eax, mem(esi, 8));
+    a.mov(mem(esi, 0x30), edx);
+    a.mov(ecx, FLAT);
+    a.mov(ds, ecx);
+    a.add(edx, mem(esi, 0x70));
+  },
+  (a, bits) => {
+    a.mov(ecx, 2);
+    a.test(edx, 1);
+    a.instruction('cmove', ecx, eax);
+    a.and(ecx, BASED - FLAT);
+    a.add(ecx, FLAT);
+    if (bits === 32) a.mov(es, ecx);
+    a.mov(ecx, 3);
   },
   // System instructions.
   (a) => a.cli(),
@@ -189,9 +214,9 @@ function emitStart(a: Assembler, bits: Bits): void {
   a.jmpFar(bits === 64 ? 0x18 : 8, 'program');
   a.align(8);
   a.label('gdt');
-  a.dq(0, 0x00cf_9b00_0000_ffffn, 0x00cf_9300_0000_ffffn, 0x00af_9b00_0000_ffffn);
+  a.dq(0, 0x00cf_9b00_0000_ffffn, 0x00cf_9300_0000_ffffn, 0x00af_9b00_0000_ffffn, 0x00cf_9300_0040_ffffn);
   a.label('gdt_pointer');
-  a.dw(4 * 8 - 1);
+  a.dw(5 * 8 - 1);
   a.dd(sym('gdt'));
   a.label('idt_pointer');
   a.dw(0x7ff);

@@ -13,7 +13,9 @@ export const CONTEXT_TS = 128;
 export const CONTEXT_NO_FXSR = 256;
 /** CR4.OSXSAVE or a bit of XCR0 that AVX needs is not set: #UD. */
 export const CONTEXT_NO_AVX = 512;
-export const CONTEXT_BITS = 10;
+/** Outside 64-bit mode: offsets in ES, SS and DS are linear addresses, none of which their limits or types forbid. */
+export const CONTEXT_FLAT = 1024;
+export const CONTEXT_BITS = 11;
 /** The bits that the decoding of an instruction depends on. */
 export const DECODE_BITS =
   CONTEXT_CODE_32 |
@@ -23,4 +25,5 @@ export const DECODE_BITS =
   CONTEXT_EM |
   CONTEXT_TS |
   CONTEXT_NO_FXSR |
-  CONTEXT_NO_AVX;
+  CONTEXT_NO_AVX |
+  CONTEXT_FLAT;

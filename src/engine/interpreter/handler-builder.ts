@@ -192,6 +192,12 @@ export class HandlerBuilder implements Builder {
     else this.code.get(this.status);
   }
 
+  /** Offsets in ES, SS and DS are linear addresses (CONTEXT_FLAT). */
+  protected readonly flat: boolean = false;
+
+  /** The instruction's segment, where it is known when code is made. */
+  protected readonly segment: SegmentNumber | undefined = undefined;
+
   /** No slow path is taken: {@link leave} is emitted in its place. */
   protected readonly alwaysFast: boolean = false;
 
@@ -714,6 +720,11 @@ export class HandlerBuilder implements Builder {
     }
     const fixed: SegmentNumber | undefined =
       segment === 'es' ? ES : segment === 'ss' ? SS : segment === 'ds' ? DS : undefined;
+    const actual = fixed ?? this.segment;
+    if (this.flat && (actual === ES || actual === SS || actual === DS)) {
+      this.push64(offset).set(linear);
+      return linear;
+    }
     const low = offsetOf(write ? 'segWriteLow' : 'segReadLow', fixed ?? 0);
     const high = offsetOf(write ? 'segWriteHigh' : 'segReadHigh', fixed ?? 0);
     const element = code.local(I32);

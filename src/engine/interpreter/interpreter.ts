@@ -33,6 +33,7 @@ import {
   CONTEXT_CODE_32,
   CONTEXT_CODE_64,
   CONTEXT_EM,
+  CONTEXT_FLAT,
   CONTEXT_LIMITED,
   CONTEXT_NO_AVX,
   CONTEXT_NO_FXSR,
@@ -601,6 +602,7 @@ export class Interpreter {
       `${this.callbacks.lesser?.key ?? ''} ${decodeBits}: ${code.join()}`,
       region,
       sizesOf(decodeBits).stackSize,
+      (decodeBits & CONTEXT_FLAT) !== 0,
     );
     const index = this.handlers.add(this.handlers.instantiate(module).exports.run);
     page.functions.push(index);

@@ -16,11 +16,12 @@ export function regionModule(
   key: string,
   runs: readonly RegionRun[],
   stackSize: CodeSize,
+  flat: boolean,
 ): WebAssembly.Module {
   let module = modules.get(key);
   if (!module) {
     const { writer, handler } = handlerModule();
-    writer.export('run', writer.define(handler, new Region(runs, stackSize).build()));
+    writer.export('run', writer.define(handler, new Region(runs, stackSize, flat).build()));
     module = new WebAssembly.Module(writer.finish());
     if (modules.size >= MOST) modules.clear();
     modules.set(key, module);

@@ -61,6 +61,8 @@ export function opsOfRun(instructions: number): number {
 export class Region {
   readonly code = new Code(2);
   readonly stackSize: CodeSize;
+  /** Offsets in ES, SS and DS are linear addresses. */
+  readonly flat: boolean;
   /** RIP of the region's lowest byte. */
   readonly base = this.code.local(I64);
   /** Address of the region's first op. */
@@ -78,8 +80,9 @@ export class Region {
   readonly #next = this.code.local(I32);
 
   /** @param runs in the order of their ops; a run alone starts at offset 0 */
-  constructor(runs: readonly RegionRun[], stackSize: CodeSize) {
+  constructor(runs: readonly RegionRun[], stackSize: CodeSize, flat: boolean) {
     this.stackSize = stackSize;
+    this.flat = flat;
     let position = 0;
     this.#runs = runs.map((run, number) => {
       const placed = { ...run, number, position: position + 1 };
@@ -260,10 +263,14 @@ class RunBuilder extends HandlerBuilder {
   private readonly instruction: Instruction;
   private readonly place: Place;
   protected override readonly alwaysFast = true;
+  protected override readonly flat: boolean;
+  protected override readonly segment: SegmentNumber;
 
   constructor(region: Region, instruction: Instruction, place: Place) {
     super(runForm(instruction, region.stackSize), region.code);
     this.region = region;
+    this.flat = region.flat;
+    this.segment = instruction.segment;
     this.instruction = instruction;
     this.place = place;
   }
