@@ -18,12 +18,14 @@ import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { busyboxSystem, hasModule } from '../peers/linux/busybox-system.ts';
 import { type LinuxSystem, startQemu } from '../peers/linux/run-peer.ts';
-import { runSelftests, type System } from '../peers/linux/selftests/console.ts';
+import { type Limits, runSelftests, type System } from '../peers/linux/selftests/console.ts';
 import { streamSystem } from '../peers/linux/selftests/stream-system.ts';
+import type { Outcome } from '../peers/linux/selftests/transcript.ts';
 import { runNatively, testNames } from '../peers/linux/userspace/battery.ts';
 import { installBattery, makeRoot, packDisk, rootProblem } from '../peers/linux/userspace/debian-root.ts';
 import { userspacePage } from '../peers/linux/userspace/page.ts';
 import { batteryTable, isSame, type Row } from '../peers/linux/userspace/table.ts';
+import { processorTime } from '../peers/process.ts';
 import { qemu } from '../peers/qemu.ts';
 import { UserError } from './failure.ts';
 import { kernelVersion, OWN, ownSystem } from './own-system.ts';
@@ -39,22 +41,97 @@ const MOST_CPUS = 8;
 const PAGE = 'docs/userspace.md';
 const USAGE = 'usage: npm run userspace -- FOLDER [OPTIONS]: FOLDER as `npm run linux` fills it';
 
+/** A machine that has been started. */
+interface Started {
+  readonly system: System;
+  /** Milliseconds of processor time that its process has used. */
+  readonly time: () => number;
+}
+
 /** How a machine is started, and what it is. */
 interface Kind {
-  readonly start: (system: LinuxSystem, show: (piece: string) => void) => Promise<System>;
+  readonly start: (system: LinuxSystem, show: (piece: string) => void) => Promise<Started>;
   readonly version: () => Promise<string | undefined>;
 }
 
 const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
-  [OWN, { start: ownSystem, version: async () => `espfix ${await packageVersion()}` }],
+  [
+    OWN,
+    {
+      async start(system, show) {
+        const before = processorTime(process.pid);
+        return { system: await ownSystem(system, show), time: () => processorTime(process.pid) - before };
+      },
+      version: async () => `espfix ${await packageVersion()}`,
+    },
+  ],
   [
     'qemu',
     {
-      start: (system, show) => streamSystem('qemu', () => startQemu(system), show),
+      async start(system, show) {
+        let pid = 0;
+        const start = async () => {
+          const running = await startQemu(system);
+          pid = running.pid;
+          return running;
+        };
+        return { system: await streamSystem('qemu', start, show), time: () => processorTime(pid) };
+      },
       version: async () => qemu()?.version,
     },
   ],
 ]);
+
+/** A row to which machines are yet to come. */
+interface OpenRow extends Row {
+  readonly guests: Map<string, { readonly outcome: Outcome; readonly seconds: number }>;
+}
+
+/** What a test does natively. */
+function openRow(root: string, name: string, seconds: number): OpenRow {
+  const runs = Array.from({ length: NATIVE_RUNS }, () => runNatively(root, name, seconds));
+  process.stderr.write(`native: ${name} ${runs[0]?.outcome.status}\n`);
+  return {
+    name,
+    native: runs.map(({ outcome }) => outcome),
+    nativeSeconds: runs.reduce((sum, run) => sum + run.seconds, 0) / NATIVE_RUNS,
+    guests: new Map(),
+  };
+}
+
+/**
+ * Runs all tests on one machine; resolves with the seconds of processor time that it has taken to come up.
+ *
+ * @param tell called after each test
+ */
+async function runOn(
+  { system, time }: Started,
+  column: string,
+  rows: readonly OpenRow[],
+  limits: Limits,
+  tell: () => void,
+): Promise<number> {
+  let last = 0;
+  const lap = () => {
+    const before = last;
+    last = time();
+    return Math.max(0, last - before) / 1000;
+  };
+  let boot: number | undefined;
+  // The first name is written to a system that has come up.
+  const write = (text: string) => {
+    boot ??= lap();
+    system.write(text);
+  };
+  const names = rows.map(({ name }) => name);
+  await runSelftests({ ...system, write }, names, limits, (name, outcome) => {
+    rows.find((row) => row.name === name)?.guests.set(column, { outcome, seconds: lap() });
+    process.stderr.write(`${column}: ${name} ${outcome.status ?? outcome.lost}\n`);
+    tell();
+  });
+  await system.close();
+  return boot ?? 0;
+}
 
 function options() {
   try {
@@ -124,52 +201,24 @@ async function main(): Promise<void> {
   const initrd = join(folder, 'debian-initrd.gz');
   writeFileSync(initrd, gzipSync(busyboxSystem(join(folder, 'root'))));
 
-  const rows: (Row & {
-    readonly guests: Map<string, { outcome: Row['native'][number]; seconds: number }>;
-  })[] = names.map((test) => {
-    const from = performance.now();
-    const native = Array.from({ length: NATIVE_RUNS }, () => runNatively(root, test, limits.guest));
-    const nativeSeconds = (performance.now() - from) / 1000 / NATIVE_RUNS;
-    process.stderr.write(`native: ${test} ${native[0]?.status}\n`);
-    return { name: test, native, nativeSeconds, guests: new Map() };
-  });
+  const rows = names.map((test) => openRow(root, test, limits.guest));
   const show = (piece: string) => {
     if (values.console) process.stderr.write(piece);
   };
-  const columns: string[] = [];
+  const keep = () => {
+    if (values.output === undefined) return;
+    const plain = rows.map((row) => ({ ...row, guests: Object.fromEntries(row.guests) }));
+    writeFileSync(values.output, JSON.stringify(plain, undefined, 1));
+  };
   const boots = new Map<string, number>();
   for (const on of versions.keys())
     for (const cpus of counts) {
       const column = `${on}, ${cpus}`;
-      columns.push(column);
-      let from = performance.now();
-      const lap = () => {
-        const took = (performance.now() - from) / 1000;
-        from = performance.now();
-        return took;
-      };
-      const kind = KINDS.get(on);
-      const system = await kind?.start(
-        { kernel, initrd, commandLine: COMMAND_LINE, cpus, memory, disk },
-        show,
-      );
-      if (!system) continue;
-      // The first name that is written is answered by a system that has come up.
-      const write = (text: string) => {
-        if (!boots.has(column)) boots.set(column, lap());
-        system.write(text);
-      };
-      await runSelftests({ ...system, write }, names, limits, (test, outcome) => {
-        const row = rows.find((each) => each.name === test);
-        row?.guests.set(column, { outcome, seconds: lap() });
-        process.stderr.write(`${column}: ${test} ${outcome.status ?? outcome.lost}\n`);
-        if (values.output !== undefined) {
-          const plain = rows.map((each) => ({ ...each, guests: Object.fromEntries(each.guests) }));
-          writeFileSync(values.output, JSON.stringify(plain, undefined, 1));
-        }
-      });
-      await system.close();
+      const system = { kernel, initrd, commandLine: COMMAND_LINE, cpus, memory, disk };
+      const started = await KINDS.get(on)?.start(system, show);
+      if (started) boots.set(column, await runOn(started, column, rows, limits, keep));
     }
+  const columns = [...boots.keys()];
   console.log(batteryTable(rows, columns));
   if (values.page) {
     const native = `${processors()[0]?.model}, Linux ${release()}`;

@@ -26,8 +26,27 @@ export function testNames(root: string): string[] {
   return [...own, ...modules.map((module) => `cpython/${module}`)];
 }
 
-/** Runs a test in the Debian at `root` on this computer's processor and kernel, for so many seconds at most. */
-export function runNatively(root: string, name: string, seconds: number): Outcome {
+/** Clock ticks a second in /proc: the same for all of Linux's user mode. */
+const TICKS = 100;
+
+/** Seconds of processor time of all processes that were started here and have ended (proc(5), cutime and cstime). */
+function childrenTime(): number {
+  const stat = readFileSync('/proc/self/stat', 'latin1');
+  // Behind the name, which is in parentheses and may have anything in it, the third field comes first.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[13]) + Number(fields[14])) / TICKS;
+}
+
+/**
+ * Runs a test in the Debian at `root` on this computer's processor and kernel, for so many seconds at most; says how many it has
+ * used of the processor's time.
+ */
+export function runNatively(
+  root: string,
+  name: string,
+  seconds: number,
+): { readonly outcome: Outcome; readonly seconds: number } {
+  const before = childrenTime();
   const script = join(root, 'battery/native');
   const { status, stdout, error } = spawnSync(
     'unshare',
@@ -36,5 +55,6 @@ export function runNatively(root: string, name: string, seconds: number): Outcom
     { encoding: 'latin1', stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 28 },
   );
   if (error) throw error;
-  return { status: status ?? undefined, lines: linesOf(stdout) };
+  const outcome = { status: status ?? undefined, lines: linesOf(stdout) };
+  return { outcome, seconds: childrenTime() - before };
 }

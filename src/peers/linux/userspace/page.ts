@@ -27,7 +27,7 @@ export interface Machines {
   readonly versions: ReadonlyMap<string, string>;
   /** The guests' kernel. */
   readonly kernel: string;
-  /** Seconds to boot, by column. */
+  /** Seconds of processor time to boot, by column. */
   readonly boots: ReadonlyMap<string, number>;
 }
 
@@ -42,7 +42,7 @@ export function userspacePage(rows: readonly Row[], columns: readonly string[], 
     `- kernel of the guests: ${machines.kernel}`,
     `- to the battery's /init, from power-on, by number of processors: ${boots.join(', ')}`,
     '',
-    'Seconds are of this computer. A column is a machine and its number of processors.',
+    'Seconds are of processor time on that computer, all threads of a machine together. A column is a machine and its number of processors.',
     '',
     batteryTable(rows, columns),
     '',

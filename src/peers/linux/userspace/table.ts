@@ -3,7 +3,10 @@ import { markdownCode, markdownTable } from '../markdown.ts';
 import { firstDifference } from '../selftests/compare.ts';
 import type { Outcome } from '../selftests/transcript.ts';
 
-/** What one test did, and in how many seconds: on the processor, several times over; on machines once, by column. */
+/**
+ * What one test did, and in how many seconds of processor time: on the processor, several times over; on machines once, by
+ * column.
+ */
 export interface Row {
   readonly name: string;
   readonly native: readonly Outcome[];
