@@ -7,6 +7,7 @@ import { disassemble } from './disassemble.ts';
 import { describeEvent, type EventKind, type Schedule } from './event.ts';
 import { Experiment, NoReturn, type Outcome } from './explore/experiment.ts';
 import { type Counts, explore, judge } from './explore/explore.ts';
+import { KnownRuns } from './explore/known-runs.ts';
 import { tryStackPointers } from './explore/stack-pointers.ts';
 import { tryTrials } from './explore/trials.ts';
 import { type Failure, type Recording, recordVisits, trigger, type Visit } from './explore/visit.ts';
@@ -70,6 +71,7 @@ export class OpenSubject {
   readonly recording: Recording;
   readonly #machine: Machine;
   readonly #stacks: readonly KernelStack[];
+  readonly #known = new KnownRuns();
   /** The second world, once it is wanted. */
   #twin: OpenSubject | undefined;
 
@@ -254,6 +256,7 @@ export class OpenSubject {
       events,
       vectors: subject.vectors,
       onViolation: take,
+      known: this.#known,
       ...(options.without && { without: options.without }),
       ...(range && { range }),
       ...(turns !== undefined && { turns }),

@@ -359,6 +359,16 @@ export class Machine {
     return this.#bus.bytes.subarray(page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
   }
 
+  /** All RAM, by dwords, as it stands from now on: to be read only. */
+  get ramDwords(): Uint32Array {
+    return this.#bus.dwords;
+  }
+
+  /** How often devices have been asked or told something, by memory or by ports. */
+  get deviceAccesses(): number {
+    return this.#bus.deviceAccesses;
+  }
+
   /** Writes physical RAM. Throws RangeError outside RAM, having written nothing. */
   writePhysical(address: number, bytes: Uint8Array): void {
     if (address < 0 || address + bytes.length > this.#bus.ramBytes) throw outside('physical', address);

@@ -58,6 +58,8 @@ export class SystemBus implements Bus {
   readonly ramBytes: number;
   /** All of RAM. */
   readonly bytes: Uint8Array;
+  /** The same, by dwords. */
+  readonly dwords: Uint32Array;
   readonly dirty: DirtyPages;
   code: CodeWatcher = NO_CODE;
   onPortRead: PortObserver | undefined;
@@ -88,6 +90,7 @@ export class SystemBus implements Bus {
     this.#ram = ram;
     this.ramBytes = ramBytes;
     this.bytes = new Uint8Array(memory.buffer, ram, ramBytes);
+    this.dwords = new Uint32Array(memory.buffer, ram, ramBytes / 4);
     this.#view = new DataView(memory.buffer, ram, ramBytes);
     this.dirty = new DirtyPages(ramBytes / PAGE_SIZE);
     this.#now = now;

@@ -24,10 +24,15 @@ import {
   type UserState,
   userState,
 } from '../user-state.ts';
+import { compares } from './comparison.ts';
+import { type Conditions, heldIn, hold } from './conditions.ts';
+import type { FlowCache } from './flow-cache.ts';
+import { FootprintRecorder } from './footprint.ts';
 import { IndifferentMemory } from './indifferent-memory.ts';
+import type { KnownRun } from './known-runs.ts';
 import { type Delivery, Observation, type RunEnding, type Seen, STORM } from './observation.ts';
 import { ProcessorState } from './processor-state.ts';
-import { type ChangedPage, hashState, type StackPages } from './state-hash.ts';
+import { type ChangedPage, hashContext, hashState, type StackPages } from './state-hash.ts';
 import { LONGEST_VISIT, trigger, USER_MARGIN, type Visit } from './visit.ts';
 
 const PAGE = 4096;
@@ -100,6 +105,8 @@ export interface MemoryDifference {
   readonly found: number;
 }
 
+/** Above every address. */
+const NOTHING_LIVE = 1n << 64n;
 const ZEROS = new Uint8Array(PAGE);
 
 /** Whether two pages are equal from byte `start`, a multiple of 4. */
@@ -157,6 +164,14 @@ export class Experiment {
   readonly #scratch: UserState;
   /** What the processor was as an event struck. */
   readonly #struckAt = new ProcessorState();
+  /** By conditions: whether memory fulfilled them at the visit's beginning. */
+  readonly #heldAtBegin = new WeakMap<Conditions, boolean>();
+  /** Pages that differ between the visit's beginning and a snapshot. */
+  readonly #changedBefore: number[] = [];
+  #changedFor: Snapshot | undefined;
+  /** At the boundary of the last {@link context}: by page of a stack, what {@link #liveFrom} said; and RIP. */
+  readonly #live = new Map<bigint, bigint>();
+  #rip = 0n;
   /** The snapshot taken or gone back to last: memory differs from it by `Machine.changedPages`. */
   #base: Snapshot;
   readonly #firstInstruction: bigint;
@@ -183,6 +198,9 @@ export class Experiment {
     for (const { range } of stacks)
       for (let linear = range.start & ~0xfffn; linear < range.end; linear += BigInt(PAGE))
         prefetchTranslation(cpu, linear);
+    // States that differ in counters are one: of a visit's beginning, that with zeros. In user mode nothing that was counted is under way.
+    for (const { start, end } of subject.counters ?? [])
+      if (inspectPage(cpu, start)) machine.writeMemory(start, new Uint8Array(Number(end - start)), visit.cpu);
     this.begin = machine.snapshot();
     this.#base = this.begin;
     this.#firstInstruction = cpu.instructions;
@@ -257,19 +275,23 @@ export class Experiment {
     const known = this.#waysBack.get(kind) ?? NO_WAYS;
     let reason = 'limit';
     let done = 0;
+    /** To another state: there is no other way back to learn. */
+    let returned = false;
     for (let i = 0; i <= known.length; i++) {
       const length = i < known.length ? known[i] : this.#patience;
       reason = machine.runAlone(visit.cpu, length - done).reason;
       if (reason !== 'limit') break;
       done = length;
       if (this.#isBack(from)) return 'back';
+      returned ||= this.#struckAt.at(cpu) && this.#struckAt.same(machine, cpu);
     }
     if (observation.cameBack && !observation.atUser) {
       if (this.#isBack(from)) return 'back';
+      returned ||= this.#struckAt.at(cpu);
       reason = 'limit';
     }
     const ending = reason === 'limit' ? this.runToUser() : this.#awaitUser(reason);
-    if (ending !== 'user' || known.length >= MOST_WAYS_BACK || this.#lessons <= 0) return ending;
+    if (ending !== 'user' || returned || known.length >= MOST_WAYS_BACK || this.#lessons <= 0) return ending;
     this.#lessons--;
     again();
     return this.#learnWayBack(from, kind);
@@ -618,6 +640,124 @@ export class Experiment {
       this.machine.physicalPage(page),
       from.pages.get(page) ?? ZEROS,
     );
+  }
+
+  /**
+   * The number of what the processor is, but for RIP, status flags and general-purpose registers other than RSP. To be asked for
+   * before {@link repeats} at each boundary.
+   */
+  context(): number {
+    this.#live.clear();
+    this.#rip = this.cpu.rip;
+    if (this.#changedFor !== this.#base) {
+      this.#changedFor = this.#base;
+      this.#changedBefore.length = 0;
+      PageTree.difference(this.begin.pages, this.#base.pages, (page) => this.#changedBefore.push(page));
+    }
+    return hashContext(this.machine, this.cpu);
+  }
+
+  /** The kernel's code here can have a footprint. */
+  get canLearn(): boolean {
+    return this.cpu.mode64 && this.cpu.cpl !== 3;
+  }
+
+  /**
+   * What the run after an event, which has come back to where the event struck in `length` steps, depends on: lets the event
+   * strike there once more. The machine is then anywhere.
+   * @returns undefined if it cannot be told
+   */
+  learnRun(
+    from: Snapshot,
+    event: ScheduledEvent,
+    seen: Seen | undefined,
+    length: number,
+    flows: FlowCache,
+  ): KnownRun | undefined {
+    const { machine, visit, cpu, observation } = this;
+    if (!this.strike(from, event, seen)) return undefined;
+    const before = observation.deliveries.length;
+    const accesses = machine.deviceAccesses;
+    const vector = vectorOf(event);
+    const work = vector === undefined ? undefined : this.subject.work.get(vector);
+    let served = work === undefined;
+    const recorder = new FootprintRecorder(machine, visit.cpu, from.pages, flows);
+    let ended = false;
+    const advance = () => {
+      ended = machine.runAlone(visit.cpu, 1).reason !== 'limit';
+    };
+    try {
+      for (let step = 0; step < length; step++) {
+        // The first step is the delivery, and must be the only one.
+        if (!(step === 0 ? recorder.deliver(advance) : recorder.step(advance)) || ended) return undefined;
+        if (observation.deliveries.length !== before + 1) return undefined;
+        served ||= cpu.rip === work;
+      }
+      if (!recorder.handsThrough || !this.#isBack(from) || machine.deviceAccesses !== accesses)
+        return undefined;
+      const dead = new Map<bigint, bigint>();
+      const conditions = recorder.conditions(
+        (physical) => this.#noteDead(physical, dead),
+        (physical) => this.#indifferent.has(physical),
+      );
+      if (conditions === undefined) return undefined;
+      return {
+        served,
+        conditions,
+        comparisons: recorder.comparisons,
+        dead: [...dead].map(([page, end]) => ({ page, end })),
+        frames: observation.deliveries
+          .slice(before)
+          .map(({ frame, bytes }) => ({ start: frame, end: frame + bytes })),
+      };
+    } finally {
+      recorder.close();
+    }
+  }
+
+  /** Whether a physical address is in the dead part of a stack; notes how far these parts were used, by the linear address of the page. */
+  #noteDead(physical: number, dead: Map<bigint, bigint>): boolean {
+    const page = Math.floor(physical / PAGE);
+    const linear = this.#stackPages.get(page);
+    if (linear === undefined || this.#ministackPages.includes(page)) return false;
+    const at = linear + BigInt(physical % PAGE);
+    const live = this.#liveFrom(linear);
+    if (live !== undefined && at >= live) return false;
+    const end = dead.get(linear) ?? linear;
+    if (at >= end) dead.set(linear, at + 1n);
+    return true;
+  }
+
+  /** Whether an event that struck now would run as `run` did, and come back. */
+  repeats({ conditions, comparisons, dead, frames }: KnownRun): boolean {
+    for (const comparison of comparisons) if (!compares(comparison, this.cpu, this.#rip)) return false;
+    if (!this.#hold(conditions)) return false;
+    for (const { page, end } of dead) {
+      let live = this.#live.get(page);
+      if (live === undefined) {
+        live = this.#liveFrom(page) ?? NOTHING_LIVE;
+        this.#live.set(page, live);
+      }
+      if (live < end) return false;
+    }
+    for (const { frame, bytes, returned } of this.observation.deliveries)
+      if (!returned)
+        for (const { start, end } of frames) if (frame < end && start < frame + bytes) return false;
+    return true;
+  }
+
+  /** Whether memory is as conditions say. */
+  #hold(conditions: Conditions): boolean {
+    const { ramDwords } = this.machine;
+    let held = this.#heldAtBegin.get(conditions);
+    if (held === undefined) {
+      held = heldIn(conditions, this.begin.pages);
+      this.#heldAtBegin.set(conditions, held);
+    }
+    if (!held) return hold(conditions, ramDwords);
+    for (const page of this.#changedBefore) if (!hold(conditions, ramDwords, page)) return false;
+    for (const page of this.machine.changedPages()) if (!hold(conditions, ramDwords, page)) return false;
+    return true;
   }
 
   /** The stack of an address. */

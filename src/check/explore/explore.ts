@@ -13,6 +13,7 @@ import { deliverable, type EventKind, type Schedule, type ScheduledEvent, vector
 import type { PropertyName, Violation } from '../finding.ts';
 import { properties as allProperties, type Property } from '../properties/index.ts';
 import type { Experiment, Outcome } from './experiment.ts';
+import { KnownRuns } from './known-runs.ts';
 import type { RunEnding, Seen } from './observation.ts';
 
 export interface ExploreOptions {
@@ -24,12 +25,14 @@ export interface ExploreOptions {
   readonly without?: readonly PropertyName[];
   /** Only these boundaries of the visit without events get the first event: [from, to). */
   readonly range?: readonly [number, number];
-  /** At most so many experiments; what is left is counted as bounded. */
+  /** At most so many experiments, all of which are run; what is left is counted as bounded. */
   readonly most?: number;
   /** In a loop, boundaries of one instruction beyond this many turns get no event and are counted as bounded. */
   readonly turns?: number;
   /** The first violation ends the exploration. */
   readonly first?: boolean;
+  /** What other explorations of the same recording have learnt; for this one to add to. */
+  readonly known?: KnownRuns;
   readonly onViolation: (schedule: Schedule, outcome: Outcome, violations: readonly Violation[]) => void;
   readonly onProgress?: (counts: Counts) => void;
   /** Looked at now and then: true ends the exploration. */
@@ -38,8 +41,10 @@ export interface ExploreOptions {
 
 /** What was done. */
 export interface Counts {
-  /** Runs with events, each judged. */
+  /** Schedules of events, each judged. */
   experiments: number;
+  /** Those of them that were not run, for it was known what becomes of them. */
+  known: number;
   /** Boundaries at which events were tried, in the visit and in what follows events. */
   boundaries: number;
   /** Boundaries whose state had been explored before. */
@@ -69,8 +74,29 @@ export interface Exploration {
 const DEBUG = 1;
 /** Runs that violate a property, after which a visit is left: more say nothing new, and kernels that hang take long. */
 const ENOUGH = 300;
+/**
+ * Handlers mostly return within so many steps. Until then it is asked only now and then whether a state has been met, namely after 1,
+ * 2, 4, 8... steps: those of like events that struck at one place run abreast.
+ */
+const SOON = 100;
 
 type Event = Omit<ScheduledEvent, 'at'>;
+const NO_EVENTS: readonly Event[] = [];
+
+/** Events at a boundary: those to be tried, those of which it is known that they come back, and the number of its context. */
+interface Sifted {
+  readonly open: readonly Event[];
+  readonly settled: readonly Event[];
+  readonly context: number;
+}
+
+/** A boundary of a run after an event. */
+interface Followed extends Sifted {
+  readonly at: number;
+  readonly snapshot: Snapshot;
+  /** What had been seen there. */
+  readonly saved: Seen;
+}
 
 /** Explores one visit. */
 export function explore(experiment: Experiment, options: ExploreOptions): Exploration {
@@ -97,7 +123,7 @@ function handledAlike({ kind }: ScheduledEvent): boolean {
 class Explorer {
   readonly #experiment: Experiment;
   readonly #options: ExploreOptions;
-  readonly #counts: Counts = { experiments: 0, boundaries: 0, merged: 0, bounded: 0, elsewhere: 0 };
+  readonly #counts: Counts = { experiments: 0, known: 0, boundaries: 0, merged: 0, bounded: 0, elsewhere: 0 };
   /** Depth to which the state of each number has been explored. */
   readonly #seen = new Map<number, number>();
   /** The last user boundary before the kernel. */
@@ -112,10 +138,13 @@ class Explorer {
   #stopped = false;
   /** The subject demands more than can be seen cheaply. */
   readonly #asserts: boolean;
+  /** Absent where each experiment has to be made. */
+  readonly #known: KnownRuns | undefined;
 
   constructor(experiment: Experiment, options: ExploreOptions) {
     this.#experiment = experiment;
     this.#options = options;
+    this.#known = options.most === undefined ? (options.known ?? new KnownRuns()) : undefined;
     this.#asserts = (experiment.subject.assertions?.length ?? 0) > 0;
     const { boundaries, deliveries } = experiment.baseline;
     const first = boundaries.findIndex(({ cpl }) => cpl !== 3);
@@ -147,10 +176,15 @@ class Explorer {
       }
       this.#experiment.restore(boundary.snapshot);
       const covered: Partial<Record<EventKind, number>> = {};
-      for (const event of this.#events(boundary.rip, i)) {
+      const cover = ({ kind }: Event) => {
+        covered[kind] = (covered[kind] ?? 0) + 1;
+      };
+      const { open, settled, context } = this.#sift(this.#events(boundary.rip, i), depth, true);
+      settled.forEach(cover);
+      this.#settle(settled.length);
+      for (const event of open) {
         if (this.#enough()) break;
-        if (this.#try(boundary.snapshot, { ...event, at: boundary.at }, [], depth))
-          covered[event.kind] = (covered[event.kind] ?? 0) + 1;
+        if (this.#try(boundary.snapshot, { ...event, at: boundary.at }, depth, context)) cover(event);
       }
       this.#counts.boundaries++;
       coverage.push({ at: boundary.at, rip: boundary.rip, cpl: boundary.cpl, events: covered });
@@ -199,34 +233,78 @@ class Explorer {
     return events;
   }
 
-  /** Lets `event` happen at `from`, and goes on from there. @returns whether the machine took it */
-  #try(from: Snapshot, event: ScheduledEvent, before: Schedule, depth: number): boolean {
+  /** Lets `event` happen at `from`, alone, and goes on from there. @returns whether the machine took it */
+  #try(from: Snapshot, event: ScheduledEvent, depth: number, context: number): boolean {
     const experiment = this.#experiment;
     if (!experiment.strike(from, event)) return false;
     this.#counts.experiments++;
-    const schedule = [...before, event];
+    const schedule = [event];
     if (depth > 1) this.#follow(schedule, from, depth - 1);
     else {
       const vector = vectorOf(event);
       const lost =
         vector !== undefined ? experiment.runToWork(vector, () => experiment.strike(from, event)) : undefined;
       const ended = event.kind === 'fault' ? experiment.stepFromFault() : lost;
-      this.#finish(schedule, from, ended);
+      if (this.#finish(schedule, from, ended)) this.#learn(from, event, context);
     }
     return true;
   }
 
-  /** Runs to the end after the last event of `schedule` has struck at `from`, and judges. @param ended how, if it has, @param saved what had been seen there */
-  #finish(schedule: Schedule, from: Snapshot, ended?: RunEnding, saved?: Seen): void {
+  /**
+   * Runs to the end after the last event of `schedule` has struck at `from`, and judges.
+   * @param ended how, if it has
+   * @param saved what had been seen there
+   * @returns whether it came back to where it struck, and nothing was wrong
+   */
+  #finish(schedule: Schedule, from: Snapshot, ended?: RunEnding, saved?: Seen): boolean {
     const experiment = this.#experiment;
     const last = schedule[schedule.length - 1];
     const again = () => experiment.strike(from, last, saved);
     let ending = ended ?? experiment.runBack(from, last.kind, again);
     if (ending === 'back') {
-      if (this.#quiet()) return;
+      if (this.#quiet()) return true;
       ending = experiment.runToUser();
     }
     if (ending !== 'user' || !this.#clean()) this.#judge(schedule, ending);
+    return false;
+  }
+
+  /**
+   * Of events at the boundary where the processor stands, those of which it is not known that they come back, and the others.
+   * @param depth how many events may follow, with these
+   * @param first they are the first of their schedules, and must be served
+   * @returns with the number of the boundary's context, 0 if there is nothing to learn here
+   */
+  #sift(events: readonly Event[], depth: number, first: boolean): Sifted {
+    const experiment = this.#experiment;
+    const known = this.#known;
+    if (known === undefined || depth > 1 || events.length === 0 || !experiment.canLearn)
+      return { open: events, settled: NO_EVENTS, context: 0 };
+    const context = experiment.context();
+    const [open, settled]: [Event[], Event[]] = [[], []];
+    for (const event of events) {
+      const isKnown = known
+        .find(event.kind, context)
+        .some((run) => (run.served || !first) && experiment.repeats(run));
+      (isKnown ? settled : open).push(event);
+    }
+    return { open, settled, context };
+  }
+
+  /** Counts experiments that need not be run. */
+  #settle(known: number): void {
+    this.#counts.experiments += known;
+    this.#counts.known += known;
+  }
+
+  /** The event has come back to `from`, where its context was that: learns from it, if that is worth it. @param saved what had been seen at `from` */
+  #learn(from: Snapshot, event: ScheduledEvent, context: number, saved?: Seen): void {
+    const known = this.#known;
+    // Whether the local APIC takes an interrupt, and by which vector, is not in the number of a context.
+    if (context === 0 || event.kind === 'irq' || event.kind === 'spurious') return;
+    if (!known?.met(event.kind, context)) return;
+    const length = this.#experiment.at - event.at;
+    known.learn(event.kind, context, this.#experiment.learnRun(from, event, saved, length, known.flows));
   }
 
   /** Nothing to complain of, cheaply. */
@@ -284,13 +362,10 @@ class Explorer {
   #follow(schedule: Schedule, from: Snapshot, depth: number): void {
     const experiment = this.#experiment;
     const { cpu, observation } = experiment;
-    const boundaries: {
-      at: number;
-      rip: bigint;
-      snapshot: Snapshot;
-      events: Event[];
-      saved: Seen;
-    }[] = [];
+    const boundaries: Followed[] = [];
+    /** Boundaries with events, and events there of which it is known that they come back. */
+    let passed = 0;
+    let settled = 0;
     const limit = 4 * experiment.baseline.boundaries.length + 20_000;
     let ending: RunEnding | undefined;
     let merged = false;
@@ -315,8 +390,9 @@ class Explorer {
         // Elsewhere it may meet what has been explored.
         alike = !merged;
       }
-      const snapshot = experiment.snapshot();
-      if (alike) {
+      let snapshot: Snapshot | undefined;
+      if (alike && (returned || steps >= SOON || (steps & (steps - 1)) === 0)) {
+        snapshot = experiment.snapshot();
         const hash = experiment.hash(snapshot);
         merged = (this.#seen.get(hash) ?? 0) >= depth;
         if (!merged) this.#seen.set(hash, depth);
@@ -331,8 +407,13 @@ class Explorer {
         break;
       }
       const events = this.#events(cpu.rip, -1);
-      if (events.length > 0)
-        boundaries.push({ at: experiment.at, rip: cpu.rip, snapshot, events, saved: observation.save() });
+      if (events.length === 0) continue;
+      const sifted = this.#sift(events, depth, false);
+      passed++;
+      settled += sifted.settled.length;
+      if (sifted.open.length === 0) continue;
+      snapshot ??= experiment.snapshot();
+      boundaries.push({ ...sifted, at: experiment.at, snapshot, saved: observation.save() });
     }
     if (ending === undefined && merged) {
       // The rest is as it was found there; what was seen until here must hold by itself.
@@ -343,17 +424,19 @@ class Explorer {
       }
     } else if (ending !== undefined && (ending !== 'user' || !this.#clean()) && this.#judge(schedule, ending))
       return;
-    for (const { at, snapshot, events, saved } of boundaries) {
+    this.#counts.boundaries += passed - boundaries.length;
+    this.#settle(settled);
+    for (const { at, snapshot, open, saved, context } of boundaries) {
       this.#counts.boundaries++;
-      for (const event of events) {
+      for (const event of open) {
         if (this.#enough()) return;
         if (!experiment.strike(snapshot, event, saved)) continue;
         this.#counts.experiments++;
-        const longer = [...schedule, { ...event, at }];
+        const last = { ...event, at };
+        const longer = [...schedule, last];
         if (depth > 1) this.#follow(longer, snapshot, depth - 1);
-        else {
-          this.#finish(longer, snapshot, undefined, saved);
-        }
+        else if (this.#finish(longer, snapshot, undefined, saved))
+          this.#learn(snapshot, last, context, saved);
       }
     }
   }

@@ -37,13 +37,17 @@ export class IndifferentMemory {
     const y = new Uint32Array(b.buffer, b.byteOffset, PAGE / 4);
     for (let i = start / 4; i < PAGE / 4; i++) {
       if (x[i] === y[i]) continue;
-      for (let at = 4 * i; at < 4 * i + 4; at++) if (a[at] !== b[at] && !this.#has(page, at)) return false;
+      for (let at = 4 * i; at < 4 * i + 4; at++)
+        if (a[at] !== b[at] && !this.has(page * PAGE + at)) return false;
     }
     return true;
   }
 
-  #has(page: number, at: number): boolean {
-    for (const { start, end } of this.#ranges.get(page) ?? []) if (at >= start && at < end) return true;
+  /** Whether the byte at a physical address is such memory. */
+  has(physical: number): boolean {
+    const at = physical % PAGE;
+    for (const { start, end } of this.#ranges.get(Math.floor(physical / PAGE)) ?? [])
+      if (at >= start && at < end) return true;
     return false;
   }
 

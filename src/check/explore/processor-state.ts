@@ -1,6 +1,7 @@
 /**
  * What a processor is, as far as it can matter to what it does next: registers, pending events, and its local APIC's requests.
- * Not counted are time (the instruction count), and RF, which the next instruction clears and no breakpoint asks for.
+ * Not counted are time (the instruction count), and RF, which the next instruction clears and no breakpoint asks for; nor that a
+ * repeated string instruction is under way, for that is pushed as RF and comes back as RF.
  */
 import type { Cpu } from '../../arch/cpu.ts';
 import { RF, readFlagsDword } from '../../isa/flags.ts';
@@ -17,6 +18,9 @@ export const EXTENDED_END = (fields.ymm.offset + fields.ymm.bytes * fields.ymm.c
 const RIP = offsetOf('rip') / 4;
 const REST = offsetOf('flagsRest') / 4;
 const RF_BIT = Number(RF);
+const REPEATING = offsetOf('repeating');
+const REPEATING_DWORD = REPEATING >> 2;
+const REPEATING_BITS = 0xff << (8 * (REPEATING % 4));
 
 /** A copy of a processor's state, to compare with. */
 export class ProcessorState {
@@ -43,7 +47,9 @@ export class ProcessorState {
     const { u32 } = cpu;
     const dwords = this.#dwords;
     for (let i = FIRST; i < FLAG_FIELDS[0]; i++) if (u32[i] !== dwords[i] && i !== REST) return false;
-    for (let i = FLAG_FIELDS[1]; i < LAST; i++) if (u32[i] !== dwords[i]) return false;
+    for (let i = FLAG_FIELDS[1]; i < LAST; i++)
+      if (u32[i] !== dwords[i] && (i !== REPEATING_DWORD || ((u32[i] ^ dwords[i]) & ~REPEATING_BITS) !== 0))
+        return false;
     for (let i = EXTENDED; i < EXTENDED_END; i++) if (u32[i] !== dwords[i]) return false;
     if (u32[REST + 1] !== dwords[REST + 1] || (readFlagsDword(cpu) & ~RF_BIT) !== this.#flags) return false;
     const { requested, inService } = machine.interruptRequests(cpu.index);

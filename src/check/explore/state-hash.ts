@@ -10,6 +10,7 @@
  */
 import type { Cpu } from '../../arch/cpu.ts';
 import { readFlagsDword } from '../../isa/flags.ts';
+import { offsetOf, RSP } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { EXTENDED, EXTENDED_END, FIRST, FLAG_FIELDS, LAST } from './processor-state.ts';
 
@@ -17,6 +18,9 @@ import { EXTENDED, EXTENDED_END, FIRST, FLAG_FIELDS, LAST } from './processor-st
 export type StackPages = ReadonlyMap<number, bigint>;
 
 const PAGE = 4096;
+/** The state begins with the 16 general-purpose registers, which RIP and RFLAGS follow. */
+const STACK_POINTER = FIRST + 2 * RSP;
+const REST = offsetOf('flagsRest') / 4;
 
 let high = 0;
 let low = 0;
@@ -98,35 +102,68 @@ export function hashStates(
   return (high >>> 0) * 0x20_0000 + (low >>> 11);
 }
 
+/** A number for which processor it is and what it is, but for RIP, its status flags and its general-purpose registers other than RSP. */
+export function hashContext(machine: Machine, cpu: Cpu): number {
+  high = 0x51ed_270b;
+  low = 0x2c1b_3c6d;
+  mix(cpu.u32[STACK_POINTER]);
+  mix(cpu.u32[STACK_POINTER + 1]);
+  for (let i = REST; i < FLAG_FIELDS[0]; i++) mix(cpu.u32[i]);
+  mix(cpu.index);
+  mixSystem(machine, cpu);
+  return (high >>> 0) * 0x20_0000 + (low >>> 11);
+}
+
 function mixHash(hash: number): void {
   mix(hash % 0x1_0000_0000);
   mix(Math.floor(hash / 0x1_0000_0000));
 }
 
-/** The x87 and vector registers that were hashed last, which most states share. */
-const lastExtended = new Uint32Array(EXTENDED_END - EXTENDED);
-let lastHash = hashExtendedAnew();
+/** Dwords of a processor's state that are mostly as they were in the state hashed before. */
+class Part {
+  readonly #first: number;
+  readonly #last: Uint32Array;
+  #hash: number;
 
-function hashExtended(u32: Uint32Array): number {
-  for (let i = 0; i < lastExtended.length; i++) {
-    if (u32[EXTENDED + i] === lastExtended[i]) continue;
-    lastExtended.set(u32.subarray(EXTENDED, EXTENDED_END));
-    lastHash = hashExtendedAnew();
-    break;
+  constructor(first: number, end: number) {
+    this.#first = first;
+    this.#last = new Uint32Array(end - first);
+    this.#hash = this.#anew();
   }
-  return lastHash;
+
+  hash(u32: Uint32Array): number {
+    const last = this.#last;
+    const first = this.#first;
+    for (let i = 0; i < last.length; i++) {
+      if (u32[first + i] === last[i]) continue;
+      last.set(u32.subarray(first, first + last.length));
+      this.#hash = this.#anew();
+      break;
+    }
+    return this.#hash;
+  }
+
+  #anew(): number {
+    return hashBytes(new Uint8Array(this.#last.buffer), 0, this.#last.byteLength);
+  }
 }
 
-function hashExtendedAnew(): number {
-  return hashBytes(new Uint8Array(lastExtended.buffer), 0, lastExtended.byteLength);
-}
+/** What follows the flags, and the x87 and vector registers. */
+const system = new Part(FLAG_FIELDS[1], LAST);
+const extended = new Part(EXTENDED, EXTENDED_END);
 
 function mixProcessor(machine: Machine, cpu: Cpu): void {
   const { u32 } = cpu;
-  for (let i = FIRST; i < LAST; i++) if (i < FLAG_FIELDS[0] || i >= FLAG_FIELDS[1]) mix(u32[i]);
+  for (let i = FIRST; i < FLAG_FIELDS[0]; i++) mix(u32[i]);
   mix(readFlagsDword(cpu));
-  mixHash(hashExtended(u32));
-  const { requested, inService } = machine.interruptRequests(cpu.index);
+  mixSystem(machine, cpu);
+}
+
+/** All but the general-purpose registers, RIP and RFLAGS; and the local APIC's requests. */
+function mixSystem(machine: Machine, { u32, index }: Cpu): void {
+  mixHash(system.hash(u32));
+  mixHash(extended.hash(u32));
+  const { requested, inService } = machine.interruptRequests(index);
   for (let i = 0; i < 8; i++) {
     mix(requested[i]);
     mix(inService[i]);
