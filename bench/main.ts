@@ -95,10 +95,12 @@ if (values.json) {
 /** Experiments a second, beside QEMU driven from outside. */
 function experimentLines(): string {
   if (!experiments) return '';
-  const { perSecond, where, qemu } = experiments;
+  const { perSecond, deep, where, qemu } = experiments;
   const us = (value: number) => value.toFixed(1);
+  const count = (value: number) => Math.round(value).toLocaleString('en');
   const lines = [
-    `experiments: ${Math.round(perSecond).toLocaleString('en')} a second of one processor (linux variant, every event, depth 1)`,
+    `experiments: ${count(perSecond)} a second of one processor (linux variant, every event, depth 1)`,
+    `  at depth 2: ${count(deep.perSecond)} a second, of which ${(100 * deep.share).toFixed(0)} % are known without being run`,
     `  one with an NMI: ${us(where.strike)} us to go back and strike, ${us(where.run)} to run until all is as it was`,
     typeof qemu === 'string'
       ? `  ${qemu}`

@@ -674,13 +674,10 @@ export class Experiment {
     length: number,
     flows: FlowCache,
   ): KnownRun | undefined {
-    const { machine, visit, cpu, observation } = this;
+    const { machine, visit, observation } = this;
     if (!this.strike(from, event, seen)) return undefined;
     const before = observation.deliveries.length;
     const accesses = machine.deviceAccesses;
-    const vector = vectorOf(event);
-    const work = vector === undefined ? undefined : this.subject.work.get(vector);
-    let served = work === undefined;
     const recorder = new FootprintRecorder(machine, visit.cpu, from.pages, flows);
     let ended = false;
     const advance = () => {
@@ -691,7 +688,6 @@ export class Experiment {
         // The first step is the delivery, and must be the only one.
         if (!(step === 0 ? recorder.deliver(advance) : recorder.step(advance)) || ended) return undefined;
         if (observation.deliveries.length !== before + 1) return undefined;
-        served ||= cpu.rip === work;
       }
       if (!recorder.handsThrough || !this.#isBack(from) || machine.deviceAccesses !== accesses)
         return undefined;
@@ -702,7 +698,6 @@ export class Experiment {
       );
       if (conditions === undefined) return undefined;
       return {
-        served,
         conditions,
         comparisons: recorder.comparisons,
         dead: [...dead].map(([page, end]) => ({ page, end })),

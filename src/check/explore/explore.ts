@@ -81,12 +81,11 @@ const ENOUGH = 300;
 const SOON = 100;
 
 type Event = Omit<ScheduledEvent, 'at'>;
-const NO_EVENTS: readonly Event[] = [];
 
-/** Events at a boundary: those to be tried, those of which it is known that they come back, and the number of its context. */
+/** Events at a boundary: those to be tried, how many are known to come back, and the number of its context. */
 interface Sifted {
   readonly open: readonly Event[];
-  readonly settled: readonly Event[];
+  readonly settled: number;
   readonly context: number;
 }
 
@@ -144,7 +143,9 @@ class Explorer {
   constructor(experiment: Experiment, options: ExploreOptions) {
     this.#experiment = experiment;
     this.#options = options;
-    this.#known = options.most === undefined ? (options.known ?? new KnownRuns()) : undefined;
+    // Of a first event there are too few runs for learning to be worth the while.
+    this.#known =
+      options.most === undefined && options.depth > 1 ? (options.known ?? new KnownRuns()) : undefined;
     this.#asserts = (experiment.subject.assertions?.length ?? 0) > 0;
     const { boundaries, deliveries } = experiment.baseline;
     const first = boundaries.findIndex(({ cpl }) => cpl !== 3);
@@ -176,15 +177,10 @@ class Explorer {
       }
       this.#experiment.restore(boundary.snapshot);
       const covered: Partial<Record<EventKind, number>> = {};
-      const cover = ({ kind }: Event) => {
-        covered[kind] = (covered[kind] ?? 0) + 1;
-      };
-      const { open, settled, context } = this.#sift(this.#events(boundary.rip, i), depth, true);
-      settled.forEach(cover);
-      this.#settle(settled.length);
-      for (const event of open) {
+      for (const event of this.#events(boundary.rip, i)) {
         if (this.#enough()) break;
-        if (this.#try(boundary.snapshot, { ...event, at: boundary.at }, depth, context)) cover(event);
+        if (this.#try(boundary.snapshot, { ...event, at: boundary.at }, depth))
+          covered[event.kind] = (covered[event.kind] ?? 0) + 1;
       }
       this.#counts.boundaries++;
       coverage.push({ at: boundary.at, rip: boundary.rip, cpl: boundary.cpl, events: covered });
@@ -234,7 +230,7 @@ class Explorer {
   }
 
   /** Lets `event` happen at `from`, alone, and goes on from there. @returns whether the machine took it */
-  #try(from: Snapshot, event: ScheduledEvent, depth: number, context: number): boolean {
+  #try(from: Snapshot, event: ScheduledEvent, depth: number): boolean {
     const experiment = this.#experiment;
     if (!experiment.strike(from, event)) return false;
     this.#counts.experiments++;
@@ -245,7 +241,7 @@ class Explorer {
       const lost =
         vector !== undefined ? experiment.runToWork(vector, () => experiment.strike(from, event)) : undefined;
       const ended = event.kind === 'fault' ? experiment.stepFromFault() : lost;
-      if (this.#finish(schedule, from, ended)) this.#learn(from, event, context);
+      this.#finish(schedule, from, ended);
     }
     return true;
   }
@@ -270,35 +266,24 @@ class Explorer {
   }
 
   /**
-   * Of events at the boundary where the processor stands, those of which it is not known that they come back, and the others.
+   * Of events at the boundary where the processor stands, those of which it is not known that they come back, and how many the others are.
    * @param depth how many events may follow, with these
-   * @param first they are the first of their schedules, and must be served
    * @returns with the number of the boundary's context, 0 if there is nothing to learn here
    */
-  #sift(events: readonly Event[], depth: number, first: boolean): Sifted {
+  #sift(events: readonly Event[], depth: number): Sifted {
     const experiment = this.#experiment;
     const known = this.#known;
     if (known === undefined || depth > 1 || events.length === 0 || !experiment.canLearn)
-      return { open: events, settled: NO_EVENTS, context: 0 };
+      return { open: events, settled: 0, context: 0 };
     const context = experiment.context();
-    const [open, settled]: [Event[], Event[]] = [[], []];
-    for (const event of events) {
-      const isKnown = known
-        .find(event.kind, context)
-        .some((run) => (run.served || !first) && experiment.repeats(run));
-      (isKnown ? settled : open).push(event);
-    }
-    return { open, settled, context };
-  }
-
-  /** Counts experiments that need not be run. */
-  #settle(known: number): void {
-    this.#counts.experiments += known;
-    this.#counts.known += known;
+    const open = events.filter(
+      ({ kind }) => !known.find(kind, context).some((run) => experiment.repeats(run)),
+    );
+    return { open, settled: events.length - open.length, context };
   }
 
   /** The event has come back to `from`, where its context was that: learns from it, if that is worth it. @param saved what had been seen at `from` */
-  #learn(from: Snapshot, event: ScheduledEvent, context: number, saved?: Seen): void {
+  #learn(from: Snapshot, event: ScheduledEvent, context: number, saved: Seen): void {
     const known = this.#known;
     // Whether the local APIC takes an interrupt, and by which vector, is not in the number of a context.
     if (context === 0 || event.kind === 'irq' || event.kind === 'spurious') return;
@@ -408,9 +393,9 @@ class Explorer {
       }
       const events = this.#events(cpu.rip, -1);
       if (events.length === 0) continue;
-      const sifted = this.#sift(events, depth, false);
+      const sifted = this.#sift(events, depth);
       passed++;
-      settled += sifted.settled.length;
+      settled += sifted.settled;
       if (sifted.open.length === 0) continue;
       snapshot ??= experiment.snapshot();
       boundaries.push({ ...sifted, at: experiment.at, snapshot, saved: observation.save() });
@@ -425,7 +410,8 @@ class Explorer {
     } else if (ending !== undefined && (ending !== 'user' || !this.#clean()) && this.#judge(schedule, ending))
       return;
     this.#counts.boundaries += passed - boundaries.length;
-    this.#settle(settled);
+    this.#counts.experiments += settled;
+    this.#counts.known += settled;
     for (const { at, snapshot, open, saved, context } of boundaries) {
       this.#counts.boundaries++;
       for (const event of open) {

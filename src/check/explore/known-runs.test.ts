@@ -141,23 +141,21 @@ it('states that fulfil a footprint come back, whatever else they are', () => {
 
 describe('an exploration that knows says what one says that runs everything', () => {
   it.each([
-    ['linux', 'ss16-ldt', 1],
-    ['linux', 'ss16-ldt', 2],
-    ['swapgs-by-cs-nmi', 'flat', 2],
-    ['nmi-without-ist', 'flat', 2],
-    ['iret-in-nmi', 'flat', 2],
-  ] as const)('%s, %s, depth %i', (name, ss, depth) => {
+    ['linux', 'ss16-ldt'],
+    ['swapgs-by-cs-nmi', 'flat'],
+    ['nmi-without-ist', 'flat'],
+  ] as const)('%s, %s', (name, ss) => {
     const { experiment, subject } = visitOf(name, ss);
     const options = {
-      depth,
+      depth: 2,
       events: subject.events,
       vectors: subject.vectors,
-      ...(depth > 1 && { range: [20, 28] as const }),
+      range: [20, 28] as const,
     };
     const knowing = run(experiment, options);
     const running = run(experiment, { ...options, most: Number.POSITIVE_INFINITY });
     expect(running.counts.known).toBe(0);
-    expect(knowing.counts.known).toBeGreaterThan(knowing.counts.experiments / 8);
+    expect(knowing.counts.known).toBeGreaterThan(knowing.counts.experiments / 4);
     // One that found enough stops, having settled more or less.
     if (running.complete) expect({ ...knowing.counts, known: 0 }).toEqual(running.counts);
     expect(knowing.coverage).toEqual(running.coverage);

@@ -8,8 +8,6 @@ import type { Conditions } from './conditions.ts';
 import { FlowCache } from './flow-cache.ts';
 
 export interface KnownRun {
-  /** It came to the event's work, where the subject says what that is. */
-  readonly served: boolean;
   readonly conditions: Conditions;
   readonly comparisons: readonly Comparison[];
   /** Up to where it writes in pages of stacks, by linear addresses: what is live there must be above. */
