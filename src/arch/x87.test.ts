@@ -1,7 +1,7 @@
 /** What x87 instructions and those of extended state ask of the processor's state, and images where no silicon is at hand. */
 import { describe, expect, it } from 'vitest';
 import { decode } from '../isa/decode/decode.ts';
-import { HALTED, RAX, RCX, RDX, RSI } from '../isa/state.ts';
+import { HALTED, RAX, RBP, RCX, RDX, RSI } from '../isa/state.ts';
 import { Fixture, FREE, faultOf, type Mode } from './cpu.fixture.ts';
 import { Fault } from './fault.ts';
 import { systemInstructions } from './system-instructions.ts';
@@ -255,5 +255,39 @@ describe('the XSAVE feature set', () => {
       f.cpu.gpr[RAX] = value;
       expect(run(f, 0x0f, 0x01, 0xd1)?.vector, `${value}`).toBe(fault);
     }
+  });
+});
+
+describe('an area that is not aligned', () => {
+  const FXSAVE = [0x0f, 0xae, 0x45, 0];
+  const XRSTOR = [0x0f, 0xae, 0x6d, 0];
+  const HOLE = 0x8000_0000_0000n;
+  const NOT_THERE = 0x4000_0000n;
+  // By the area's address, which is in RBP; measured on Intel silicon (Sapphire Rapids), all of 0 to 63 beyond each.
+  it.each<[string, readonly number[], bigint, number | undefined, number | undefined]>([
+    ['at its alignment', FXSAVE, BigInt(FREE) + 16n, undefined, undefined],
+    ['at a multiple of 8', FXSAVE, BigInt(FREE) + 8n, 13, 13],
+    ['at a multiple of 4', FXSAVE, BigInt(FREE) + 4n, 13, 13],
+    ['at a multiple of 2', FXSAVE, BigInt(FREE) + 2n, 13, 17],
+    ['at an odd address', FXSAVE, BigInt(FREE) + 1n, 13, 17],
+    ['at a multiple of 16, for 64', XRSTOR, BigInt(FREE) + 16n, 13, 13],
+    ['at a multiple of 2, for 64', XRSTOR, BigInt(FREE) + 0x36n, 13, 17],
+    ['at an odd address, for 64', XRSTOR, BigInt(FREE) + 0x3fn, 13, 17],
+    ['and not present', XRSTOR, NOT_THERE + 2n, 13, 17],
+    ['not present, but aligned', XRSTOR, NOT_THERE, 14, 14],
+    ['and ends beyond the canonical addresses', FXSAVE, HOLE - 62n, 13, 17],
+    ['and ends there, at a multiple of 4', FXSAVE, HOLE - 60n, 13, 13],
+    ['and begins there', FXSAVE, HOLE + 2n, 12, 12],
+  ])('%s', (_, bytes, address, quiet, armed) => {
+    const AC = 1n << 18n;
+    const AM = 1n << 18n;
+    const f = at('64-bit', NE | AM);
+    f.cpu.cr4 |= OSXSAVE;
+    f.cpu.xcr0 = 7n;
+    f.cpu.cpl = 3;
+    f.cpu.gpr[RBP] = address;
+    expect(run(f, ...bytes)?.vector).toBe(quiet);
+    f.cpu.flagsRest |= AC;
+    expect(run(f, ...bytes)?.vector).toBe(armed);
   });
 });

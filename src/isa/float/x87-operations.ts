@@ -1,6 +1,6 @@
 /** Operations that only x87 has: FSCALE, FXTRACT, FPREM and FPREM1, FBSTP's digits. SDM vol. 2A, by instruction. */
 import { DENORMAL, type Environment, ZERO_DIVIDE } from './environment.ts';
-import { bitLength, F80, FINITE, INFINITE, infinity, type Real, ZERO, zero } from './format.ts';
+import { bitLength, F80, FINITE, INFINITE, infinity, pack, type Real, ZERO, zero } from './format.ts';
 import { invalid, nanOf, nanOf2, special } from './nan.ts';
 import { round } from './round.ts';
 
@@ -22,6 +22,9 @@ export function scale(e: Environment, x: Real, y: Real): bigint {
   if (x.kind === INFINITE) return infinity(F80, x.negative);
   if (x.kind === ZERO) return zero(F80, x.negative);
   if (y.kind === INFINITE) return y.negative ? zero(F80, x.negative) : infinity(F80, x.negative);
+  // Scaled by zero itself, not by a fraction that is cut to zero, a denormal raises no underflow, unmasked or not (measured).
+  if (y.kind === ZERO && x.denormal)
+    return pack(F80, x.negative, Number(x.significand >> 63n), x.significand);
   let magnitude = 0n;
   if (y.kind === FINITE) {
     if (y.exponent > 20) magnitude = FAR;
