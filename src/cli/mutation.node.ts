@@ -17,14 +17,27 @@ import { TestBed, type Verdict } from '../check/mutation/test-bed.ts';
 
 const BATCH = 8;
 
-const { values } = parseArgs({
-  options: {
-    jobs: { type: 'string' },
-    journal: { type: 'string' },
-    only: { type: 'string' },
-    output: { type: 'string' },
-  },
-});
+/** The command line; a usage error ends with one line and status 2. */
+function options() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        jobs: { type: 'string' },
+        journal: { type: 'string' },
+        only: { type: 'string' },
+        output: { type: 'string' },
+      },
+    });
+    if (values.jobs !== undefined && !/^[1-9]\d*$/.test(values.jobs))
+      throw new Error(`--jobs ${values.jobs}: expected a number of threads, 1 or more`);
+    return values;
+  } catch (error) {
+    console.error(`mutation: ${error instanceof Error ? error.message.split('. ')[0] : error}`);
+    process.exit(2);
+  }
+}
+
+const values = options();
 const jobs = Number(values.jobs ?? availableParallelism());
 const { journal, only } = values;
 

@@ -7,7 +7,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { readFlags, STATUS_FLAGS, writeFlags } from '../../isa/flags.ts';
 import { RAX, RCX, RSP } from '../../isa/state.ts';
 import { FlowCache } from './flow-cache.ts';
-import type { KnownRun } from './known-runs.ts';
+import { type KnownRun, KnownRuns } from './known-runs.ts';
 import { run, visitOf } from './visit.fixture.ts';
 
 const NMI = { kind: 'nmi', at: 0 } as const;
@@ -160,5 +160,35 @@ describe('an exploration that knows says what one says that runs everything', ()
     if (running.complete) expect({ ...knowing.counts, known: 0 }).toEqual(running.counts);
     expect(knowing.coverage).toEqual(running.coverage);
     expect(knowing.found).toEqual(running.found);
+  });
+});
+
+describe('what is known', () => {
+  const some = {} as KnownRun;
+
+  it('is learnt of a run that was met some times', () => {
+    const runs = new KnownRuns();
+    const met = [1, 2, 3, 4].map(() => runs.met('nmi', 7));
+    expect(met).toEqual([false, false, false, true]);
+    runs.learn('nmi', 7, some);
+    expect(runs.find('nmi', 7)).toEqual([some]);
+    expect(runs.find('mc', 7)).toEqual([]);
+    expect(runs.find('nmi', 8)).toEqual([]);
+  });
+
+  it('is not asked for again where there was nothing to learn', () => {
+    const runs = new KnownRuns();
+    for (let i = 0; i < 4; i++) runs.met('nmi', 7);
+    runs.learn('nmi', 7, undefined);
+    expect(Array.from({ length: 20 }, () => runs.met('nmi', 7))).not.toContain(true);
+  });
+
+  it('outlasts contexts of which nothing is known', () => {
+    const runs = new KnownRuns();
+    for (const context of [1, 1, 1, 1, 2, 2, 2]) runs.met('nmi', context);
+    runs.learn('nmi', 1, some);
+    for (let context = 3; context < 200_003; context++) runs.met('nmi', context);
+    expect(runs.find('nmi', 1)).toEqual([some]);
+    expect(runs.met('nmi', 2)).toBe(false);
   });
 });

@@ -28,7 +28,9 @@ interface Alike {
 /** To learn a run takes as long as running it so many times. */
 const WORTH_LEARNING = 4;
 const MOST_ALIKE = 6;
-const MOST_RUNS = 100_000;
+/** So that memory stays flat at any depth: runs, of some KiB each; and contexts, of which few are met again at depth. */
+const MOST_RUNS = 30_000;
+const MOST_CONTEXTS = 200_000;
 const NO_RUNS: readonly KnownRun[] = [];
 
 /** What is known of one machine's runs, in all visits of a recording. */
@@ -51,6 +53,7 @@ export class KnownRuns {
     }
     const alike = contexts.get(context);
     if (!alike) {
+      if (contexts.size >= MOST_CONTEXTS) forget(contexts);
       contexts.set(context, { met: 1, runs: [], hopeless: false });
       return false;
     }
@@ -73,4 +76,9 @@ export class KnownRuns {
       this.#runs++;
     } else alike.hopeless = true;
   }
+}
+
+/** Leaves out contexts of which nothing is known. */
+function forget(contexts: Map<number, Alike>): void {
+  for (const [context, { runs }] of contexts) if (runs.length === 0) contexts.delete(context);
 }
