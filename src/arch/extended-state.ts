@@ -11,7 +11,7 @@ import { RAX, RCX, RDX, SS } from '../isa/state.ts';
 import { CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, requireCpl0 } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { AC, Fault, gp, NM, ud } from './fault.ts';
-import { alignmentChecked, isCanonical, notCanonical } from './linear.ts';
+import { alignmentChecked, isCanonical, notCanonical, segmentToLinear } from './linear.ts';
 import { MXCSR_INITIAL, MXCSR_MASK, setMxcsr } from './mxcsr.ts';
 import { settleError } from './x87.ts';
 import { type Place, place, probeBlock, readBlock, writeBlock } from './x87-memory.ts';
@@ -167,14 +167,16 @@ function putMxcsr(cpu: Cpu, view: DataView): void {
 
 /**
  * Where the area stands, which must be at a multiple of `alignment`: else #GP(0), or #AC where that is armed and the area is
- * not at a multiple of 4 either. Before alignment goes that its first byte is canonical, and after it everything else: limits,
- * other bytes that are not canonical, page faults (measured; the manual leaves open when it is #AC).
+ * not at a multiple of 4 either. Before alignment goes that its first byte is canonical, and after it other bytes that are not,
+ * and page faults. The segment's limit goes before where the area is of the XSAVE feature set, and after where it is of FXSAVE
+ * (measured; the manual leaves open when it is #AC).
  */
-function area(cpu: Cpu, instruction: Instruction, alignment: number): Place {
+function area(cpu: Cpu, instruction: Instruction, alignment: 16 | 64): Place {
   const where = place(cpu, instruction);
   const base = cpu.mode64 && where.segment < 4 ? 0n : cpu.segBase[where.segment];
   const linear = BigInt.asUintN(64, where.offset + base);
   if (cpu.mode64 && !isCanonical(linear)) throw notCanonical(cpu, linear, false, where.segment === SS);
+  if (alignment === 64) segmentToLinear(cpu, where.segment, where.offset, 4, false);
   if (linear & 3n && alignmentChecked(cpu)) throw new Fault(AC, 0);
   if (linear & BigInt(alignment - 1)) throw gp();
   return where;

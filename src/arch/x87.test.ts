@@ -1,7 +1,7 @@
 /** What x87 instructions and those of extended state ask of the processor's state, and images where no silicon is at hand. */
 import { describe, expect, it } from 'vitest';
 import { decode } from '../isa/decode/decode.ts';
-import { HALTED, RAX, RBP, RCX, RDX, RSI } from '../isa/state.ts';
+import { HALTED, RAX, RBP, RCX, RDX, RSI, SS } from '../isa/state.ts';
 import { Fixture, FREE, faultOf, type Mode } from './cpu.fixture.ts';
 import { Fault } from './fault.ts';
 import { systemInstructions } from './system-instructions.ts';
@@ -289,5 +289,22 @@ describe('an area that is not aligned', () => {
     expect(run(f, ...bytes)?.vector).toBe(quiet);
     f.cpu.flagsRest |= AC;
     expect(run(f, ...bytes)?.vector).toBe(armed);
+  });
+
+  // Measured on Intel silicon (Sapphire Rapids), as is that the limit is that of four bytes.
+  it.each<[string, readonly number[], bigint, number]>([
+    ['XRSTOR: before alignment', XRSTOR, 8n, 12],
+    ['XRSTOR: of its first four bytes', XRSTOR, -3n, 12],
+    ['XRSTOR: not of the next', XRSTOR, -4n, 13],
+    ['FXSAVE: after alignment', FXSAVE, 8n, 13],
+    ['FXSAVE: then of all bytes', FXSAVE, -16n, 12],
+  ])("the segment's limit of %s", (_, bytes, beyond, vector) => {
+    const f = at('protected32');
+    f.cpu.cr4 |= OSXSAVE;
+    f.cpu.xcr0 = 7n;
+    f.cpu.segReadHigh[SS] = FREE - 1;
+    f.cpu.segWriteHigh[SS] = FREE - 1;
+    f.cpu.gpr[RBP] = BigInt(FREE) + beyond;
+    expect(run(f, ...bytes)?.vector).toBe(vector);
   });
 });
