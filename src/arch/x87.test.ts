@@ -291,11 +291,10 @@ describe('an area that is not aligned', () => {
     expect(run(f, ...bytes)?.vector).toBe(armed);
   });
 
-  // Measured on Intel silicon (Sapphire Rapids), as is that the limit is that of four bytes.
+  // Measured on Intel silicon (Sapphire Rapids): the limit is that of the first byte or the first four, not of the area.
   it.each<[string, readonly number[], bigint, number]>([
     ['XRSTOR: before alignment', XRSTOR, 8n, 12],
-    ['XRSTOR: of its first four bytes', XRSTOR, -3n, 12],
-    ['XRSTOR: not of the next', XRSTOR, -4n, 13],
+    ['XRSTOR: not of all bytes', XRSTOR, -4n, 13],
     ['FXSAVE: after alignment', FXSAVE, 8n, 13],
     ['FXSAVE: then of all bytes', FXSAVE, -16n, 12],
   ])("the segment's limit of %s", (_, bytes, beyond, vector) => {
