@@ -37,6 +37,7 @@ const LENGTHS = [1n, 2n, 8n, 4n] as const;
 /** Dwords of the state. */
 const DR7 = offsetOf('dr', 7) / 4;
 const FLAGS = offsetOf('flagsRest') / 4;
+const TF_BIT = Number(TF);
 const TF_OR_RF = Number(TF | RF);
 
 function dr7(cpu: Cpu): number {
@@ -100,6 +101,11 @@ function hasExecutionBreakpoint(control: number): boolean {
     if (enabled(control, i) && kindOf(control, i) === ON_EXECUTION) return true;
   }
   return false;
+}
+
+/** RFLAGS.TF is set, or an instruction breakpoint enabled. */
+export function traced(cpu: Cpu): boolean {
+  return (cpu.u32[FLAGS] & TF_BIT) !== 0 || hasExecutionBreakpoint(dr7(cpu));
 }
 
 /** Instructions must run one at a time: for single-stepping, RF, instruction breakpoints or an interrupt shadow. */

@@ -3,13 +3,16 @@
  * the virtual-8086 mode extensions nor protected-mode virtual interrupts are reported.
  */
 import { AC, ID, IF, IOPL, RF, readFlags, USER_FLAGS, VM, writeFlags } from '../isa/flags.ts';
-import { RSP, SHADOW_STI } from '../isa/state.ts';
+import { offsetOf, RSP, SHADOW_STI } from '../isa/state.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { gp } from './fault.ts';
 import { PushStack, peek, setStackPointer, slotSize } from './stack.ts';
 
+const FLAGS = offsetOf('flagsRest') / 4;
+const IF_BIT = Number(IF);
+
 function iopl(cpu: Cpu): number {
-  return Number((cpu.flagsRest & IOPL) >> 12n);
+  return (cpu.u32[FLAGS] >>> 12) & 3;
 }
 
 /** #GP(0) unless CPL <= IOPL; in virtual-8086 mode CPL is 3, in real-address mode 0. */
@@ -20,14 +23,14 @@ function requireIopl(cpu: Cpu): void {
 /** CLI. */
 export const cli: SystemInstruction = (cpu) => {
   requireIopl(cpu);
-  cpu.flagsRest &= ~IF;
+  cpu.u32[FLAGS] &= ~IF_BIT;
 };
 
 /** STI: interrupts stay off for one more instruction if they were off. */
 export const sti: SystemInstruction = (cpu) => {
   requireIopl(cpu);
-  if ((cpu.flagsRest & IF) !== 0n) return;
-  cpu.flagsRest |= IF;
+  if ((cpu.u32[FLAGS] & IF_BIT) !== 0) return;
+  cpu.u32[FLAGS] |= IF_BIT;
   cpu.shadow = SHADOW_STI;
 };
 

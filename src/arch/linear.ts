@@ -43,11 +43,14 @@ export function isCanonical(linear: bigint): boolean {
   return top === 0 || top === 0x1ffff;
 }
 
-const CR0_AM = 1n << 18n;
+const CR0_AM = 1 << 18;
+const CR0 = offsetOf('cr0') / 4;
+const FLAGS = offsetOf('flagsRest') / 4;
+const AC_BIT = Number(AC_FLAG);
 
 /** #AC is armed for accesses of CPL 3 (SDM vol. 3A 6.15, "Interrupt 17"). */
 export function alignmentChecked(cpu: Cpu): boolean {
-  return cpu.cpl === 3 && (cpu.flagsRest & AC_FLAG) !== 0n && (cpu.cr0 & CR0_AM) !== 0n;
+  return cpu.cpl === 3 && (cpu.u32[FLAGS] & AC_BIT) !== 0 && (cpu.u32[CR0] & CR0_AM) !== 0;
 }
 
 /**

@@ -30,7 +30,7 @@ const TLB_SUPERVISOR = 1;
 const TLB_SUPERVISOR_AC = 2;
 export const TLB_NONE = 3;
 
-const CR4_SMAP = 1n << 21n;
+const CR4_SMAP = 1 << 21;
 /** In the low halves of CR0 and CR4. */
 const CR0_EM = 1 << 2;
 const CR0_TS = 1 << 3;
@@ -41,12 +41,14 @@ const XCR0_VECTORS = 6;
 const CR0 = offsetOf('cr0') / 4;
 const CR4 = offsetOf('cr4') / 4;
 const XCR0 = offsetOf('xcr0') / 4;
+const FLAGS = offsetOf('flagsRest') / 4;
+const AC_BIT = Number(AC);
 const SEGMENT_BASE = offsetOf('segBase') / 4;
 
 /** The fast TLB that serves an access: by its privilege, and by RFLAGS.AC where SMAP looks at it. */
 export function tlbContext(cpu: Cpu, access: Access): number {
   if (access.user) return alignmentChecked(cpu) ? TLB_NONE : TLB_USER;
-  if (!access.implicit && (cpu.cr4 & CR4_SMAP) !== 0n && (cpu.flagsRest & AC) !== 0n)
+  if (!access.implicit && (cpu.u32[CR4] & CR4_SMAP) !== 0 && (cpu.u32[FLAGS] & AC_BIT) !== 0)
     return TLB_SUPERVISOR_AC;
   return TLB_SUPERVISOR;
 }
