@@ -5,6 +5,7 @@
  */
 import { ACCESS_SIZE, ACCESS_STACK, ACCESS_WRITE } from '../engine/interpreter/handler-builder.ts';
 import type { Interpreter } from '../engine/interpreter/interpreter.ts';
+import { lowHalf } from '../isa/halves.ts';
 import { offsetOf } from '../isa/state.ts';
 import type { Cpu } from './cpu.ts';
 import { dataBreakpointsOnPage, matchDataBreakpoint } from './debug.ts';
@@ -29,14 +30,15 @@ const BOUNCE = offsetOf('bounce');
 function checked(cpu: Cpu, linear: bigint, size: number, stack: boolean): bigint {
   if (!cpu.longMode) return linear & 0xffff_ffffn;
   const address = BigInt.asUintN(64, linear);
-  if (!isCanonical(address) || !isCanonical(BigInt.asUintN(64, address + BigInt(size - 1)))) {
+  const last = crossesPage(address, size) ? BigInt.asUintN(64, address + BigInt(size - 1)) : address;
+  if (!isCanonical(address) || !isCanonical(last)) {
     throw notCanonical(cpu, address, size <= 8, stack);
   }
   return address;
 }
 
 function crossesPage(address: bigint, size: number): boolean {
-  return Number(address & 0xfffn) + size > 0x1000;
+  return (lowHalf(address) & 0xfff) + size > 0x1000;
 }
 
 /** Leaves a value where generated code finds it; such an access is completed by {@link slowStore}. */
@@ -78,7 +80,7 @@ export function slowLoad(cpu: Cpu, interpreter: Interpreter, linear: bigint, fla
     else host = bounce(cpu, readLinear(cpu, address, size as AccessSize, access, stack));
   } else {
     const aligned = alignmentChecked(cpu);
-    if (aligned && size <= 8 && (address & BigInt(size - 1)) !== 0n) throw new Fault(AC, 0);
+    if (aligned && size <= 8 && (lowHalf(address) & (size - 1)) !== 0) throw new Fault(AC, 0);
     const physical = translate(cpu, address, pageAccess(cpu.cpl === 3, false, write, false));
     const observer = cpu.hooks.access;
     if (observer) {
@@ -163,7 +165,7 @@ export function slowStore(
     writeLinear(cpu, address, size, bits, atCpl(cpu.cpl), stack);
   } else {
     const aligned = alignmentChecked(cpu);
-    if (aligned && (address & BigInt(size - 1)) !== 0n) throw new Fault(AC, 0);
+    if (aligned && (lowHalf(address) & (size - 1)) !== 0) throw new Fault(AC, 0);
     const physical = translate(cpu, address, pageAccess(cpu.cpl === 3, false, true, false));
     const observer = cpu.hooks.access;
     observer?.(cpu, physical, size, true);
@@ -184,10 +186,11 @@ export function slowProbe(cpu: Cpu, linear: bigint, flags: number): void {
   probeWrite(cpu, checked(cpu, linear, size, stack), size, atCpl(cpu.cpl), stack);
 }
 
-const DR7_ENABLES = 0xffn;
+const DR7 = offsetOf('dr', 7) / 4;
+const DR7_ENABLES = 0xff;
 
 function watchedAccess(cpu: Cpu, address: bigint, size: number): boolean {
-  if ((cpu.dr[7] & DR7_ENABLES) === 0n) return false;
+  if ((cpu.u32[DR7] & DR7_ENABLES) === 0) return false;
   return (
     dataBreakpointsOnPage(cpu, address & ~0xfffn) ||
     (crossesPage(address, size) && dataBreakpointsOnPage(cpu, (address + BigInt(size)) & ~0xfffn))

@@ -2,7 +2,7 @@
 import { STATE_SIZE } from '../isa/state.ts';
 
 /** Entries of one fast TLB (direct-mapped by linear page number) and bytes of one entry. */
-export const FAST_TLB_ENTRIES = 512;
+export const FAST_TLB_ENTRIES = 1024;
 export const FAST_TLB_ENTRY = 16;
 /** Contexts with fast TLBs of their own: user, supervisor, supervisor with RFLAGS.AC, and one that is always empty. */
 export const FAST_TLB_CONTEXTS = 4;
@@ -22,7 +22,7 @@ export const JUMP_CACHE_ENTRIES = 4096;
 export const JUMP_CACHE_ENTRY = 16;
 
 /** Entries of the table that finds decoded code by where it stands in RAM, for all processors. */
-export const CODE_TABLE_ENTRIES = 1 << 16;
+export const CODE_TABLE_ENTRIES = 1 << 18;
 export const CODE_TABLE_ENTRY = 16;
 
 /** Bytes of a decoded instruction, and how many the arena holds. */

@@ -114,7 +114,7 @@ const MOST_BYTES = 15;
 const REGION_RUNS = 24;
 const REGION_OPS = 256;
 /** Making a function of a run costs about as much as so many of its instructions save by it. */
-const HOT_AFTER = 1 << 16;
+const HOT_AFTER = 1 << 17;
 /** Runs that a hot one leads to are worth it if they have been executed this part of as often. */
 const WARM_PART = 16;
 /** No tag of a translation has these low halves, as tags are page-aligned. */
@@ -139,6 +139,13 @@ const ends: ReadonlySet<string> = new Set([
   'nodevice',
   'unimplemented',
 ]);
+
+/** Fields of the state that are asked for too often to look up where they stand. */
+const RIP = offsetOf('rip');
+const CONTEXT = offsetOf('context');
+const REMAINING = offsetOf('remaining');
+const SLOW_OP = offsetOf('slowOp');
+const TLB_FETCH = offsetOf('tlbFetch');
 
 /** A run of decoded instructions that start at one address. */
 interface Block {
@@ -293,7 +300,7 @@ export class Interpreter {
 
   /** Instructions of its run that follow the one whose handler is in a slow path. */
   afterSlowOp(cpu: number): number {
-    const op = this.view.getUint32(this.layout.state(cpu) + offsetOf('slowOp'), true);
+    const op = this.view.getUint32(this.layout.state(cpu) + SLOW_OP, true);
     return this.view.getUint32(op + OP_AFTER, true);
   }
 
@@ -327,7 +334,7 @@ export class Interpreter {
       }
       space.generation = this.lastGeneration;
     }
-    const at = this.layout.state(cpu) + offsetOf('context');
+    const at = this.layout.state(cpu) + CONTEXT;
     const context = this.view.getUint32(at, true);
     this.view.setUint32(at, ((context & ((1 << CONTEXT_BITS) - 1)) | this.generation(cpu)) >>> 0, true);
   }
@@ -548,16 +555,16 @@ export class Interpreter {
     let status = this.dispatch(state, 0);
     while (status === MISS || status === SHORT || status === HOT) {
       if (status === HOT) {
-        this.makeFunction(this.view.getUint32(state + offsetOf('slowOp'), true));
+        this.makeFunction(this.view.getUint32(state + SLOW_OP, true));
         status = this.dispatch(state, 0);
         continue;
       }
       // The fetch of an instruction beyond the budget may fault, and what is due before it comes first.
-      const remaining = this.view.getInt32(state + offsetOf('remaining'), true);
+      const remaining = this.view.getInt32(state + REMAINING, true);
       if (remaining <= 0) return BUDGET;
       const op =
         status === SHORT
-          ? this.beginning(cpu, this.view.getUint32(state + offsetOf('slowOp'), true), remaining)
+          ? this.beginning(cpu, this.view.getUint32(state + SLOW_OP, true), remaining)
           : this.find(cpu, state);
       status = this.dispatch(state, op);
     }
@@ -681,12 +688,12 @@ export class Interpreter {
     const linear = this.callbacks.codeAddress(cpu);
     const physical = this.callbacks.fetch(cpu, linear);
     const host = this.callbacks.ramOffset(physical);
-    const before = this.view.getUint32(state + offsetOf('context'), true);
+    const before = this.view.getUint32(state + CONTEXT, true);
     if (host >= 0 && (before & CONTEXT_LIMITED) === 0) {
       const slot = (this.layout.codeTable + codeSlot(host) * CODE_TABLE_ENTRY) >> 2;
       const { dwords } = this;
       if (dwords[slot + CODE_HOST / 4] === host && dwords[slot + CODE_BITS / 4] === (before & DECODE_BITS)) {
-        const fetches = this.view.getUint32(state + offsetOf('tlbFetch'), true);
+        const fetches = this.view.getUint32(state + TLB_FETCH, true);
         this.fillTranslation(cpu, fetches, linear, host - (host % PAGE_SIZE));
         return dwords[slot + CODE_OP / 4];
       }
@@ -694,9 +701,9 @@ export class Interpreter {
     const block = host < 0 ? undefined : this.block(cpu, linear, physical, host, before);
     if (!block) return this.scratch(cpu, linear, physical, before);
     // Decoding may have begun a new generation.
-    const context = this.view.getUint32(state + offsetOf('context'), true);
+    const context = this.view.getUint32(state + CONTEXT, true);
     if (context & CONTEXT_LIMITED) {
-      const rip = this.view.getBigUint64(state + offsetOf('rip'), true);
+      const rip = this.view.getBigUint64(state + RIP, true);
       if (rip + BigInt(block.bytes - 1) > this.callbacks.codeLimit(cpu))
         return this.scratch(cpu, linear, physical, context);
     }
@@ -707,7 +714,7 @@ export class Interpreter {
     // What runs into another page depends on two translations.
     if (block.into === undefined) {
       this.publish(host, context & DECODE_BITS, block.op);
-      const fetches = this.view.getUint32(state + offsetOf('tlbFetch'), true);
+      const fetches = this.view.getUint32(state + TLB_FETCH, true);
       this.fillTranslation(cpu, fetches, linear, host - (host % PAGE_SIZE));
     }
     return block.op;
@@ -850,7 +857,7 @@ export class Interpreter {
     const { codeSize, stackSize } = sizesOf(context);
     const bytes = new Uint8Array(MOST_BYTES);
     const state = this.layout.state(cpu);
-    const rip = this.view.getBigUint64(state + offsetOf('rip'), true);
+    const rip = this.view.getBigUint64(state + RIP, true);
     const limit = context & CONTEXT_LIMITED ? this.callbacks.codeLimit(cpu) : -1n;
     let at = physical;
     let instruction: Instruction | null = null;
