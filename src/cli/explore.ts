@@ -445,7 +445,7 @@ class Check {
       );
     if (survey.ended === 'limit')
       notes.push(
-        `the kernel was watched for ${prepared.planned.subject.watch} instructions and had not ended`,
+        `the kernel was watched for ${prepared.planned.subject.watch.toLocaleString('en-US')} instructions and had not ended`,
       );
     const pieces = piecesOf(survey, 0, settings.depth);
     if (results.size < pieces.length)

@@ -6,6 +6,9 @@ const elementsOf = (element: Element): Element[] =>
 
 const childrenOf = (element: Element) => element.children.filter((child) => typeof child !== 'string');
 
+/** Of a letter of 11 px in a drawing, in px. */
+const LETTER = 6.7;
+
 /** Attributes by which a document takes in, or sends to, another. */
 const REFERENCES = /^(src|srcset|href|xlink:href|action|formaction|data|poster|background|ping|cite|on.*)$/;
 /** Elements that flow content of a paragraph may not hold: a browser would end the paragraph before them. */
@@ -67,7 +70,8 @@ function drawingFaults(svg: Element): string[] {
   const within = { x: Number(svg.attributes.width), y: Number(svg.attributes.height) };
   if (!(within.x > 0 && within.y > 0)) faults.push('a drawing without a size');
   if (!svg.attributes['aria-label']) faults.push('a drawing without a label');
-  for (const { name, attributes } of elementsOf(svg)) {
+  for (const element of elementsOf(svg)) {
+    const { name, attributes } = element;
     for (const [key, limit] of [
       ['x', within.x],
       ['x1', within.x],
@@ -80,6 +84,8 @@ function drawingFaults(svg: Element): string[] {
       if (value !== undefined && !(Number(value) >= 0 && Number(value) <= limit))
         faults.push(`${name} with ${key} ${value} in a drawing of ${limit}`);
     }
+    if (name === 'text' && !(Number(attributes.x) + element.text.length * LETTER <= within.x))
+      faults.push(`"${element.text}" leaves the drawing`);
     if (name === 'rect' && !(Number(attributes.x) + Number(attributes.width) <= within.x))
       faults.push('a bar that leaves the drawing');
   }

@@ -153,6 +153,8 @@ const TOP = 34;
 /** Width of the drawing's axis, at most; and of a boundary. */
 const WIDEST = 1600;
 const STEP = 12;
+/** Of a letter in a drawing, at most. */
+const LETTER = 8;
 
 /** Lanes from user mode down into nested handlers, along the boundaries; a line for each event. */
 function timeline({ steps, ending }: Story): string {
@@ -166,11 +168,16 @@ function timeline({ steps, ending }: Story): string {
   const laneOf = ({ cpl, nesting }: Step) => (cpl === 3 ? 0 : 1 + Math.max(0, Math.min(nesting - least, 8)));
   const lanes = Math.max(1, ...steps.map(laneOf)) + 1;
   const bottom = TOP + lanes * LANE;
-  const width = x(until) + 10;
+  let width = x(until) + 10;
+  /** Text from `left` on, which widens the drawing if need be. */
+  const text = (left: number, y: number, content: string, name?: string) => {
+    width = Math.max(width, left + content.length * LETTER);
+    return `<text${name ? ` class="${name}"` : ''} x="${round(left)}" y="${y}">${e(content)}</text>`;
+  };
   const parts: string[] = [];
   for (let lane = 0; lane < lanes; lane++) {
     const name = lane === 0 ? 'user mode' : lane === 1 ? 'kernel' : `handler ${lane - 1}`;
-    parts.push(`<text x="0" y="${TOP + lane * LANE + 14}">${name}</text>`);
+    parts.push(text(0, TOP + lane * LANE + 14, name));
   }
   for (let i = 0; i < steps.length; ) {
     const lane = laneOf(steps[i]);
@@ -192,7 +199,7 @@ function timeline({ steps, ending }: Story): string {
     if (strikes.length === 0) return;
     const row = 10 + (steps.slice(0, i).filter((s) => s.strikes.length > 0).length % 2) * 12;
     parts.push(
-      `<line class="event" x1="${at2}" x2="${at2}" y1="${row}" y2="${bottom}"/><text class="event" x="${round(x(at) + 3)}" y="${row}">${e(strikes.join(', '))}</text>`,
+      `<line class="event" x1="${at2}" x2="${at2}" y1="${row}" y2="${bottom}"/>${text(x(at) + 3, row, strikes.join(', '), 'event')}`,
     );
   });
   const every = Math.max(1, 10 ** Math.ceil(Math.log10(60 / scale / 5))) * 5;
@@ -200,7 +207,7 @@ function timeline({ steps, ending }: Story): string {
     `<line class="axis" x1="${LEFT}" x2="${round(x(until))}" y1="${bottom + 2}" y2="${bottom + 2}"/>`,
   );
   for (let at = Math.ceil(from / every) * every; at <= until; at += every)
-    parts.push(`<text x="${round(x(at))}" y="${bottom + 15}">${at}</text>`);
+    parts.push(text(x(at), bottom + 15, String(at)));
   const label = `Timeline of ${until - from} boundaries; ${ending}`;
   return `<div class="scroll"><svg width="${round(width)}" height="${bottom + 20}" role="img" aria-label="${e(label)}">
 ${parts.join('\n')}
