@@ -84,6 +84,106 @@ describe('budgets', () => {
   });
 });
 
+const TIMER_VECTOR = 0x40;
+
+/** Works under the interrupts of a timer of `period` ticks, which is about as short as the stretches between STI and CLI. */
+function interrupted(a: Assembler, period: number): void {
+  const LOCAL_APIC = 0xfee0_0000;
+  const apic = (register: number, value: number) => {
+    a.mov(eax, LOCAL_APIC + register);
+    a.mov(dword(eax), value);
+  };
+  a.mov(esp, 0x20_0000);
+  a.lgdt(mem(sym('gdt_pointer')));
+  a.lidt(mem(sym('idt_pointer')));
+  a.jmpFar(8, 'start');
+  a.label('start');
+  // Software enable; divide by one; periodic.
+  apic(0xf0, 0x1ff);
+  apic(0x3e0, 0xb);
+  apic(0x320, 0x2_0000 | TIMER_VECTOR);
+  apic(0x380, period);
+  a.mov(ebx, 1);
+  a.label('again');
+  a.cli();
+  a.add(ebx, 3);
+  a.sti();
+  a.label('shadowed_first');
+  a.instruction('inc', edx);
+  a.instruction('pushfd');
+  a.cli();
+  a.xor(ebp, ebx);
+  a.instruction('popfd');
+  a.sti();
+  a.sti();
+  a.jmp('next');
+  a.label('next');
+  a.instruction('dec', esi);
+  a.cli();
+  a.sti();
+  a.label('shadowed_last');
+  a.cli();
+  a.jmp('again');
+
+  a.label('on_timer');
+  // Where it struck is seen.
+  a.instruction('rol', edi, 5);
+  a.add(edi, mem(esp));
+  a.push(eax);
+  for (const label of ['shadowed_first', 'shadowed_last']) {
+    a.mov(eax, sym(label));
+    a.cmp(eax, mem(esp, 4));
+    a.jnz(`not_${label}`);
+    a.instruction('inc', dword(sym('struck_in_shadow')));
+    a.label(`not_${label}`);
+  }
+  apic(0xb0, 0);
+  a.pop(eax);
+  // RF in the image.
+  a.instruction('or', dword(esp, 8), 0x1_0000);
+  a.instruction('iretd');
+
+  a.align(8);
+  a.label('struck_in_shadow');
+  a.dq(0);
+  a.label('gdt');
+  a.dq(0, 0x00cf_9b00_0000_ffffn);
+  a.label('idt');
+  for (let vector = 0; vector <= TIMER_VECTOR; vector++) a.dq(0);
+  a.label('gdt_pointer');
+  a.dw(2 * 8 - 1);
+  a.dd(sym('gdt'));
+  a.label('idt_pointer');
+  a.dw(0x7ff);
+  a.dd(sym('idt'));
+}
+
+describe('shadows of STI, and RF', () => {
+  it.each([11, 13, 16, 23, 37])('end alike in runs and in steps, with a timer of %i ticks', (period) => {
+    const { machine, symbols } = machineWith((a) => interrupted(a, period));
+    const handler = symbols.get('on_timer') ?? 0n;
+    const gate = (handler & 0xffffn) | (8n << 16n) | (0x8e00n << 32n) | ((handler >> 16n) << 48n);
+    machine.writePhysical(
+      Number(symbols.get('idt')) + TIMER_VECTOR * 8,
+      new Uint8Array(BigUint64Array.of(gate).buffer),
+    );
+    const start = machine.snapshot();
+    const marks = [500, 3, 1, 700, 2, 900];
+    const found = marks.map((count) => {
+      expect(machine.run({ maxInstructions: count }).reason).toBe('limit');
+      return { ...machine.registers(), shadow: machine.cpus[0].shadow };
+    });
+    machine.restore(start);
+    const stepped = marks.map((count) => {
+      for (let i = 0; i < count; i++) machine.step();
+      return { ...machine.registers(), shadow: machine.cpus[0].shadow };
+    });
+    expect(found).toEqual(stepped);
+    expect(machine.registers().rdi).not.toBe(0n);
+    expect([...machine.readPhysical(Number(symbols.get('struck_in_shadow')), 4)]).toEqual([0, 0, 0, 0]);
+  });
+});
+
 describe('self-modifying code (SDM vol. 3A 8.1.3, 11.6)', () => {
   it('a store into the instructions that follow it takes effect at once', () => {
     const { machine } = machineWith((a) => {
