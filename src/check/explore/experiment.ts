@@ -24,15 +24,14 @@ import {
   type UserState,
   userState,
 } from '../user-state.ts';
-import { compares } from './comparison.ts';
-import { type Conditions, heldIn, hold } from './conditions.ts';
 import type { FlowCache } from './flow-cache.ts';
 import { FootprintRecorder } from './footprint.ts';
 import { IndifferentMemory } from './indifferent-memory.ts';
 import type { KnownRun } from './known-runs.ts';
 import { type Delivery, Observation, type RunEnding, type Seen, STORM } from './observation.ts';
 import { ProcessorState } from './processor-state.ts';
-import { type ChangedPage, hashContext, hashState, type StackPages } from './state-hash.ts';
+import { Recall } from './recall.ts';
+import { type ChangedPage, hashState, type StackPages } from './state-hash.ts';
 import { LONGEST_VISIT, trigger, USER_MARGIN, type Visit } from './visit.ts';
 
 const PAGE = 4096;
@@ -105,8 +104,6 @@ export interface MemoryDifference {
   readonly found: number;
 }
 
-/** Above every address. */
-const NOTHING_LIVE = 1n << 64n;
 const ZEROS = new Uint8Array(PAGE);
 
 /** Whether two pages are equal from byte `start`, a multiple of 4. */
@@ -164,14 +161,7 @@ export class Experiment {
   readonly #scratch: UserState;
   /** What the processor was as an event struck. */
   readonly #struckAt = new ProcessorState();
-  /** By conditions: whether memory fulfilled them at the visit's beginning. */
-  readonly #heldAtBegin = new WeakMap<Conditions, boolean>();
-  /** Pages that differ between the visit's beginning and a snapshot. */
-  readonly #changedBefore: number[] = [];
-  #changedFor: Snapshot | undefined;
-  /** At the boundary of the last {@link context}: by page of a stack, what {@link #liveFrom} said; and RIP. */
-  readonly #live = new Map<bigint, bigint>();
-  #rip = 0n;
+  readonly #recall: Recall;
   /** The snapshot taken or gone back to last: memory differs from it by `Machine.changedPages`. */
   #base: Snapshot;
   readonly #firstInstruction: bigint;
@@ -207,6 +197,9 @@ export class Experiment {
     this.#userPages = userPages(machine, visit.cpu);
     this.#stackPages = this.#pagesOf(stacks);
     this.#ministackPages = this.#pagesOfMinistacks();
+    this.#recall = new Recall(machine, cpu, this.begin.pages, this.observation, (linear) =>
+      this.#liveFrom(linear),
+    );
     this.#indifferent = new IndifferentMemory(this.cpu, [...subject.mayDiffer, ...(subject.counters ?? [])]);
     this.#scratch = this.#state();
     this.baseline = this.#runBaseline();
@@ -642,19 +635,10 @@ export class Experiment {
     );
   }
 
-  /**
-   * The number of what the processor is, but for RIP, status flags and general-purpose registers other than RSP. To be asked for
-   * before {@link repeats} at each boundary.
-   */
-  context(): number {
-    this.#live.clear();
-    this.#rip = this.cpu.rip;
-    if (this.#changedFor !== this.#base) {
-      this.#changedFor = this.#base;
-      this.#changedBefore.length = 0;
-      PageTree.difference(this.begin.pages, this.#base.pages, (page) => this.#changedBefore.push(page));
-    }
-    return hashContext(this.machine, this.cpu);
+  /** Whether known runs would repeat themselves at the boundary where the processor stands. */
+  recall(): Recall {
+    this.#recall.look(this.#base);
+    return this.#recall;
   }
 
   /** The kernel's code here can have a footprint. */
@@ -720,38 +704,6 @@ export class Experiment {
     if (live !== undefined && at >= live) return false;
     const end = dead.get(linear) ?? linear;
     if (at >= end) dead.set(linear, at + 1n);
-    return true;
-  }
-
-  /** Whether an event that struck now would run as `run` did, and come back. */
-  repeats({ conditions, comparisons, dead, frames }: KnownRun): boolean {
-    for (const comparison of comparisons) if (!compares(comparison, this.cpu, this.#rip)) return false;
-    if (!this.#hold(conditions)) return false;
-    for (const { page, end } of dead) {
-      let live = this.#live.get(page);
-      if (live === undefined) {
-        live = this.#liveFrom(page) ?? NOTHING_LIVE;
-        this.#live.set(page, live);
-      }
-      if (live < end) return false;
-    }
-    for (const { frame, bytes, returned } of this.observation.deliveries)
-      if (!returned)
-        for (const { start, end } of frames) if (frame < end && start < frame + bytes) return false;
-    return true;
-  }
-
-  /** Whether memory is as conditions say. */
-  #hold(conditions: Conditions): boolean {
-    const { ramDwords } = this.machine;
-    let held = this.#heldAtBegin.get(conditions);
-    if (held === undefined) {
-      held = heldIn(conditions, this.begin.pages);
-      this.#heldAtBegin.set(conditions, held);
-    }
-    if (!held) return hold(conditions, ramDwords);
-    for (const page of this.#changedBefore) if (!hold(conditions, ramDwords, page)) return false;
-    for (const page of this.machine.changedPages()) if (!hold(conditions, ramDwords, page)) return false;
     return true;
   }
 

@@ -275,10 +275,9 @@ class Explorer {
     const known = this.#known;
     if (known === undefined || depth > 1 || events.length === 0 || !experiment.canLearn)
       return { open: events, settled: 0, context: 0 };
-    const context = experiment.context();
-    const open = events.filter(
-      ({ kind }) => !known.find(kind, context).some((run) => experiment.repeats(run)),
-    );
+    const recall = experiment.recall();
+    const { context } = recall;
+    const open = events.filter(({ kind }) => !known.find(kind, context).some((run) => recall.repeats(run)));
     return { open, settled: events.length - open.length, context };
   }
 

@@ -91,7 +91,7 @@ it('states that fulfil a footprint come back, whatever else they are', () => {
   const footprints = EVENTS.map((kind) =>
     boundaries.flatMap(({ snapshot }) => {
       experiment.restore(snapshot);
-      const context = experiment.context();
+      const { context } = experiment.recall();
       const { known } = learn(at, { kind, at: 0 });
       return known ? [{ context, known }] : [];
     }),
@@ -111,7 +111,7 @@ it('states that fulfil a footprint come back, whatever else they are', () => {
         experiment.restore(boundaries[boundary].snapshot);
         for (const [i, value] of registers.entries()) if (i !== RSP) cpu.gpr[i] = value;
         writeFlags(cpu, (readFlags(cpu) & ~STATUS_FLAGS) | (flags & STATUS_FLAGS));
-        const context = experiment.context();
+        const { context } = experiment.recall();
         const alike = footprints[event].filter((each) => each.context === context);
         counts.tried++;
         // Bytes of the pages that it depends on.
@@ -122,7 +122,7 @@ it('states that fulfil a footprint come back, whatever else they are', () => {
           const [byte] = machine.readPhysical(address, 1);
           machine.writePhysical(address, Uint8Array.of(byte ^ flip));
         }
-        const found = alike.find(({ known }) => experiment.repeats(known));
+        const found = alike.find(({ known }) => experiment.recall().repeats(known));
         if (!found) return;
         counts.fulfilled++;
         // Translations are to come from the tables as they are.
