@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { DENORMAL, Environment, PRECISION, UNDERFLOW } from './environment.ts';
 import { F80, unpack } from './format.ts';
-import { scale } from './x87-operations.ts';
+import { partialRemainder, scale } from './x87-operations.ts';
 
 const INTEGER = 1n << 63n;
 const f80 = (top: number, significand: bigint) => (BigInt(top) << 64n) | significand;
@@ -29,5 +29,25 @@ describe('FSCALE with underflow unmasked', () => {
     expect(scale(e, unpack(F80, x), unpack(F80, y)).toString(16)).toBe(result.toString(16));
     expect(e.flags).toBe(flags);
     expect(e.roundedUp).toBe(false);
+  });
+});
+
+describe('FPREM and FPREM1 with underflow unmasked', () => {
+  const INFINITY = f80(0x7fff, INTEGER);
+  // Measured on Intel silicon (Sapphire Rapids), alike for both: result and exception flags.
+  it.each<[string, bigint, bigint, bigint, number]>([
+    ['a denormal by infinity', f80(0, 1n), INFINITY, f80(0, 1n), DENORMAL],
+    ['a negative one by -infinity', f80(0x8000, 3n), f80(0xffff, INTEGER), f80(0x8000, 3n), DENORMAL],
+    ['a pseudo-denormal by infinity', f80(0, INTEGER), INFINITY, f80(1, INTEGER), DENORMAL],
+    ['the least normal by infinity', f80(1, INTEGER), INFINITY, f80(1, INTEGER), 0],
+    ['a denormal by 1', f80(0, 1n), f80(0x3fff, INTEGER), f80(0x5fc2, INTEGER), DENORMAL | UNDERFLOW],
+    ['a denormal by another', f80(0, 1n), f80(0, 3n), f80(0x5fc2, INTEGER), DENORMAL | UNDERFLOW],
+  ])('%s', (_, x, y, result, flags) => {
+    for (const nearest of [false, true]) {
+      const e = Object.assign(new Environment(), { x87: true, masks: 0x3f & ~UNDERFLOW });
+      const rest = partialRemainder(e, unpack(F80, x), unpack(F80, y), nearest);
+      expect(rest.result.toString(16)).toBe(result.toString(16));
+      expect(e.flags).toBe(flags);
+    }
   });
 });

@@ -23,8 +23,7 @@ export function scale(e: Environment, x: Real, y: Real): bigint {
   if (x.kind === ZERO) return zero(F80, x.negative);
   if (y.kind === INFINITE) return y.negative ? zero(F80, x.negative) : infinity(F80, x.negative);
   // Scaled by zero itself, not by a fraction that is cut to zero, a denormal raises no underflow, unmasked or not (measured).
-  if (y.kind === ZERO && x.denormal)
-    return pack(F80, x.negative, Number(x.significand >> 63n), x.significand);
+  if (y.kind === ZERO && x.denormal) return denormalItself(x);
   let magnitude = 0n;
   if (y.kind === FINITE) {
     if (y.exponent > 20) magnitude = FAR;
@@ -54,6 +53,11 @@ export function extract(e: Environment, x: Real): { exponent: bigint; significan
   return { exponent, significand: round(e, F80, x.negative, x.significand, 1 - length) };
 }
 
+/** A denormal as a result that is not looked at. A pseudo-denormal gets its exponent. */
+function denormalItself({ negative, significand }: Real): bigint {
+  return pack(F80, negative, Number(significand >> 63n), significand);
+}
+
 export interface Remainder {
   readonly result: bigint;
   /** Low bits of the quotient; meaningless of a partial remainder, undefined where there is none (NaNs, invalid operations). */
@@ -69,7 +73,9 @@ export function partialRemainder(e: Environment, x: Real, y: Real, nearest: bool
   if (x.kind === INFINITE || y.kind === ZERO) return none(invalid(e, F80));
   if (denormals(e, x, y)) return whole(0n);
   if (x.kind === ZERO) return whole(zero(F80, x.negative));
-  if (y.kind === INFINITE) return whole(round(e, F80, x.negative, x.significand, x.exponent));
+  // Nor does one that is divided by an infinity (measured).
+  if (y.kind === INFINITE)
+    return whole(x.denormal ? denormalItself(x) : round(e, F80, x.negative, x.significand, x.exponent));
 
   const difference = x.exponent + bitLength(x.significand) - (y.exponent + bitLength(y.significand));
   const partial = difference >= 64;
