@@ -1,11 +1,13 @@
 /**
  * What a processor is, as far as it can matter to what it does next: registers, pending events, and its local APIC's requests.
  * Not counted are time (the instruction count), and RF, which the next instruction clears and no breakpoint asks for; nor that a
- * repeated string instruction is under way, for that is pushed as RF and comes back as RF.
+ * repeated string instruction is under way, for that is pushed as RF and comes back as RF; nor, in 64-bit mode, the limit and the
+ * granularity of CS, which nothing looks at there (SDM vol. 3A 3.4.2.1, 5.3.1): those that SYSCALL sets need not be the
+ * descriptor's, which are there after an IRET.
  */
 import type { Cpu } from '../../arch/cpu.ts';
 import { RF, readFlagsDword } from '../../isa/flags.ts';
-import { fields, offsetOf } from '../../isa/state.ts';
+import { CS, fields, offsetOf } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
 
 /** Dwords of a processor's area: the first of the state, the lazy flags, and those that time and the engine follow. */
@@ -21,6 +23,22 @@ const RF_BIT = Number(RF);
 const REPEATING = offsetOf('repeating');
 const REPEATING_DWORD = REPEATING >> 2;
 const REPEATING_BITS = 0xff << (8 * (REPEATING % 4));
+
+/** Attributes of ES and CS as they stand in the state; of CS, L says 64-bit mode where IA-32e mode is active. */
+const CODE_ATTRIBUTES = offsetOf('segAttributes') / 4;
+const CODE_LONG = 0x2000_0000;
+const CODE_GRANULARITY = 0x8000_0000;
+
+const ALL = new Uint32Array(LAST).fill(0xffff_ffff);
+const IN_64_BIT_MODE = ALL.slice();
+IN_64_BIT_MODE[CODE_ATTRIBUTES] &= ~CODE_GRANULARITY;
+for (const field of ['segLimit', 'segReadLow', 'segReadHigh', 'segWriteLow', 'segWriteHigh'] as const)
+  IN_64_BIT_MODE[offsetOf(field, CS) / 4] = 0;
+
+/** The bits that count of each of the state's dwords below {@link LAST}. */
+export function countedBits({ longMode, u32 }: Cpu): Uint32Array {
+  return longMode && u32[CODE_ATTRIBUTES] & CODE_LONG ? IN_64_BIT_MODE : ALL;
+}
 
 /** A copy of a processor's state, to compare with. */
 export class ProcessorState {
@@ -47,9 +65,12 @@ export class ProcessorState {
     const { u32 } = cpu;
     const dwords = this.#dwords;
     for (let i = FIRST; i < FLAG_FIELDS[0]; i++) if (u32[i] !== dwords[i] && i !== REST) return false;
-    for (let i = FLAG_FIELDS[1]; i < LAST; i++)
-      if (u32[i] !== dwords[i] && (i !== REPEATING_DWORD || ((u32[i] ^ dwords[i]) & ~REPEATING_BITS) !== 0))
-        return false;
+    const counted = countedBits(cpu);
+    for (let i = FLAG_FIELDS[1]; i < LAST; i++) {
+      if (u32[i] === dwords[i]) continue;
+      const bits = (u32[i] ^ dwords[i]) & counted[i];
+      if ((i === REPEATING_DWORD ? bits & ~REPEATING_BITS : bits) !== 0) return false;
+    }
     for (let i = EXTENDED; i < EXTENDED_END; i++) if (u32[i] !== dwords[i]) return false;
     if (u32[REST + 1] !== dwords[REST + 1] || (readFlagsDword(cpu) & ~RF_BIT) !== this.#flags) return false;
     const { requested, inService } = machine.interruptRequests(cpu.index);

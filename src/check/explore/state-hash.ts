@@ -12,7 +12,7 @@ import type { Cpu } from '../../arch/cpu.ts';
 import { readFlagsDword } from '../../isa/flags.ts';
 import { offsetOf, RSP } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
-import { EXTENDED, EXTENDED_END, FIRST, FLAG_FIELDS, LAST } from './processor-state.ts';
+import { countedBits, EXTENDED, EXTENDED_END, FIRST, FLAG_FIELDS, LAST } from './processor-state.ts';
 
 /** Physical pages that are kernel stacks, with the linear address of each. */
 export type StackPages = ReadonlyMap<number, bigint>;
@@ -131,12 +131,14 @@ class Part {
     this.#hash = this.#anew();
   }
 
-  hash(u32: Uint32Array): number {
+  /** @param counted the bits of each dword that count; default: all */
+  hash(u32: Uint32Array, counted?: Uint32Array): number {
     const last = this.#last;
     const first = this.#first;
     for (let i = 0; i < last.length; i++) {
-      if (u32[first + i] === last[i]) continue;
-      last.set(u32.subarray(first, first + last.length));
+      const mask = counted ? counted[first + i] : -1;
+      if (((u32[first + i] ^ last[i]) & mask) === 0) continue;
+      for (let j = 0; j < last.length; j++) last[j] = u32[first + j] & (counted ? counted[first + j] : -1);
       this.#hash = this.#anew();
       break;
     }
@@ -160,8 +162,9 @@ function mixProcessor(machine: Machine, cpu: Cpu): void {
 }
 
 /** All but the general-purpose registers, RIP and RFLAGS; and the local APIC's requests. */
-function mixSystem(machine: Machine, { u32, index }: Cpu): void {
-  mixHash(system.hash(u32));
+function mixSystem(machine: Machine, cpu: Cpu): void {
+  const { u32, index } = cpu;
+  mixHash(system.hash(u32, countedBits(cpu)));
   mixHash(extended.hash(u32));
   const { requested, inService } = machine.interruptRequests(index);
   for (let i = 0; i < 8; i++) {
