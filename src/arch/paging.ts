@@ -305,12 +305,13 @@ export function cachedTranslation(cpu: Cpu, linear: bigint, access: PageAccess):
 
 /**
  * Caches the translation of `linear`, as processors may at any time for a page that has been accessed (SDM vol. 3A 4.10.2.3).
- * Sets no flags.
+ * Does nothing to a page that has not been.
  */
 export function prefetchTranslation(cpu: Cpu, linear: bigint): void {
   if ((low(cpu, CR0) & CR0_PG) === 0) return;
   const at = linearNumber(linear);
   if (walk(cpu, at, false) !== MAPPED || (leafLow & ACCESSED) === 0) return;
+  walk(cpu, at, true);
   cpu.tlb.insert(at, currentPcid(cpu), pageBytes, frame, rights);
 }
 

@@ -156,6 +156,8 @@ export class Experiment {
   /** User pages that change in the visit without events. */
   readonly #changing: readonly number[];
   readonly #ministackPages: readonly number[];
+  /** This processor's. */
+  readonly #ownMinistacks: IndifferentMemory;
   /** Memory that no state is told by. */
   readonly #indifferent: IndifferentMemory;
   readonly #scratch: UserState;
@@ -188,15 +190,22 @@ export class Experiment {
     for (const { range } of stacks)
       for (let linear = range.start & ~0xfffn; linear < range.end; linear += BigInt(PAGE))
         prefetchTranslation(cpu, linear);
-    // States that differ in counters are one: of a visit's beginning, that with zeros. In user mode nothing that was counted is under way.
+    // States that differ in counters are one: of a visit's beginning, that with all bits set, from which they overflow and
+    // whatever takes more of their bits than it should goes farthest. In user mode nothing that was counted is under way.
     for (const { start, end } of subject.counters ?? [])
-      if (inspectPage(cpu, start)) machine.writeMemory(start, new Uint8Array(Number(end - start)), visit.cpu);
+      if (inspectPage(cpu, start))
+        machine.writeMemory(start, new Uint8Array(Number(end - start)).fill(0xff), visit.cpu);
     this.begin = machine.snapshot();
     this.#base = this.begin;
     this.#firstInstruction = cpu.instructions;
     this.#userPages = userPages(machine, visit.cpu);
     this.#stackPages = this.#pagesOf(stacks);
     this.#ministackPages = this.#pagesOfMinistacks();
+    const own = subject.ministacks.filter(({ cpu }) => cpu === visit.cpu);
+    this.#ownMinistacks = new IndifferentMemory(
+      this.cpu,
+      own.map(({ address, size }) => ({ start: address, end: address + BigInt(size) })),
+    );
     this.#recall = new Recall(machine, cpu, this.begin.pages, this.observation, (linear) =>
       this.#liveFrom(linear),
     );
@@ -784,7 +793,7 @@ export class Experiment {
     for (const page of this.#ministackPages) {
       if (!changed.includes(page) && this.#base.pages.get(page) === this.begin.pages.get(page)) continue;
       const before = this.begin.pages.get(page) ?? ZEROS;
-      if (equalFrom(0, this.machine.physicalPage(page), before)) continue;
+      if (this.#ownMinistacks.equal(page, 0, this.machine.physicalPage(page), before)) continue;
       const bytes = this.machine.readPhysical(page * PAGE, PAGE);
       for (const { cpu, address, size } of this.subject.ministacks) {
         const start = Number(address & 0xfffn);
