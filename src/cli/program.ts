@@ -279,7 +279,8 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
       'what the clock shows at first: now, seconds since 1970, or 2026-11-22T12:00:00Z',
       clock,
     )
-    .option('--realtime', 'guest time keeps to the time of this host')
+    .option('--realtime', 'guest time keeps to the time of this host; at a terminal it does unasked')
+    .option('--no-realtime', 'guest time passes at once while the guest waits')
     .option('--snapshot-at <text> <file>', 'write a snapshot to the file when the console prints the text')
     .addOption(new Option('--snapshot-to <file>').hideHelp())
     .option('--seed <n>', 'of the schedule and of random numbers', wholeNumber(0, Number.MAX_SAFE_INTEGER))

@@ -46,7 +46,7 @@ export interface RunCommandOptions extends MachineChoices {
   readonly shareWrite?: boolean;
   /** Where input goes: COM1 or the virtio console. */
   readonly console: 'serial' | 'virtio';
-  /** Guest time does not run ahead of the host's. */
+  /** Guest time does not run ahead of the host's; default: at a terminal, where an idle guest is to leave the host idle. */
   readonly realtime?: boolean;
   /** Text upon which a snapshot is written, and the file. */
   readonly snapshotAt?: string;
@@ -167,7 +167,7 @@ async function drive(machine: Machine, options: RunCommandOptions, io: Io): Prom
     options.timeout === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.timeout * 1000;
   const limit = options.maxInstructions ?? Number.POSITIVE_INFINITY;
   const start = machine.instructions;
-  const pace = options.realtime ? new Pace(machine.time()) : undefined;
+  const pace = (options.realtime ?? io.stdin.isTerminal) ? new Pace(machine.time()) : undefined;
   let slice = 10_000;
   let ending: string | undefined;
   try {
