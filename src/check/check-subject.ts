@@ -2,7 +2,7 @@
  * The check of one subject: record its visits, explore each, and say what was found. `openSubject` gives the parts to those
  * who spread the visits over workers, `mergeReports` puts them together.
  */
-import { Machine } from '../machine/machine.ts';
+import type { Machine } from '../machine/machine.ts';
 import { disassemble } from './disassemble.ts';
 import { describeEvent, type EventKind, type Schedule } from './event.ts';
 import { Experiment, NoReturn, type Outcome } from './explore/experiment.ts';
@@ -25,7 +25,7 @@ import {
 import { THROUGH_USER_GS } from './properties/gs.ts';
 import { betweenWorlds, exposed, mustAgree, tainted } from './properties/kernel-bits.ts';
 import { endings, GIVES_UP } from './properties/progress.ts';
-import { bootSubject, runUntilReady } from './ready.ts';
+import { bootSubject, machineFor, runUntilReady } from './ready.ts';
 import { watchStacks } from './stacks.ts';
 import type { KernelStack, Subject } from './subject.ts';
 import { differences } from './user-state.ts';
@@ -328,11 +328,11 @@ function emptyReport(visit: Visit): VisitReport {
   };
 }
 
-/** Boots the subject and watches it. @param machine of as many processors and as much memory; default: a new one */
+/** Boots the subject and watches it. @param machine such as {@link machineFor} makes; default: a new one */
 export function openSubject(
   subject: Subject,
   onProgress?: (visits: number, instructions: number) => void,
-  machine = Machine.create({ cpus: subject.cpus, memory: subject.memory }),
+  machine = machineFor(subject),
 ): OpenSubject {
   bootSubject(machine, subject);
   if (subject.ready) runUntilReady(machine, subject.ready);

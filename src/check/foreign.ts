@@ -4,8 +4,9 @@
  * SDM vol. 3A 6.10, 6.14.1 (IDT descriptors), 10.9 (spurious-interrupt vector).
  */
 import type { Cpu } from '../arch/cpu.ts';
-import { Machine } from '../machine/machine.ts';
+import type { Machine } from '../machine/machine.ts';
 import type { EventKind } from './event.ts';
+import { machineFor } from './ready.ts';
 import type { Subject } from './subject.ts';
 import { SubjectError } from './subject-error.ts';
 import { readSymbols, SymbolError } from './symbols/symbols.ts';
@@ -16,6 +17,8 @@ export interface ImageSubjectOptions {
   readonly cpus?: number;
   /** RAM in MiB; default 64. */
   readonly memory?: number;
+  /** The processors' model and features. */
+  readonly cpu?: string;
   readonly commandLine?: string;
   readonly initrd?: Uint8Array;
   /** An ELF file or a System.map; default: the image itself. */
@@ -63,8 +66,8 @@ interface Watched extends KernelUse {
  */
 export function imageSubject(image: Uint8Array, options: ImageSubjectOptions = {}): Subject {
   const { name = 'kernel', cpus = 1, memory = 64, patience = PATIENCE, watch = WATCH } = options;
-  const { commandLine, initrd } = options;
-  const machine = Machine.create({ cpus, memory });
+  const { cpu, commandLine, initrd } = options;
+  const machine = machineFor({ cpus, memory, ...(cpu !== undefined && { cpu }) });
   machine.serial.onOutput = () => {};
   machine.boot(image, {
     ...(commandLine !== undefined && { commandLine }),
@@ -78,6 +81,7 @@ export function imageSubject(image: Uint8Array, options: ImageSubjectOptions = {
     image,
     cpus,
     memory,
+    ...(cpu !== undefined && { cpu }),
     ...(commandLine !== undefined && { commandLine }),
     ...(initrd && { initrd }),
     describe: (address) => symbols?.describe(address) ?? `0x${address.toString(16)}`,

@@ -66,6 +66,7 @@ function entries<P extends typeof jsonPlace | typeof anyPlace>(place: P) {
         {
           cpus: v.optional(whole(1, 64, 'Processors; default 1.')),
           memory: v.optional(whole(1, 3072, 'RAM in MiB; default 64.')),
+          cpu: v.optional(text("The processors' model and features, as `espfix run --cpu` has them.")),
           commandLine: v.optional(v.pipe(v.string('a string'), v.description("The kernel's command line."))),
           initrd: v.optional(
             text('The initial RAM disk or Multiboot module: a file, from where the plan is.'),

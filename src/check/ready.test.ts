@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { buildImage } from '../kernel/image.ts';
 import { Machine } from '../machine/machine.ts';
-import { type Ready, runUntilReady } from './ready.ts';
+import { machineFor, type Ready, runUntilReady } from './ready.ts';
 import { SubjectError } from './subject-error.ts';
 
 const { elf, symbols } = buildImage('linux', { cpus: 1, seed: 1, only: () => false });
@@ -16,6 +16,15 @@ const booted = () => {
   return { machine, text: () => text };
 };
 const entry = symbols.get('syscall_entry') ?? 0n;
+
+it('a machine is as its subject says', () => {
+  const { cpus, configuration } = machineFor({ cpus: 2, memory: 32, cpu: 'haswell,-fsgsbase' });
+  expect([cpus.length, configuration.ramBytes]).toEqual([2, 32 << 20]);
+  expect(cpus.map((cpu) => [cpu.has('avx2'), cpu.has('fsgsbase'), cpu.has('sha')])).toEqual([
+    [true, false, false],
+    [true, false, false],
+  ]);
+});
 
 describe('a guest', () => {
   it('is ready when it has written a text', () => {

@@ -1,5 +1,5 @@
 /** When a subject is to be watched: what it does in booting may be no matter of the check. */
-import type { Machine } from '../machine/machine.ts';
+import { Machine } from '../machine/machine.ts';
 import type { Subject } from './subject.ts';
 import { SubjectError } from './subject-error.ts';
 
@@ -9,7 +9,12 @@ export type Ready =
   | { readonly address: bigint }
   | { readonly instructions: number };
 
-/** Boots a subject on a machine of as many processors and as much memory, and does not run it. Throws ImageError. */
+/** A machine such as a subject is for. */
+export function machineFor({ cpus, memory, cpu }: Pick<Subject, 'cpus' | 'memory' | 'cpu'>): Machine {
+  return Machine.create({ cpus, memory, ...(cpu !== undefined && { cpu }) });
+}
+
+/** Boots a subject on a machine such as {@link machineFor} makes, and does not run it. Throws ImageError. */
 export function bootSubject(
   machine: Machine,
   { image, commandLine, initrd, booted }: Pick<Subject, 'image' | 'commandLine' | 'initrd' | 'booted'>,

@@ -2,11 +2,11 @@
  * A visit found again without watching everything before: the machine is deterministic, so an image and a count of
  * instructions from power-on are enough.
  */
-import { Machine } from '../machine/machine.ts';
+import type { Machine } from '../machine/machine.ts';
 import { Experiment } from './explore/experiment.ts';
 import type { Visit } from './explore/visit.ts';
 import type { VisitSummary } from './finding.ts';
-import { bootSubject } from './ready.ts';
+import { bootSubject, machineFor } from './ready.ts';
 import type { KernelStack, Subject } from './subject.ts';
 import { SubjectError } from './subject-error.ts';
 
@@ -70,7 +70,7 @@ export class Revisits {
 }
 
 function boot(subject: Subject): Machine {
-  const machine = Machine.create({ cpus: subject.cpus, memory: subject.memory });
+  const machine = machineFor(subject);
   bootSubject(machine, subject);
   return machine;
 }

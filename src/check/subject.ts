@@ -44,6 +44,8 @@ export interface Subject {
   readonly cpus: number;
   /** RAM in MiB. */
   readonly memory: number;
+  /** The processors' model and features, as {@link Machine.create} takes them. */
+  readonly cpu?: string;
   readonly commandLine?: string;
   readonly initrd?: Uint8Array;
   /** The machine with the image booted as far as where it is to be watched; default: it is booted. */

@@ -24,12 +24,12 @@ A feature brings what it needs, and takes with it what needs it. What a processo
 `;
 }
 
-/** Throws UserError unless there is such a processor. */
-export function checkModel(text: string): void {
+/** Throws UserError unless there is such a processor. @param where the text stands */
+export function checkModel(text: string, where = '--cpu'): void {
   try {
     processorOf(text);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    throw new UserError(`--cpu ${text}: ${error.message}; --cpu help lists all`);
+    throw new UserError(`${where} ${text}: ${error.message}; espfix run --cpu help lists all`);
   }
 }

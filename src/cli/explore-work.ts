@@ -6,8 +6,8 @@ import type { EventKind } from '../check/event.ts';
 import type { Failure, Visit } from '../check/explore/visit.ts';
 import type { PropertyName } from '../check/finding.ts';
 import type { PlannedCheck } from '../check/plan.ts';
+import { machineFor } from '../check/ready.ts';
 import type { KernelStack, Subject } from '../check/subject.ts';
-import { Machine } from '../machine/machine.ts';
 import { UserError } from './failure.ts';
 import { loadRecording, type SavedRecording, saveRecording } from './recording-file.ts';
 import { prepare, type SubjectSpec, specName, subjectFailure } from './subject-spec.ts';
@@ -143,7 +143,7 @@ function worldOf(
   const subject = subjectOf(planned, world);
   const recording = loadRecording(saved);
   if (!recording) throw new UserError(`${saved.file}: is gone, or another than this exploration has written`);
-  const machine = Machine.create({ cpus: subject.cpus, memory: subject.memory });
+  const machine = machineFor(subject);
   const open = new OpenSubject({ ...subject, ...(stacks && { stacks }) }, machine, recording);
   worlds.set(world, open);
   return open;

@@ -407,9 +407,10 @@ describe('an image', () => {
   describe.skipIf(!cKernelHere())('in C', () => {
     it('is explored as its plan says, which a first watching wrote', async () => {
       const image = file('kernel.elf', buildCKernel({ plainTasks: true }));
-      const init = await run('plan', 'init', image, '-o', path('first.json'));
+      const init = await run('plan', 'init', image, '--cpu', 'haswell,-fsgsbase', '-o', path('first.json'));
       expect(init).toMatchObject({ status: 0, out: '' });
       const first = JSON.parse(readFileSync(path('first.json'), 'utf8'));
+      expect(first.machine).toEqual({ cpus: 1, memory: 64, cpu: 'haswell,-fsgsbase' });
       expect(first.events).toContain('nmi');
       expect(first.visits.only.map(({ entry }: { entry: string }) => entry)).toContain('SYSCALL');
       expect(first.stacks.length).toBeGreaterThan(0);

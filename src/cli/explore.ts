@@ -31,6 +31,7 @@ import { type Progress, startProgress } from './progress.ts';
 import { isThere } from './recording-file.ts';
 import {
   allFrames,
+  describeMachine,
   imageNameOf,
   type Prepared,
   prepare,
@@ -57,6 +58,7 @@ export interface ExploreCommandOptions {
   readonly frames?: 'one' | 'all';
   readonly cpus?: number;
   readonly memory?: number;
+  readonly cpu?: string;
   readonly append?: string;
   readonly initrd?: string;
   readonly symbols?: string;
@@ -125,6 +127,7 @@ function specsOf(image: string | undefined, options: ExploreCommandOptions): Sub
       ...plan,
       ...(options.cpus !== undefined && { cpus: options.cpus }),
       ...(options.memory !== undefined && { memory: options.memory }),
+      ...(options.cpu !== undefined && { cpu: options.cpu }),
       ...(options.append !== undefined && { commandLine: options.append }),
       ...(options.initrd !== undefined && { initrd: options.initrd }),
       ...(options.symbols !== undefined && { symbols: options.symbols }),
@@ -143,7 +146,7 @@ function specsOf(image: string | undefined, options: ExploreCommandOptions): Sub
     refuseGiven(options, ['patch', 'snapshot', 'patience'], '--linux');
     return [{ kind: 'image', file: image as string, ...files }];
   }
-  refuseGiven(options, ['memory', 'append', 'initrd', 'symbols'], 'an image');
+  refuseGiven(options, ['memory', 'cpu', 'append', 'initrd', 'symbols'], 'an image');
   refuseGiven(options, ['patch', 'snapshot', 'patience'], '--linux');
   if (!options.variant) throw new UserError('expected an image or --variant: what is to be explored');
   const names = [...new Set(options.variant.map(imageNameOf))];
@@ -288,9 +291,7 @@ class Check {
       image: each((part) => part.prepared.digests.image),
       plan: each((part) => part.prepared.digests.plan),
       'initial RAM disk': each((part) => part.prepared.digests.initrd),
-      machine: each(
-        ({ prepared: { planned } }) => `${planned.subject.cpus} processors, ${planned.subject.memory} MiB`,
-      ),
+      machine: each(({ prepared: { planned } }) => describeMachine(planned.subject)),
       'changes of the kernel': each(({ prepared: { spec } }) =>
         spec.kind === 'linux' ? (spec.patches ?? []).join(',') : '',
       ),

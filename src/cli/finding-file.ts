@@ -28,6 +28,7 @@ const files = {
   file: text,
   cpus: optional(natural),
   memory: optional(natural),
+  cpu: optional(text),
   commandLine: optional(text),
   initrd: optional(text),
   symbols: optional(text),

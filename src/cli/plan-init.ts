@@ -15,6 +15,7 @@ export interface PlanInitOptions {
   readonly output?: string;
   readonly cpus?: number;
   readonly memory?: number;
+  readonly cpu?: string;
   readonly append?: string;
 }
 
@@ -29,6 +30,7 @@ export async function planInit(file: string, options: PlanInitOptions, io: Io): 
     file,
     ...(options.cpus !== undefined && { cpus: options.cpus }),
     ...(options.memory !== undefined && { memory: options.memory }),
+    ...(options.cpu !== undefined && { cpu: options.cpu }),
     ...(options.append !== undefined && { commandLine: options.append }),
   });
   const progress = await startProgress(io, `watching ${file}`);
@@ -65,6 +67,7 @@ function planOf(subject: Subject, entries: readonly string[], stacks: NonNullabl
     machine: {
       cpus: subject.cpus,
       memory: subject.memory,
+      ...(subject.cpu !== undefined && { cpu: subject.cpu }),
       ...(subject.commandLine && { commandLine: subject.commandLine }),
     },
     watch: subject.watch,

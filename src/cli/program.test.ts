@@ -38,6 +38,13 @@ describe('bad usage and bad input: one line that says what was expected, status 
     [['check', '--variant', 'nope', '--depth', '1'], /--variant nope: unknown, .* cve-2014-9322/],
     [['check', '--variant', 'linux', '--events', 'nmi,smi'], /--events: "smi" is none of nmi, mc/],
     [['check', '--variant', 'linux', '--depth', '1', '--memory', '9'], /--memory: only with an image/],
+    [['check', '--variant', 'linux', '--append', 'quiet'], /--append: only with an image/],
+    [['check', '--variant', 'linux', '--cpu', 'haswell'], /--cpu: only with an image/],
+    [['check', helloFile, '--cpu', 'hasbeen'], /--cpu hasbeen: .*espfix run --cpu help lists all/],
+    [
+      ['check', helloFile, '--plan', file('old.json', '{"machine":{"cpu":"hasbeen"}}')],
+      /old.json: machine.cpu: hasbeen: .*espfix run --cpu help lists all/,
+    ],
     [['check', '--variant', 'linux', 'none', '--plan', text], /--plan: expected one variant with it/],
     [['check', '--variant', 'linux', '--plan', text], /text: expected a plan in a file of type .json or .ts/],
     [['check', '--variant', 'linux', '--plan', join(folder, 'absent.json')], /absent.json: no such file/],

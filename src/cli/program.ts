@@ -89,6 +89,15 @@ function frames(text: string): 'one' | 'all' {
   return text;
 }
 
+/** Checks what stands for `--cpu`. @returns whether it was `help`, which is given */
+async function toldModels(cpu: string | undefined, io: Io): Promise<boolean> {
+  if (cpu === undefined) return false;
+  const { checkModel, cpuHelp } = await import('./cpu-option.ts');
+  if (cpu === 'help') io.stdout.write(cpuHelp());
+  else checkModel(cpu);
+  return cpu === 'help';
+}
+
 /** Runs `espfix` with these arguments and returns its exit status. Never throws. */
 export async function espfix(args: readonly string[], io: Io): Promise<number> {
   let status = 0;
@@ -135,6 +144,7 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
       wholeNumber(1, MAX_CHECK_CPUS),
     )
     .option('--memory <mib>', 'memory for an image in MiB; default 64', wholeNumber(1, MAX_MEMORY_MIB))
+    .option('--cpu <model>', "an image's processors: model and features, as with `espfix run`")
     .option('--append <cmdline>', "an image's command line")
     .option('--initrd <file>', "an image's initial RAM disk, or Multiboot module")
     .option('--linux <bzimage>', 'a Linux kernel, for its returns to 16-bit stacks (docs/linux.md)')
@@ -169,7 +179,7 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
     .action(async (image: string | undefined, options) => {
       const { output, coverage, save, jobs, journal, resume, events, plan, depth, frames } = options;
       if (options.interleavings) {
-        const { memory, append, initrd, symbols, linux, patch, snapshot, patience } = options;
+        const { memory, cpu, append, initrd, symbols, linux, patch, snapshot, patience } = options;
         const others = {
           linux,
           patch,
@@ -184,6 +194,7 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
           plan,
           depth,
           memory,
+          cpu,
           append,
           initrd,
           symbols,
@@ -195,9 +206,10 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
         status = await interleave(options, io);
         return;
       }
+      if (await toldModels(options.cpu, io)) return;
       for (const name of ['preemptions', 'window'] as const)
         if (options[name] !== undefined) throw new UserError(`--${name}: only with --interleavings`);
-      const { linux, patch, snapshot, patience } = options;
+      const { linux, patch, snapshot, patience, cpu, memory, append, initrd, symbols } = options;
       const explores = [
         image,
         output,
@@ -210,7 +222,7 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
         plan,
         depth,
         frames,
-      ].concat([linux, patch, snapshot, patience]);
+      ].concat([linux, patch, snapshot, patience, cpu, memory, append, initrd, symbols]);
       if (explores.every((given) => given === undefined)) {
         const { check } = await import('./check.ts');
         status = await check(options, io);
@@ -242,8 +254,10 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
       wholeNumber(1, MAX_CHECK_CPUS),
     )
     .option('--memory <mib>', 'memory in MiB; default 64', wholeNumber(1, MAX_MEMORY_MIB))
+    .option('--cpu <model>', 'model of the processors and features, as with `espfix run`')
     .option('--append <cmdline>', "the kernel's command line")
     .action(async (image: string, options) => {
+      if (await toldModels(options.cpu, io)) return;
       const { planInit } = await import('./plan-init.ts');
       status = await planInit(image, options, io);
     });
@@ -293,14 +307,7 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
     .option('--trace <file>', 'write a line an instruction to this file')
     .addHelpText('after', RUN_HELP)
     .action(async (image: string | undefined, options) => {
-      if (options.cpu !== undefined) {
-        const { checkModel, cpuHelp } = await import('./cpu-option.ts');
-        if (options.cpu === 'help') {
-          io.stdout.write(cpuHelp());
-          return;
-        }
-        checkModel(options.cpu);
-      }
+      if (await toldModels(options.cpu, io)) return;
       if (image === undefined) throw new UserError("missing required argument 'image'");
       if (options.diskWrite && !options.disk) throw new UserError('--disk-write: expected with --disk');
       if (options.shareWrite && !options.share) throw new UserError('--share-write: expected with --share');

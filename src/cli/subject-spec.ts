@@ -30,9 +30,10 @@ export interface BuiltinSpec {
 export interface ImageSpec {
   readonly kind: 'image';
   readonly file: string;
-  /** These three over what the plan says. */
+  /** These four over what the plan says. */
   readonly cpus?: number;
   readonly memory?: number;
+  readonly cpu?: string;
   readonly commandLine?: string;
   readonly initrd?: string;
   readonly symbols?: string;
@@ -144,12 +145,22 @@ async function builtin(spec: BuiltinSpec): Promise<Subject> {
   return { ...builtinSubject(variant, { cpus, ...placed }), name: specName(spec) };
 }
 
+/** The machine of a subject, in words. */
+export function describeMachine({ cpus, memory, cpu }: Pick<Subject, 'cpus' | 'memory' | 'cpu'>): string {
+  return [`${cpus} processors`, `${memory} MiB`, ...(cpu === undefined ? [] : [cpu])].join(', ');
+}
+
 /** The files of an image. */
 async function filesOf(spec: ImageSpec | LinuxSpec, plan: Plan) {
   // Files that the plan names lie where it lies.
   const beside = (name: string) => resolve(dirname(spec.plan ?? '.'), name);
   const { machine } = plan;
   const initrdFile = spec.initrd ?? (machine?.initrd === undefined ? undefined : beside(machine.initrd));
+  const cpu = spec.cpu ?? machine?.cpu;
+  if (cpu !== undefined) {
+    const { checkModel } = await import('./cpu-option.ts');
+    checkModel(cpu, spec.cpu === undefined ? `${spec.plan}: machine.cpu:` : '--cpu');
+  }
   const symbolFile = spec.symbols ?? (plan.symbols === undefined ? undefined : beside(plan.symbols));
   return {
     bytes: await readInput(spec.file),
@@ -157,19 +168,21 @@ async function filesOf(spec: ImageSpec | LinuxSpec, plan: Plan) {
     symbols: symbolFile === undefined ? undefined : await readInput(symbolFile),
     symbolFile: symbolFile ?? spec.file,
     commandLine: spec.commandLine ?? machine?.commandLine,
+    cpu,
   };
 }
 
 async function image(spec: ImageSpec, plan: Plan): Promise<Made> {
   const { file } = spec;
   const { machine } = plan;
-  const { bytes, initrd, symbols, symbolFile, commandLine } = await filesOf(spec, plan);
+  const { bytes, initrd, symbols, symbolFile, commandLine, cpu } = await filesOf(spec, plan);
   const { imageSubject } = await import('../check/foreign.ts');
   try {
     const subject = imageSubject(bytes, {
       name: file,
       cpus: spec.cpus ?? machine?.cpus ?? 1,
       memory: spec.memory ?? machine?.memory ?? 64,
+      ...(cpu !== undefined && { cpu }),
       ...(commandLine !== undefined && { commandLine }),
       ...(initrd && { initrd }),
       ...(symbols && { symbols }),
@@ -188,7 +201,7 @@ async function linux(spec: LinuxSpec, plan: Plan): Promise<Made> {
     throw new UserError(
       `${spec.plan}: ready: expected serial: a Linux kernel is ready when its /init says so`,
     );
-  const { bytes, initrd, symbols, symbolFile, commandLine } = await filesOf(spec, plan);
+  const { bytes, initrd, symbols, symbolFile, commandLine, cpu } = await filesOf(spec, plan);
   const [{ bootLinux, LINUX_PATIENCE }, { linuxSubject, linuxVisits }, { parsePatch }, { packageVersion }] =
     await Promise.all([
       import('../check/linux/boot.ts'),
@@ -201,6 +214,7 @@ async function linux(spec: LinuxSpec, plan: Plan): Promise<Made> {
     cpus: spec.cpus ?? plan.machine?.cpus ?? 1,
     memory: spec.memory ?? plan.machine?.memory ?? LINUX_MEMORY,
     patience: spec.patience ?? LINUX_PATIENCE,
+    ...(cpu !== undefined && { cpu }),
     ...(commandLine !== undefined && { commandLine }),
     ...(initrd && { initrd }),
     ...(ready !== undefined && { ready }),
@@ -209,7 +223,7 @@ async function linux(spec: LinuxSpec, plan: Plan): Promise<Made> {
     'version of espfix': await packageVersion(),
     kernel: sha256(bytes),
     'initial RAM disk': initrd ? sha256(initrd) : '',
-    machine: `${options.cpus} processors, ${options.memory} MiB`,
+    machine: describeMachine(options),
     'command line': commandLine ?? '',
     'text that tells when it is ready': ready ?? '',
   };

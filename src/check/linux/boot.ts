@@ -2,8 +2,9 @@
 import { inspectPage } from '../../arch/paging.ts';
 import { ImageError } from '../../machine/boot/image-error.ts';
 import { isLinux } from '../../machine/boot/linux.ts';
-import { Machine, type Stop } from '../../machine/machine.ts';
+import type { Machine, Stop } from '../../machine/machine.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
+import { machineFor } from '../ready.ts';
 import { SubjectError } from '../subject-error.ts';
 import { readKallsyms } from '../symbols/kallsyms.ts';
 import { readSymbols, Symbols } from '../symbols/symbols.ts';
@@ -13,6 +14,8 @@ export interface LinuxBootOptions {
   readonly cpus: number;
   /** RAM in MiB. */
   readonly memory: number;
+  /** The processors' model and features. */
+  readonly cpu?: string;
   /** Default: {@link LINUX_COMMAND_LINE}. */
   readonly commandLine?: string;
   /** Default: one with nothing but our program. */
@@ -32,11 +35,6 @@ export const LINUX_COMMAND_LINE = 'console=ttyS0 loglevel=0 nokaslr panic=-1';
 /** Instructions within which /init has to be ready, unless told: half a minute of a kernel with much to do. */
 export const LINUX_PATIENCE = 5_000_000_000;
 
-/** The machine that it is booted on. */
-export function linuxMachine({ cpus, memory }: Pick<LinuxBootOptions, 'cpus' | 'memory'>): Machine {
-  return Machine.create({ cpus, memory });
-}
-
 /**
  * Boots a bzImage. Throws ImageError where it cannot be booted, and SubjectError where /init does not come to say that it is
  * ready.
@@ -45,7 +43,7 @@ export function bootLinux(image: Uint8Array, options: LinuxBootOptions): Snapsho
   if (!isLinux(image))
     throw new ImageError('not a Linux bzImage: expected its setup header ("HdrS" at 0x202)');
   const { commandLine = LINUX_COMMAND_LINE, ready = SAYS.ready, patience } = options;
-  const machine = linuxMachine(options);
+  const machine = machineFor(options);
   const { stop, said } = run(machine, image, { ...options, commandLine }, [ready, SAYS.refused]);
   if (said.includes(SAYS.refused))
     throw new SubjectError(

@@ -10,10 +10,11 @@ import type { Machine } from '../../machine/machine.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
 import { eventsFor, type KernelUse, listenToUse, panics } from '../foreign.ts';
 import type { Plan } from '../plan.ts';
+import { machineFor } from '../ready.ts';
 import type { Ministack, Subject } from '../subject.ts';
 import { SubjectError } from '../subject-error.ts';
 import type { Declassification } from '../taint/index.ts';
-import { kernelSymbols, linuxMachine } from './boot.ts';
+import { kernelSymbols } from './boot.ts';
 import { applyPatches, type Patch } from './patch.ts';
 
 export interface LinuxSubjectOptions {
@@ -63,9 +64,9 @@ export interface LinuxSubject {
  */
 export function linuxSubject(options: LinuxSubjectOptions): LinuxSubject {
   const { name, image, booted, ownProgram, patches = [], watch = WATCH } = options;
-  const { cpus, ramBytes } = booted.configuration;
+  const { cpus, cpu, ramBytes } = booted.configuration;
   const memory = ramBytes / (1 << 20);
-  const machine = linuxMachine({ cpus, memory });
+  const machine = machineFor({ cpus, memory, cpu });
   machine.serial.onOutput = () => {};
   machine.restore(booted);
   const symbols = kernelSymbols(machine, options.symbols);

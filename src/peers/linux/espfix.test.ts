@@ -6,10 +6,11 @@
 import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { checkPlanned } from '../../check/check-planned.ts';
-import { bootLinux, kernelSymbols, LINUX_PATIENCE, linuxMachine } from '../../check/linux/boot.ts';
+import { bootLinux, kernelSymbols, LINUX_PATIENCE } from '../../check/linux/boot.ts';
 import { parsePatch } from '../../check/linux/patch.ts';
 import { ESPFIX_RETURN, linuxSubject, linuxVisits } from '../../check/linux/subject.ts';
 import { applyPlan, type Plan } from '../../check/plan.ts';
+import { machineFor } from '../../check/ready.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
 
 const file = process.env.ESPFIX_LINUX_16BIT ?? '';
@@ -65,7 +66,7 @@ describe.skipIf(file === '')('Linux', () => {
   it(
     'leaks bits 31:16 of its stack pointer when it does not look for such stacks',
     () => {
-      const machine = linuxMachine({ cpus: 1, memory: 256 });
+      const machine = machineFor({ cpus: 1, memory: 256 });
       machine.restore(booted);
       // The jump of two bytes before the IRET leads to what follows it.
       const iret = kernelSymbols(machine, undefined).address('native_irq_return_iret') ?? 0n;
