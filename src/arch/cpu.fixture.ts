@@ -37,7 +37,7 @@ export const XD = 1n << 63n;
 class RamBus implements Bus {
   readonly view: DataView;
   code: CodeWatcher = { hasCode: () => false, written() {} };
-  time = 0n;
+  time = 0;
   /** Values that coming port reads give; 0 when it runs out. */
   readonly portInput: number[] = [];
   readonly portLog: { port: number; size: number; value: number; write: boolean }[] = [];
@@ -82,7 +82,7 @@ class RamBus implements Bus {
   portWrite(port: number, size: 1 | 2 | 4, value: number): void {
     this.portLog.push({ port, size, value, write: true });
   }
-  now(): bigint {
+  now(): number {
     return this.time;
   }
   random(): bigint {

@@ -30,6 +30,18 @@ const FLAGS = offsetOf('flagsRest') / 4;
 const IF = 0x200;
 const RF = 0x1_0000;
 
+/** Frequent system instructions that change nothing of what {@link updateContext} looks at. */
+const keepContext: ReadonlySet<SystemMnemonic> = new Set([
+  'rdtsc',
+  'rdtscp',
+  'cli',
+  'sti',
+  'pushf',
+  'in',
+  'rdmsr',
+  'cpuid',
+]);
+
 /** Why a run ended. */
 export type RunEnd =
   /** The budget is used up, or a device asked for attention. */
@@ -144,10 +156,7 @@ export class Execution {
     try {
       return action();
     } catch (fault) {
-      if (!(fault instanceof Fault)) throw fault;
-      cpu.faultVector = fault.vector;
-      cpu.faultHasError = fault.errorCode === undefined ? 0 : 1;
-      cpu.faultError = fault.errorCode ?? 0;
+      leaveFault(cpu, fault);
       return 0;
     } finally {
       this.after = 0;
@@ -173,12 +182,19 @@ export class Execution {
   }
 
   private system(cpu: Cpu, instruction: Instruction, after: number): number {
-    const done = this.guarded(cpu, after, () => {
-      instructions[instruction.mnemonic as SystemMnemonic](cpu, instruction);
-      return 1;
-    });
-    this.updateContext(cpu);
-    if (!done) return FAULT;
+    const mnemonic = instruction.mnemonic as SystemMnemonic;
+    this.after = after;
+    this.count(cpu);
+    try {
+      instructions[mnemonic](cpu, instruction);
+    } catch (fault) {
+      leaveFault(cpu, fault);
+      this.updateContext(cpu);
+      return FAULT;
+    } finally {
+      this.after = 0;
+    }
+    if (!keepContext.has(mnemonic)) this.updateContext(cpu);
     return this.quiet(cpu, cpu.remaining + after > 0) ? JUMP : EXIT;
   }
 
@@ -315,6 +331,14 @@ export class Execution {
     }
     return new Uint8Array(bytes);
   }
+}
+
+/** Leaves a fault in the state, for the interpreter's end. Throws what else was thrown. */
+function leaveFault(cpu: Cpu, fault: unknown): void {
+  if (!(fault instanceof Fault)) throw fault;
+  cpu.faultVector = fault.vector;
+  cpu.faultHasError = fault.errorCode === undefined ? 0 : 1;
+  cpu.faultError = fault.errorCode ?? 0;
 }
 
 function stopped(cpu: Cpu): RunEnd {

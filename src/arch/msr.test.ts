@@ -122,24 +122,29 @@ describe('memory types (SDM vol. 3A 11.11.2, 11.12.2)', () => {
 describe('the time-stamp counter (SDM vol. 3B 17.17)', () => {
   test('writes of TSC and TSC_ADJUST move each other', () => {
     const { cpu, bus } = new Fixture().enter('real');
-    bus.time = 1000n;
+    bus.time = 1000;
     expect(msr.readMsr(cpu, msr.IA32_TSC)).toBe(1000n);
     msr.writeMsr(cpu, msr.IA32_TSC, 5000n);
     expect(msr.readMsr(cpu, msr.IA32_TSC_ADJUST)).toBe(4000n);
-    bus.time = 1500n;
+    bus.time = 1500;
     expect(msr.readMsr(cpu, msr.IA32_TSC)).toBe(5500n);
     msr.writeMsr(cpu, msr.IA32_TSC_ADJUST, BigInt.asUintN(64, -500n));
     expect(msr.readTsc(cpu)).toBe(1000n);
   });
   test('RDTSC and RDTSCP', () => {
     const f = new Fixture().enter('64-bit', 3);
-    f.bus.time = 0x1234_5678_9abcn;
+    f.bus.time = 0x1234_5678_9abc;
     f.cpu.gpr.fill(ALL);
     msr.rdtsc(f.cpu, instruction('rdtsc'));
     expect([f.cpu.gpr[RAX], f.cpu.gpr[RDX]]).toEqual([0x5678_9abcn, 0x1234n]);
+    f.cpu.tscOffset = 0xffff_f000_0000_0000n;
+    f.cpu.gpr.fill(ALL);
+    msr.rdtsc(f.cpu, instruction('rdtsc'));
+    expect([f.cpu.gpr[RAX], f.cpu.gpr[RDX]]).toEqual([0x5678_9abcn, 0x234n]);
+    f.cpu.gpr.fill(ALL);
     f.cpu.tscAux = 0x42n;
     msr.rdtscp(f.cpu, instruction('rdtscp'));
-    expect(f.cpu.gpr[RCX]).toBe(0x42n);
+    expect([f.cpu.gpr[RAX], f.cpu.gpr[RDX], f.cpu.gpr[RCX]]).toEqual([0x5678_9abcn, 0x234n, 0x42n]);
     msr.rdpid(f.cpu, instruction('rdpid', [register(RAX)]));
     expect(f.cpu.gpr[RAX]).toBe(0x42n);
   });

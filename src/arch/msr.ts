@@ -6,7 +6,7 @@
  * An MSR that is not here does not exist, and raises #GP(0). MTRRs and PAT are kept and checked; they change
  * nothing, as memory is always coherent and in order.
  */
-import { FS, GS, RAX, RCX, RDX } from '../isa/state.ts';
+import { FS, GS, offsetOf, RAX, RCX, RDX } from '../isa/state.ts';
 import {
   CR0_PG,
   CR4_PCE,
@@ -23,6 +23,10 @@ import type { Feature } from './features.ts';
 import { isCanonical } from './linear.ts';
 import { registerIndex } from './operands.ts';
 import { MAXPHYADDR } from './paging.ts';
+
+/** Low dwords of fields of the state. */
+const TSC_OFFSET = offsetOf('tscOffset') / 4;
+const TSC_AUX = offsetOf('tscAux') / 4;
 
 export const IA32_TSC = 0x10;
 export const IA32_PLATFORM_ID = 0x17;
@@ -80,7 +84,7 @@ function everyByte(value: bigint, test: (byte: bigint) => boolean): boolean {
 
 /** The time-stamp counter. */
 export function readTsc(cpu: Cpu): bigint {
-  return BigInt.asUintN(64, cpu.bus.now(cpu.index) + cpu.tscOffset);
+  return BigInt.asUintN(64, BigInt(cpu.bus.now(cpu.index)) + cpu.tscOffset);
 }
 
 function viaInterrupts(index: number): boolean {
@@ -170,7 +174,7 @@ export function writeMsr(cpu: Cpu, index: number, value: bigint): void {
   requirePresent(cpu, index);
   switch (index) {
     case IA32_TSC:
-      cpu.tscOffset = BigInt.asUintN(64, value - cpu.bus.now(cpu.index));
+      cpu.tscOffset = BigInt.asUintN(64, value - BigInt(cpu.bus.now(cpu.index)));
       // The TSC deadline of the local APIC may have come nearer.
       cpu.engine.endRun();
       return;
@@ -304,20 +308,35 @@ export const wrmsr: SystemInstruction = (cpu) => {
 };
 
 function requireTsc(cpu: Cpu): void {
-  if (cpu.cr4 & CR4_TSD && cpu.cpl > 0) throw gp();
+  if (cpu.cpl > 0 && cpu.cr4 & CR4_TSD) throw gp();
+}
+
+/** The TSC in EDX:EAX. Kernels that wait read it millions of times, so mostly without BigInt. */
+function setToTsc(cpu: Cpu): void {
+  const { u32 } = cpu;
+  if (u32[TSC_OFFSET] !== 0 || u32[TSC_OFFSET + 1] !== 0) {
+    setEdxEax(cpu, readTsc(cpu));
+    return;
+  }
+  const ticks = cpu.bus.now(cpu.index);
+  u32[2 * RAX] = ticks;
+  u32[2 * RAX + 1] = 0;
+  u32[2 * RDX] = ticks / 0x1_0000_0000;
+  u32[2 * RDX + 1] = 0;
 }
 
 /** RDTSC: #GP(0) above CPL 0 where CR4.TSD. */
 export const rdtsc: SystemInstruction = (cpu) => {
   requireTsc(cpu);
-  setEdxEax(cpu, readTsc(cpu));
+  setToTsc(cpu);
 };
 
 /** RDTSCP: RDTSC with IA32_TSC_AUX in ECX. */
 export const rdtscp: SystemInstruction = (cpu) => {
   requireTsc(cpu);
-  setEdxEax(cpu, readTsc(cpu));
-  cpu.gpr[RCX] = cpu.tscAux & 0xffff_ffffn;
+  setToTsc(cpu);
+  cpu.u32[2 * RCX] = cpu.u32[TSC_AUX];
+  cpu.u32[2 * RCX + 1] = 0;
 };
 
 /** RDPMC: there are no counters (CPUID.0AH reports none), so every index is invalid. */

@@ -198,7 +198,7 @@ export class Machine {
       memory,
       layout.ram,
       ramBytes,
-      (index) => BigInt(this.#schedule.time(index)),
+      (index) => this.#schedule.time(index),
       () => this.#random.next64(),
     );
     this.#board = new Board(this.#bus, {

@@ -48,7 +48,7 @@ beforeEach(() => {
     memory,
     layout.ram,
     RAM,
-    () => 7n,
+    () => 7,
     () => 9n,
   );
 });

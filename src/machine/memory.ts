@@ -73,7 +73,7 @@ export class SystemBus implements Bus {
   readonly #mmio: MmioDevice[] = [];
   readonly #portIndex = new Uint8Array(0x10000);
   readonly #portDevices: (PortDevice | undefined)[] = [undefined];
-  readonly #now: (cpuIndex: number) => bigint;
+  readonly #now: (cpuIndex: number) => number;
   readonly #random: () => bigint;
 
   /**
@@ -84,7 +84,7 @@ export class SystemBus implements Bus {
     memory: WebAssembly.Memory,
     ram: number,
     ramBytes: number,
-    now: (cpuIndex: number) => bigint,
+    now: (cpuIndex: number) => number,
     random: () => bigint,
   ) {
     this.#ram = ram;
@@ -206,7 +206,7 @@ export class SystemBus implements Bus {
     }
   }
 
-  now(cpuIndex: number): bigint {
+  now(cpuIndex: number): number {
     return this.#now(cpuIndex);
   }
 

@@ -11,9 +11,11 @@
 import type { Cpu } from '../arch/cpu.ts';
 import type { RunEnd } from '../arch/cycle.ts';
 import { IF } from '../isa/flags.ts';
-import { HALTED, RUNNING, SHUTDOWN, WAIT_FOR_SIPI } from '../isa/state.ts';
+import { HALTED, offsetOf, RUNNING, SHUTDOWN, WAIT_FOR_SIPI } from '../isa/state.ts';
 import { NEVER, type Saved, type TimedDevice } from './devices/device.ts';
 import { Random } from './random.ts';
+
+const INSTRUCTIONS = offsetOf('instructions') / 4;
 
 /** Slice of a machine with one processor, where slices decide nothing. */
 const LONE_SLICE = 1 << 20;
@@ -83,7 +85,8 @@ export class Schedule implements Saved<ScheduleState> {
 
   /** The time of processor `index` in ticks. */
   time(index: number): number {
-    return Number(this.#machine.cpus[index].instructions) + this.#idle[index];
+    const { u32 } = this.#machine.cpus[index];
+    return u32[INSTRUCTIONS] + u32[INSTRUCTIONS + 1] * 0x1_0000_0000 + this.#idle[index];
   }
 
   /** Whether a processor can execute or take an event now. */

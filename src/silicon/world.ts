@@ -55,7 +55,7 @@ class WorldBus implements Bus {
   readonly #view: DataView;
   readonly #ram: number;
   code: CodeWatcher = { hasCode: () => false, written() {} };
-  #time = 0n;
+  #time = 0;
 
   constructor(memory: WebAssembly.Memory, ram: number) {
     this.#ram = ram;
@@ -84,7 +84,7 @@ class WorldBus implements Bus {
     return 0;
   }
   portWrite(): void {}
-  now(): bigint {
+  now(): number {
     return this.#time++;
   }
   random(): bigint {
