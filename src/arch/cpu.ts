@@ -4,6 +4,7 @@ import { CS, offsetOf, SS, State } from '../isa/state.ts';
 import type { Bus, InterruptController } from './bus.ts';
 import type { Feature } from './features.ts';
 import { defaultProcessor, type Processor } from './processor.ts';
+import { INITIAL_TILES, type TileState } from './tile-state.ts';
 import { Tlb } from './tlb.ts';
 
 /** What arch needs of the engine that runs the processor's code. */
@@ -93,6 +94,8 @@ export class Cpu extends State {
   numericError: NumericErrorPins = NO_PINS;
   /** What it is. Set by the machine. */
   processor: Processor = defaultProcessor;
+  /** AMX state and XFD, which stand apart from the other fields. Replaced, never changed. */
+  tiles: TileState = INITIAL_TILES;
   /** Logical processors in the machine, as CPUID reports them. Set by the machine. */
   cpuCount = 1;
 

@@ -73,6 +73,10 @@ describe('what is reported is there, and what is there is reported', () => {
     ['IA32_EFER.NXE', 'nx', 0xc000_0080, 0x900n],
     ['IA32_APIC_BASE.EXTD', 'x2apic', 0x1b, 0xfee0_0c00n],
     ['IA32_TSC_DEADLINE', 'tsc-deadline', 0x6e0, 0n],
+    ['IA32_XFD', 'xfd', 0x1c4, 0x4_0000n],
+    ['IA32_XFD for tiles', 'amx-tile', 0x1c4, 0x4_0000n],
+    ['IA32_XFD_ERR', 'xfd', 0x1c5, 0x4_0000n],
+    ['IA32_XSS', 'xsaves', 0xda0, 0n],
   ])('%s', (_, feature, msr, value) => {
     expect(faultOf(() => writeMsr(cpu64(), msr, value))).toBeNull();
     const without = cpuOf(`default,-rdpid,-${feature}`);
@@ -87,7 +91,7 @@ describe('what is reported is there, and what is there is reported', () => {
     expect(faultOf(() => readMsr(cpuOf('default,-rdtscp'), 0xc000_0103))).toBeNull();
   });
   test('XCR0.AVX, the size of its area, and XGETBV with ECX = 1', () => {
-    const cpu = cpuOf('default,-avx,-xgetbv1');
+    const cpu = cpuOf('default,-avx,-xgetbv1,-amx-tile');
     expect(cpuidLeaf(cpu, 0xd, 0)).toEqual([3, 576, 576, 0]);
     expect(cpuidLeaf(cpu, 0xd, 2)).toEqual([0, 0, 0, 0]);
     cpu.cr4 |= CR4_OSXSAVE;
@@ -147,12 +151,26 @@ describe('what is reported is there, and what is there is reported', () => {
   test('the extended state: components, sizes of areas, instructions', () => {
     const cpu = cpu64();
     cpu.xcr0 = 3n;
-    expect(cpuidLeaf(cpu, 0xd, 0)).toEqual([7, 576, 832, 0]);
-    expect(cpuidLeaf(cpu, 0xd, 1)).toEqual([7, 576, 0, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 0)).toEqual([0x60007, 576, 11008, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 1)).toEqual([0x1f, 576, 0, 0]);
     cpu.xcr0 = 7n;
-    expect(cpuidLeaf(cpu, 0xd, 0)).toEqual([7, 832, 832, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 0)).toEqual([0x60007, 832, 11008, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 1)).toEqual([0x1f, 832, 0, 0]);
+    cpu.xcr0 = 0x60007n;
+    expect(cpuidLeaf(cpu, 0xd, 0)).toEqual([0x60007, 11008, 11008, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 1)).toEqual([0x1f, 9088, 0, 0]);
+    // As Intel processors that have tiles answer (measured).
     expect(cpuidLeaf(cpu, 0xd, 2)).toEqual([256, 576, 0, 0]);
-    expect(cpuidLeaf(cpu, 0xd, 3)).toEqual([0, 0, 0, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 17)).toEqual([64, 2752, 2, 0]);
+    expect(cpuidLeaf(cpu, 0xd, 18)).toEqual([8192, 2816, 6, 0]);
+    for (const subleaf of [3, 16, 19]) expect(cpuidLeaf(cpu, 0xd, subleaf)).toEqual([0, 0, 0, 0]);
+  });
+  test('palettes of tiles', () => {
+    expect(cpuidLeaf(cpu64(), 0x1d, 0)).toEqual([1, 0, 0, 0]);
+    expect(cpuidLeaf(cpu64(), 0x1d, 1)).toEqual([0x0400_2000, 0x0008_0040, 16, 0]);
+    expect(cpuidLeaf(cpu64(), 0x1d, 2)).toEqual([0, 0, 0, 0]);
+    expect(cpuidLeaf(cpuOf('default,-amx-tile'), 0x1d, 1)).toEqual([0, 0, 0, 0]);
+    expect(cpuidLeaf(cpuOf('x86-64-v1,+amx-tile'), 0, 0)[0]).toBe(0x1d);
   });
   test('neither MONITOR nor a hypervisor', () => {
     for (const bit of [3, 27, 31]) expect(has(1, 2, bit)).toBe(false);
@@ -192,7 +210,7 @@ test.each([
 test('leaves beyond the maxima answer as the highest basic leaf', () => {
   const cpu = cpu64();
   const highest = cpuidLeaf(cpu, cpuidLeaf(cpu, 0, 0)[0], 0);
-  for (const leaf of [0x17, 0x4000_0000, 0x7fff_ffff, 0x8000_0009, 0xffff_ffff])
+  for (const leaf of [0x1e, 0x4000_0000, 0x7fff_ffff, 0x8000_0009, 0xffff_ffff])
     expect(cpuidLeaf(cpu, leaf, 0)).toEqual(highest);
   expect(cpuidLeaf(cpu, 0x8000_0000, 0)[0]).toBe(0x8000_0008);
   expect(cpuidLeaf(cpu, 0x8000_0008, 0)[0]).toBe(0x3028);

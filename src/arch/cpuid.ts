@@ -6,9 +6,10 @@
 import { RAX, RBX, RCX, RDX } from '../isa/state.ts';
 import { CR4_OSXSAVE } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
-import { areaBytes, supportedComponents, XCR0_AVX } from './extended-state.ts';
-import { featureBits } from './features.ts';
+import { areaBytes, compactedBytes, extendedComponents, supportedComponents } from './extended-state.ts';
+import { featureBits, TILE_LEAF } from './features.ts';
 import { MAXPHYADDR } from './paging.ts';
+import { ROW_BYTES, ROWS, TILE_BYTES, TILES } from './tile-state.ts';
 
 /** EAX, EBX, ECX, EDX. */
 export type CpuidLeaf = readonly [number, number, number, number];
@@ -94,7 +95,12 @@ function basicLeaf(cpu: Cpu, leaf: number, subleaf: number): CpuidLeaf {
       return [featureBits(features, 6, 0, EAX), 0, 0, 0];
     case 0x7:
       if (subleaf !== 0) return NOTHING;
-      return [0, featureBits(features, 7, 0, EBX) | X87_POINTERS, featureBits(features, 7, 0, ECX), 0];
+      return [
+        0,
+        featureBits(features, 7, 0, EBX) | X87_POINTERS,
+        featureBits(features, 7, 0, ECX),
+        featureBits(features, 7, 0, EDX),
+      ];
     case 0xb:
       if (subleaf === 0) return [0, 1, 0x100, index];
       if (subleaf === 1) return [idBits(cpuCount), cpuCount, 0x201, index];
@@ -107,25 +113,35 @@ function basicLeaf(cpu: Cpu, leaf: number, subleaf: number): CpuidLeaf {
     // Base, maximum and bus frequency in MHz.
     case 0x16:
       return [1000, 1000, 1000, 0];
+    case TILE_LEAF:
+      return cpu.has('amx-tile') ? tileLeaf(subleaf) : NOTHING;
     default:
       return NOTHING;
   }
 }
 
-/** Components of extended state: which there are, how long their areas, and where the AVX component stands. */
+/** Palettes: the highest, and of palette 1 bytes of all tiles and of one, bytes of a row, tiles, and rows. */
+function tileLeaf(subleaf: number): CpuidLeaf {
+  if (subleaf === 0) return [1, 0, 0, 0];
+  if (subleaf === 1) return [(TILE_BYTES << 16) | (TILES * TILE_BYTES), (TILES << 16) | ROW_BYTES, ROWS, 0];
+  return NOTHING;
+}
+
+/** Components of extended state: which there are, how long their areas, and where each stands in the standard format. */
 function extendedStateLeaf(cpu: Cpu, subleaf: number): CpuidLeaf {
   const supported = supportedComponents(cpu);
   if (subleaf === 0) return [Number(supported), areaBytes(cpu.xcr0), areaBytes(supported), 0];
   if (subleaf === 1)
     return [
       featureBits(cpu.processor.features, 0xd, 1, EAX),
-      cpu.has('xsavec') ? areaBytes(cpu.xcr0) : 0,
+      cpu.has('xsavec') ? compactedBytes(cpu.xcr0) : 0,
       0,
       0,
     ];
-  if (subleaf === 2 && supported & XCR0_AVX)
-    return [areaBytes(XCR0_AVX) - areaBytes(0n), areaBytes(0n), 0, 0];
-  return NOTHING;
+  const component = extendedComponents.find(({ number }) => number === subleaf);
+  if (!component || !(supported & component.bit)) return NOTHING;
+  const { bytes, offset, aligned, disableable } = component;
+  return [bytes, offset, (aligned ? bits(1) : 0) | (disableable ? bits(2) : 0), 0];
 }
 
 /** Deterministic cache parameters: 32-KByte L1 data and instruction caches, 1-MByte L2, each a processor's own. */

@@ -1,18 +1,31 @@
 /**
- * Saving and restoring x87, SSE and AVX state: FXSAVE, FXRSTOR, and the XSAVE feature set with its components, its compacted
- * format and XCR0. SDM vol. 1 10.5 (FXSAVE, tables 10-2 to 10-4), chapter 13 (XSAVE); vol. 2A "FXSAVE", "FXRSTOR", vol. 2D
+ * Saving and restoring x87, SSE, AVX and AMX state: FXSAVE, FXRSTOR, and the XSAVE feature set with its components, its compacted
+ * format, XCR0 and extended-feature disable (XFD). SDM vol. 1 10.5 (FXSAVE, tables 10-2 to 10-4), chapter 13 (XSAVE); vol. 2A "FXSAVE", "FXRSTOR", vol. 2D
  * "XGETBV" to "XSETBV".
  *
- * Of its optimizations XSAVEOPT has the init optimization; what was not modified since the last XRSTOR it saves all the same. A
- * component is in use if it differs from its initial configuration.
+ * Of its optimizations XSAVEOPT and XSAVES have the init optimization; what was not modified since the last XRSTOR it saves all the same. A
+ * component is in use if it differs from its initial configuration. There are no supervisor state components, so that XSAVES and
+ * XRSTORS are, at CPL 0, as XSAVEC and XRSTOR of the compacted format.
  */
 import type { Instruction } from '../isa/instruction.ts';
 import { RAX, RCX, RDX, SS } from '../isa/state.ts';
 import { CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, requireCpl0 } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { AC, Fault, gp, NM, ud } from './fault.ts';
+import type { Feature } from './features.ts';
 import { alignmentChecked, isCanonical, notCanonical, segmentToLinear } from './linear.ts';
 import { MXCSR_INITIAL, MXCSR_MASK, setMxcsr } from './mxcsr.ts';
+import {
+  CONFIG_BYTES,
+  changeTiles,
+  DATA_BYTES,
+  INITIAL_TILES,
+  isValidConfig,
+  tilesInUse,
+  XCR0_TILECFG,
+  XCR0_TILEDATA,
+} from './tile-state.ts';
+import { requireEnabled } from './tiles.ts';
 import { settleError } from './x87.ts';
 import { type Place, place, probeBlock, readBlock, writeBlock } from './x87-memory.ts';
 import {
@@ -30,7 +43,8 @@ export const XCR0_SSE = 2n;
 export const XCR0_AVX = 4n;
 /** State components that a processor has. */
 export function supportedComponents(cpu: Cpu): bigint {
-  return XCR0_X87 | XCR0_SSE | (cpu.has('avx') ? XCR0_AVX : 0n);
+  const extended = extendedComponents.filter(({ feature }) => cpu.has(feature));
+  return extended.reduce((all, { bit }) => all | bit, XCR0_X87 | XCR0_SSE);
 }
 
 const LEGACY_BYTES = 512;
@@ -39,16 +53,79 @@ const HEADER_BYTES = 64;
 const EXTENDED = LEGACY_BYTES + HEADER_BYTES;
 const AVX_BYTES = 256;
 const COMPACTED = 1n << 63n;
+const XCR0_TILES = XCR0_TILECFG | XCR0_TILEDATA;
+
+/** A component beyond the legacy region. */
+export interface ExtendedComponent {
+  readonly number: number;
+  readonly bit: bigint;
+  readonly feature: Feature;
+  readonly bytes: number;
+  /** Where it stands in the standard format. */
+  readonly offset: number;
+  /** It begins at a multiple of 64 in the compacted format. */
+  readonly aligned: boolean;
+  /** IA32_XFD can disable it. */
+  readonly disableable: boolean;
+}
+
+/** In the order of the compacted format. Numbers, offsets and alignment are those of Intel's processors. */
+export const extendedComponents: readonly ExtendedComponent[] = [
+  {
+    number: 2,
+    bit: XCR0_AVX,
+    feature: 'avx',
+    bytes: AVX_BYTES,
+    offset: EXTENDED,
+    aligned: false,
+    disableable: false,
+  },
+  {
+    number: 17,
+    bit: XCR0_TILECFG,
+    feature: 'amx-tile',
+    bytes: CONFIG_BYTES,
+    offset: 2752,
+    aligned: true,
+    disableable: false,
+  },
+  {
+    number: 18,
+    bit: XCR0_TILEDATA,
+    feature: 'amx-tile',
+    bytes: DATA_BYTES,
+    offset: 2816,
+    aligned: true,
+    disableable: true,
+  },
+];
 
 /** Offsets in the legacy region. */
 const MXCSR_AT = 24;
 const REGISTERS_AT = 32;
 const XMM_AT = 160;
 
-/** Bytes of an XSAVE area for `components`; AVX is the only one beyond the header. */
+/** Bytes of an XSAVE area of the standard format for `components`. */
 export function areaBytes(components: bigint): number {
-  return components & XCR0_AVX ? EXTENDED + AVX_BYTES : EXTENDED;
+  let end = EXTENDED;
+  for (const { bit, bytes, offset } of extendedComponents) if (components & bit) end = offset + bytes;
+  return end;
 }
+
+/** Where an extended component stands in the compacted format of an area for `components`, or where the area ends. */
+function compactedOffset(components: bigint, component?: ExtendedComponent): number {
+  let at = EXTENDED;
+  for (const one of extendedComponents) {
+    if (!(components & one.bit)) continue;
+    if (one.aligned) at = (at + 63) & -64;
+    if (one === component) return at;
+    at += one.bytes;
+  }
+  return at;
+}
+
+/** Bytes of an XSAVE area of the compacted format for `components`. */
+export const compactedBytes = (components: bigint): number => compactedOffset(components);
 
 /** XMM registers that can be named. */
 function vectorRegisters(cpu: Cpu): number {
@@ -84,6 +161,7 @@ export const xsetbv: SystemInstruction = (cpu) => {
   const value = edxEax(cpu);
   if (value & ~supportedComponents(cpu) || (value & XCR0_X87) === 0n) throw gp();
   if (value & XCR0_AVX && (value & XCR0_SSE) === 0n) throw gp();
+  if (value & XCR0_TILES && (value & XCR0_TILES) !== XCR0_TILES) throw gp();
   cpu.xcr0 = value;
 };
 
@@ -101,7 +179,7 @@ function inUse(cpu: Cpu): bigint {
   for (let i = 0; i < 4 * vectorRegisters(cpu); i++) {
     if (cpu.ymm[i] !== 0n) components |= i & 2 ? XCR0_AVX : XCR0_SSE;
   }
-  return components;
+  return components | tilesInUse(cpu.tiles);
 }
 
 /** A bit for each register that is not empty: the abridged tag word (SDM vol. 1 10.5.1.1). */
@@ -224,7 +302,7 @@ function prepare(cpu: Cpu): bigint {
   return cpu.xcr0 & edxEax(cpu);
 }
 
-/** Where the upper halves of the vector registers are in an area, standard or compacted: nothing else can be there. */
+/** The upper halves of the vector registers. */
 function putAvx(cpu: Cpu): DataView {
   const view = new DataView(new ArrayBuffer(AVX_BYTES));
   for (let n = 0; n < vectorRegisters(cpu); n++) {
@@ -234,8 +312,34 @@ function putAvx(cpu: Cpu): DataView {
   return view;
 }
 
+/** Bytes of an extended component as it stands in an area; those that are written. Disabled ones are as if they were initial. */
+function putExtended(cpu: Cpu, { bit }: ExtendedComponent): { view: DataView; bytes: number } {
+  if (bit === XCR0_AVX) return { view: putAvx(cpu), bytes: 16 * vectorRegisters(cpu) };
+  const state = cpu.tiles.xfd & bit ? INITIAL_TILES : cpu.tiles;
+  const bytes = bit === XCR0_TILECFG ? state.config : state.data;
+  return { view: new DataView(bytes.buffer), bytes: bytes.length };
+}
+
+/** Faults as saving `components` would; `at` is where each extended one stands. */
+function probeArea(
+  cpu: Cpu,
+  instruction: Instruction,
+  where: Place,
+  components: bigint,
+  at: (component: ExtendedComponent) => number,
+): void {
+  probeBlock(cpu, instruction, where, 0, EXTENDED);
+  for (const component of extendedComponents) {
+    if (!(components & component.bit)) continue;
+    // All of each page or none can be written, and areas are aligned: a few places are enough.
+    const from = at(component);
+    for (let i = 0; i < component.bytes; i += 2048) probeBlock(cpu, instruction, where, from + i, 8);
+    probeBlock(cpu, instruction, where, from + component.bytes - 8, 8);
+  }
+}
+
 /**
- * Saves `components`; MXCSR where `withMxcsr`. What may fault has been probed.
+ * Saves `components`, the extended ones at `at`; MXCSR where `withMxcsr`. What may fault has been probed.
  */
 function saveComponents(
   cpu: Cpu,
@@ -243,6 +347,7 @@ function saveComponents(
   where: Place,
   components: bigint,
   withMxcsr: boolean,
+  at: (component: ExtendedComponent) => number,
 ): void {
   const view = new DataView(new ArrayBuffer(LEGACY_BYTES));
   if (components & XCR0_X87) {
@@ -258,8 +363,10 @@ function saveComponents(
     putXmm(cpu, view);
     writeBlock(cpu, instruction, where, XMM_AT, 16 * vectorRegisters(cpu), slice(view, XMM_AT));
   }
-  if (components & XCR0_AVX) {
-    writeBlock(cpu, instruction, where, EXTENDED, 16 * vectorRegisters(cpu), putAvx(cpu));
+  for (const component of extendedComponents) {
+    if (!(components & component.bit)) continue;
+    const { view: content, bytes } = putExtended(cpu, component);
+    writeBlock(cpu, instruction, where, at(component), bytes, content);
   }
 }
 
@@ -279,11 +386,12 @@ function quadwords(...values: bigint[]): DataView {
 function save(cpu: Cpu, instruction: Instruction, optimize: boolean): void {
   const requested = prepare(cpu);
   const where = area(cpu, instruction, 64);
-  probeBlock(cpu, instruction, where, 0, areaBytes(requested));
-  const used = inUse(cpu) & requested;
+  const at = ({ offset }: ExtendedComponent): number => offset;
+  probeArea(cpu, instruction, where, requested, at);
+  const used = inUse(cpu) & requested & ~cpu.tiles.xfd;
   const old = readBlock(cpu, instruction, where, LEGACY_BYTES, 8).getBigUint64(0, true);
   const withMxcsr = (requested & (XCR0_SSE | XCR0_AVX)) !== 0n;
-  saveComponents(cpu, instruction, where, optimize ? used : requested, withMxcsr);
+  saveComponents(cpu, instruction, where, optimize ? used : requested, withMxcsr, at);
   writeBlock(cpu, instruction, where, LEGACY_BYTES, 8, quadwords((old & ~requested) | used));
 }
 
@@ -294,18 +402,46 @@ export const xsaveopt: SystemInstruction = (cpu, instruction) => save(cpu, instr
 export const xsavec: SystemInstruction = (cpu, instruction) => {
   const requested = prepare(cpu);
   const where = area(cpu, instruction, 64);
-  probeBlock(cpu, instruction, where, 0, areaBytes(requested));
-  let used = inUse(cpu) & requested;
+  const at = (component: ExtendedComponent): number => compactedOffset(requested, component);
+  probeArea(cpu, instruction, where, requested, at);
+  let used = inUse(cpu) & requested & ~cpu.tiles.xfd;
   if (requested & XCR0_SSE && cpu.mxcsr !== MXCSR_INITIAL) used |= XCR0_SSE;
-  saveComponents(cpu, instruction, where, used, (used & XCR0_SSE) !== 0n);
+  saveComponents(cpu, instruction, where, used, (used & XCR0_SSE) !== 0n, at);
   writeBlock(cpu, instruction, where, LEGACY_BYTES, 16, quadwords(used, COMPACTED | requested));
 };
 
+/** XSAVES: XSAVEC at CPL 0. */
+export const xsaves: SystemInstruction = (cpu, instruction) => {
+  requireXsave(cpu);
+  requireCpl0(cpu);
+  xsavec(cpu, instruction);
+};
+
+/** XRSTORS: XRSTOR at CPL 0, of the compacted format; #GP(0) for the other. */
+export const xrstors: SystemInstruction = (cpu, instruction) => {
+  requireXsave(cpu);
+  requireCpl0(cpu);
+  restore(cpu, instruction, true);
+};
+
+/** Bytes of an extended component of an area at `from`. */
+function readComponent(
+  cpu: Cpu,
+  instruction: Instruction,
+  where: Place,
+  from: number,
+  bytes: number,
+): Uint8Array {
+  return new Uint8Array(readBlock(cpu, instruction, where, from, bytes).buffer);
+}
+
 /**
  * XRSTOR, of either format: a requested component is loaded where the header says that it is there, and else initialized.
- * Raises #GP(0) for a header or an MXCSR with bits that must be 0.
+ * Raises #GP(0) for a header or an MXCSR with bits that must be 0. A configuration of tiles that is not possible is none (measured).
  */
-export const xrstor: SystemInstruction = (cpu, instruction) => {
+export const xrstor: SystemInstruction = (cpu, instruction) => restore(cpu, instruction, false);
+
+function restore(cpu: Cpu, instruction: Instruction, onlyCompacted: boolean): void {
   const requested = prepare(cpu);
   const where = area(cpu, instruction, 64);
   const header = readBlock(cpu, instruction, where, LEGACY_BYTES, HEADER_BYTES);
@@ -313,13 +449,22 @@ export const xrstor: SystemInstruction = (cpu, instruction) => {
   const format = header.getBigUint64(8, true);
   const compacted = (format & COMPACTED) !== 0n;
   const permitted = compacted ? format & ~COMPACTED : cpu.xcr0;
-  if (permitted & ~cpu.xcr0 || present & ~permitted || (!compacted && format !== 0n)) throw gp();
+  if (permitted & ~cpu.xcr0 || present & ~permitted || (!compacted && (onlyCompacted || format !== 0n)))
+    throw gp();
   for (let at = 16; at < (compacted ? HEADER_BYTES : 24); at += 8) {
     if (header.getBigUint64(at, true) !== 0n) throw gp();
   }
   const loaded = requested & present;
+  // The header goes before, and MXCSR after (measured).
+  requireEnabled(cpu, loaded);
   const legacy = readBlock(cpu, instruction, where, 0, LEGACY_BYTES);
-  const extended = loaded & XCR0_AVX ? readBlock(cpu, instruction, where, EXTENDED, AVX_BYTES) : undefined;
+  const read = (component: ExtendedComponent): Uint8Array | undefined => {
+    if (!(loaded & component.bit)) return undefined;
+    const from = compacted ? compactedOffset(permitted, component) : component.offset;
+    return readComponent(cpu, instruction, where, from, component.bytes);
+  };
+  const [avx, config, data] = extendedComponents.map(read);
+  const extended = avx && new DataView(avx.buffer);
 
   if (!compacted && requested & (XCR0_SSE | XCR0_AVX)) setMxcsr(cpu, legacy.getUint32(MXCSR_AT, true));
   if (loaded & XCR0_X87) takeX87(cpu, legacy, isWide(instruction));
@@ -335,8 +480,16 @@ export const xrstor: SystemInstruction = (cpu, instruction) => {
     cpu.ymm[4 * n + 2] = extended?.getBigUint64(16 * n, true) ?? 0n;
     cpu.ymm[4 * n + 3] = extended?.getBigUint64(16 * n + 8, true) ?? 0n;
   }
+  if (requested & XCR0_TILES) {
+    changeTiles(cpu, {
+      ...(requested & XCR0_TILECFG
+        ? { config: config && isValidConfig(config) ? config : INITIAL_TILES.config }
+        : {}),
+      ...(requested & XCR0_TILEDATA ? { data: data ?? INITIAL_TILES.data } : {}),
+    });
+  }
   if (!compacted) return;
   // In this format a bad MXCSR is found when all else has been loaded (measured).
   if (loaded & XCR0_SSE) setMxcsr(cpu, legacy.getUint32(MXCSR_AT, true));
   else if (requested & XCR0_SSE) cpu.mxcsr = MXCSR_INITIAL;
-};
+}

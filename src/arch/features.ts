@@ -25,8 +25,9 @@ function at(leaf: number, register: number, bit: number, ...needs: string[]): Fe
   return { leaf, subleaf: 0, register, bit, needs };
 }
 
-/** The leaf on extended state, which is there where XSAVE is. */
+/** The leaves on extended state and on tiles, which are there where XSAVE and AMX are. */
 export const XSAVE_LEAF = 0xd;
+export const TILE_LEAF = 0x1d;
 
 export const featureTable = {
   sse3: at(1, ECX, 0),
@@ -61,9 +62,12 @@ export const featureTable = {
   clwb: at(7, EBX, 24),
   sha: at(7, EBX, 29),
   rdpid: at(7, ECX, 22),
+  'amx-tile': at(7, EDX, 24, 'xfd'),
   xsaveopt: { ...at(XSAVE_LEAF, EAX, 0, 'xsave'), subleaf: 1 },
   xsavec: { ...at(XSAVE_LEAF, EAX, 1, 'xsave'), subleaf: 1 },
   xgetbv1: { ...at(XSAVE_LEAF, EAX, 2, 'xsave'), subleaf: 1 },
+  xsaves: { ...at(XSAVE_LEAF, EAX, 3, 'xsavec'), subleaf: 1 },
+  xfd: { ...at(XSAVE_LEAF, EAX, 4, 'xsave'), subleaf: 1 },
   'lahf-lm': at(0x8000_0001, ECX, 0),
   lzcnt: at(0x8000_0001, ECX, 5),
   prefetchw: at(0x8000_0001, ECX, 8),

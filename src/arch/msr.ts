@@ -1,6 +1,6 @@
 /**
  * Model-specific registers and the time-stamp counter. SDM vol. 4 chapter 2 (architectural MSRs), vol. 3A 11.11
- * (MTRRs), 11.12 (PAT), 15.3 (machine check), vol. 3B 17.17 (TSC); vol. 2B "RDMSR", "WRMSR", "RDTSC", "RDTSCP", "RDPMC",
+ * (MTRRs), 11.12 (PAT), 15.3 (machine check), vol. 1 13.14 (XFD), vol. 3B 17.17 (TSC); vol. 2B "RDMSR", "WRMSR", "RDTSC", "RDTSCP", "RDPMC",
  * "RDPID".
  *
  * An MSR that is not here does not exist, and raises #GP(0). MTRRs and PAT are kept and checked; they change
@@ -23,6 +23,7 @@ import type { Feature } from './features.ts';
 import { isCanonical } from './linear.ts';
 import { registerIndex } from './operands.ts';
 import { MAXPHYADDR } from './paging.ts';
+import { changeTiles, disableable } from './tile-state.ts';
 
 /** Low dwords of fields of the state. */
 const TSC_OFFSET = offsetOf('tscOffset') / 4;
@@ -40,6 +41,9 @@ export const IA32_SYSENTER_EIP = 0x176;
 export const IA32_MCG_CAP = 0x179;
 export const IA32_MCG_STATUS = 0x17a;
 export const IA32_MISC_ENABLE = 0x1a0;
+/** Extended-feature disable, and what it last disabled; supervisor state components. */
+export const IA32_XFD = 0x1c4;
+export const IA32_XFD_ERR = 0x1c5;
 export const IA32_DEBUGCTL = 0x1d9;
 export const IA32_MTRR_PHYSBASE0 = 0x200;
 export const IA32_PAT = 0x277;
@@ -49,6 +53,7 @@ export const IA32_TSC_DEADLINE = 0x6e0;
 const APIC_BASE_EXTD = 0x400n;
 const X2APIC_FIRST = 0x800;
 const X2APIC_LAST = 0x8ff;
+export const IA32_XSS = 0xda0;
 export const IA32_EFER = 0xc000_0080;
 export const IA32_STAR = 0xc000_0081;
 export const IA32_LSTAR = 0xc000_0082;
@@ -102,6 +107,8 @@ function variableRange(index: number): number {
 function featuresOf(index: number): readonly Feature[] | undefined {
   if (index === IA32_TSC_ADJUST) return ['tsc-adjust'];
   if (index === IA32_TSC_DEADLINE) return ['tsc-deadline'];
+  if (index === IA32_XFD || index === IA32_XFD_ERR) return ['xfd'];
+  if (index === IA32_XSS) return ['xsaves'];
   if (index === IA32_TSC_AUX) return ['rdtscp', 'rdpid'];
   return index >= X2APIC_FIRST && index <= X2APIC_LAST ? ['x2apic'] : undefined;
 }
@@ -125,7 +132,13 @@ export function readMsr(cpu: Cpu, index: number): bigint {
     case IA32_PLATFORM_ID:
     case IA32_MCG_CAP:
     case IA32_DEBUGCTL:
+    // There are no supervisor state components.
+    case IA32_XSS:
       return 0n;
+    case IA32_XFD:
+      return cpu.tiles.xfd;
+    case IA32_XFD_ERR:
+      return cpu.tiles.xfdErr;
     case IA32_MTRRCAP:
       return MTRRCAP;
     case IA32_SYSENTER_CS:
@@ -203,7 +216,14 @@ export function writeMsr(cpu: Cpu, index: number, value: bigint): void {
       return;
     // Branch records, traces and single-step on branches are not there.
     case IA32_DEBUGCTL:
+    case IA32_XSS:
       within(value, 0n);
+      return;
+    case IA32_XFD:
+      changeTiles(cpu, { xfd: within(value, disableable(cpu)) });
+      return;
+    case IA32_XFD_ERR:
+      changeTiles(cpu, { xfdErr: within(value, disableable(cpu)) });
       return;
     case IA32_PAT:
       if (!everyByte(value, (type) => isMemoryType(type) || type === 7n)) throw gp();

@@ -94,11 +94,18 @@ export function writeOperand(
   }
 }
 
-/** Index of the segment, control or debug register that operand `n` names. */
+/** Index of the segment, control or debug register or of the tile that operand `n` names. */
 export function specialIndex(instruction: Instruction, n: number): number {
   const operand = instruction.operands[n];
-  if (operand?.kind !== 'segment' && operand?.kind !== 'control' && operand?.kind !== 'debug') throw ud();
-  return operand.index;
+  switch (operand?.kind) {
+    case 'segment':
+    case 'control':
+    case 'debug':
+    case 'tile':
+      return operand.index;
+    default:
+      throw ud();
+  }
 }
 
 /** Number of the general-purpose register that operand `n` names. */

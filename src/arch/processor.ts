@@ -11,6 +11,7 @@ import {
   featureNames,
   featureOf,
   featureTable,
+  TILE_LEAF,
   withFeature,
   withoutFeature,
   XSAVE_LEAF,
@@ -99,7 +100,7 @@ function model(
 export const DEFAULT_MODEL = 'default';
 
 const models: Readonly<Record<string, Model>> = {
-  [DEFAULT_MODEL]: model('all that is implemented', OF_NO_PRODUCT, 0, 0x16, featureNames),
+  [DEFAULT_MODEL]: model('all that is implemented', OF_NO_PRODUCT, 0, TILE_LEAF, featureNames),
   'x86-64-v1': model('the bare architecture', OF_NO_PRODUCT, 0, 4, v1),
   'x86-64-v2': model('to SSE4.2 and POPCNT', OF_NO_PRODUCT, 0, 4, v2),
   'x86-64-v3': model('to AVX2, FMA and BMI2', OF_NO_PRODUCT, 0, 0xd, v3),
@@ -117,6 +118,9 @@ const models: Readonly<Record<string, Model>> = {
 export const modelTitles: ReadonlyMap<string, string> = new Map(
   Object.entries(models).map(([name, { title }]) => [name, title]),
 );
+
+/** The leaves that describe features, beside those that report them. */
+const described: Readonly<Partial<Record<Feature, number>>> = { xsave: XSAVE_LEAF, 'amx-tile': TILE_LEAF };
 
 /** Features that no processor lacks, by names that users may try. */
 const always = 'fpu cmov cx8 fxsr mmx sse sse2 syscall lm pae pat mtrr msr tsc apic pse pge'.split(' ');
@@ -142,7 +146,7 @@ export function processorOf(text: string): Processor {
     return features.has(feature) ? [`+${feature}`] : [`-${feature}`];
   });
   // What is reported in a leaf must be within reach.
-  const leaves = [...features].map((one) => (one === 'xsave' ? XSAVE_LEAF : featureTable[one].leaf));
+  const leaves = [...features].map((one) => described[one] ?? featureTable[one].leaf);
   return {
     name: [name.toLowerCase(), ...changes].join(),
     brand: found.features === featureNames ? 'espfix x86-64 processor' : `espfix processor: ${title}`,

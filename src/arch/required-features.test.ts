@@ -33,6 +33,8 @@ const named: readonly (readonly [iced.CpuidFeature, Feature | undefined])[] = [
   [iced.CpuidFeature.SMAP, 'smap'],
   [iced.CpuidFeature.XSAVEOPT, 'xsaveopt'],
   [iced.CpuidFeature.XSAVEC, 'xsavec'],
+  [iced.CpuidFeature.XSAVES, 'xsaves'],
+  [iced.CpuidFeature.AMX_TILE, 'amx-tile'],
   [iced.CpuidFeature.CLFLUSHOPT, 'clflushopt'],
   [iced.CpuidFeature.CLWB, 'clwb'],
 ];

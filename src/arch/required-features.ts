@@ -37,6 +37,8 @@ const legacy: Readonly<Partial<Record<Feature, string>>> = {
   smap: 'clac stac',
   xsaveopt: 'xsaveopt',
   xsavec: 'xsavec',
+  xsaves: 'xsaves xrstors',
+  'amx-tile': 'ldtilecfg sttilecfg tilerelease tilezero tileloadd tileloaddt1 tilestored',
   clflushopt: 'clflushopt',
   clwb: 'clwb',
 };

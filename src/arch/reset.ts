@@ -7,6 +7,7 @@ import { CS, DS, ES, FS, GS, LDTR, RDX, RUNNING, SHADOW_NONE, SS, TR, WAIT_FOR_S
 import { CR0_CD, CR0_ET, CR0_NW } from './control-registers.ts';
 import type { Cpu } from './cpu.ts';
 import { setSegmentRaw } from './segmentation.ts';
+import { INITIAL_TILES } from './tile-state.ts';
 
 const APIC_DEFAULT_BASE = 0xfee0_0000n;
 const APIC_ENABLE = 0x800n;
@@ -98,6 +99,7 @@ export function reset(cpu: Cpu): void {
   cpu.fdp = 0n;
   cpu.ymm.fill(0n);
   cpu.mxcsr = MXCSR_DEFAULT;
+  cpu.tiles = INITIAL_TILES;
   cpu.sipiVector = 0;
   setCommon(cpu, CR0_CD | CR0_NW | CR0_ET);
   startOrWait(cpu);

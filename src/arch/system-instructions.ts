@@ -8,7 +8,18 @@ import { HALTED } from '../isa/state.ts';
 import { clts, lmsw, movFromControl, movToControl, requireCpl0, smsw } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { cpuid } from './cpuid.ts';
-import { fxrstor, fxsave, xgetbv, xrstor, xsave, xsavec, xsaveopt, xsetbv } from './extended-state.ts';
+import {
+  fxrstor,
+  fxsave,
+  xgetbv,
+  xrstor,
+  xrstors,
+  xsave,
+  xsavec,
+  xsaveopt,
+  xsaves,
+  xsetbv,
+} from './extended-state.ts';
 import { ud } from './fault.ts';
 import { invalidateCaches, invlpg, invpcid } from './invalidation.ts';
 import { input, inputString, output, outputString } from './io.ts';
@@ -32,6 +43,7 @@ import {
 } from './segment-instructions.ts';
 import { arpl, lar, lsl, verr, verw } from './selector-checks.ts';
 import { lgdt, lidt, lldt, ltr, sgdt, sidt, sldt, str } from './system-tables.ts';
+import { ldtilecfg, sttilecfg, tileloadd, tilerelease, tilestored, tilezero } from './tiles.ts';
 import { wait, x87 } from './x87.ts';
 
 /** HLT: the processor sleeps until an interrupt that gets through, NMI, INIT or RESET. */
@@ -113,7 +125,17 @@ export const systemInstructions = {
   xsave,
   xsaveopt,
   xsavec,
+  xsaves,
   xrstor,
+  xrstors,
+  ldtilecfg,
+  sttilecfg,
+  tilerelease,
+  tilezero,
+  tileloadd,
+  // A hint on caches is all that tells it from TILELOADD.
+  tileloaddt1: tileloadd,
+  tilestored,
   ldmxcsr,
   vldmxcsr,
   vstmxcsr,

@@ -68,7 +68,7 @@ function encodeRecording({ visits, ...rest }: Recording): Uint8Array {
   const zeroed: Zeroed[] = [];
   let before: PageTree | undefined;
   for (const { begin } of visits) {
-    const { configuration, pages, states: processors, tlbs, parts } = begin;
+    const { configuration, pages, states: processors, tlbs, parts, tiles } = begin;
     const empty = PageTree.empty(configuration.ramBytes / PAGE_SIZE);
     const changed: [number, Uint8Array][] = [];
     const gone: number[] = [];
@@ -78,7 +78,9 @@ function encodeRecording({ visits, ...rest }: Recording): Uint8Array {
     });
     before = pages;
     zeroed.push(gone);
-    states.push(encodeSnapshot(new Snapshot(configuration, empty.with(changed), processors, tlbs, parts)));
+    states.push(
+      encodeSnapshot(new Snapshot(configuration, empty.with(changed), processors, tlbs, parts, tiles)),
+    );
   }
   const summaries = visits.map(({ begin, ...visit }) => visit);
   const head = new TextEncoder().encode(encodeData({ ...rest, visits: summaries, zeroed }));
@@ -99,11 +101,18 @@ function decodeRecording(bytes: Uint8Array): Recording {
     stop:
       stop.reason === 'unimplemented' ? { ...stop, bytes: Uint8Array.from(Object.values(stop.bytes)) } : stop,
     visits: visits.map((visit, i) => {
-      const { configuration, pages, states: processors, tlbs, parts } = Machine.readSnapshot(states[i]);
+      const {
+        configuration,
+        pages,
+        states: processors,
+        tlbs,
+        parts,
+        tiles,
+      } = Machine.readSnapshot(states[i]);
       const changed: [number, Uint8Array | undefined][] = zeroed[i].map((page) => [page, undefined]);
       pages.forEach((page, content) => void changed.push([page, content]));
       before = (before ?? PageTree.empty(configuration.ramBytes / PAGE_SIZE)).with(changed);
-      return { ...visit, begin: new Snapshot(configuration, before, processors, tlbs, parts) };
+      return { ...visit, begin: new Snapshot(configuration, before, processors, tlbs, parts, tiles) };
     }),
   };
 }

@@ -60,9 +60,9 @@ export interface FarOperand {
   readonly offset: number;
 }
 
-/** A segment register of MOV/PUSH/POP Sreg, a control or a debug register. */
+/** A segment register of MOV/PUSH/POP Sreg, a control or a debug register, or a tile of AMX. */
 export interface SpecialOperand {
-  readonly kind: 'segment' | 'control' | 'debug';
+  readonly kind: 'segment' | 'control' | 'debug' | 'tile';
   readonly index: number;
 }
 

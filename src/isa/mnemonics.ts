@@ -166,7 +166,8 @@ export const systemMnemonics = [
   'syscall', 'sysret', 'sysenter', 'sysexit', 'swapgs',
   'rdfsbase', 'rdgsbase', 'wrfsbase', 'wrgsbase',
   'x87', // all of D8 to DF: Instruction.fop tells which
-  'wait', 'fxsave', 'fxrstor', 'xsave', 'xsaveopt', 'xsavec', 'xrstor', 'ldmxcsr', 'stmxcsr', 'vldmxcsr', 'vstmxcsr',
+  'wait', 'fxsave', 'fxrstor', 'xsave', 'xsaveopt', 'xsavec', 'xsaves', 'xrstor', 'xrstors', 'ldmxcsr', 'stmxcsr', 'vldmxcsr', 'vstmxcsr',
+  'ldtilecfg', 'sttilecfg', 'tilerelease', 'tilezero', 'tileloadd', 'tileloaddt1', 'tilestored',
   'monitor', 'mwait', // #UD unless reported by CPUID
   'rsm', // #UD outside SMM
   'vmcall', // VMX and SVM instructions: #UD, as CPUID does not report them

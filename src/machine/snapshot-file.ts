@@ -3,10 +3,17 @@
  *
  * All numbers little-endian. Offset 0: magic `ESPFIXSN`; 8: version (4 bytes); 12: checksum (checksum.ts) of all that follows (4);
  * 16: length of the header (4); 20: the header, JSON in UTF-8: the configuration, the layout's fingerprint, the number
- * of pages, and devices and schedule. Then the processors' state areas, their TLB areas, and each page that is not all
+ * of pages, devices and schedule, and AMX state where a processor has any: those files have the higher version. Then the processors' state areas, their TLB areas, and each page that is not all
  * zeros: its number (4 bytes, ascending) and 4,096 bytes.
  */
 import { DEFAULT_MODEL } from '../arch/processor.ts';
+import {
+  INITIAL_TILES,
+  isValidConfig,
+  type TileState,
+  tileState,
+  XCR0_TILEDATA,
+} from '../arch/tile-state.ts';
 import { TLB_BYTES } from '../arch/tlb.ts';
 import { offsetOf, STATE_SIZE } from '../isa/state.ts';
 import { checksum } from './checksum.ts';
@@ -17,6 +24,7 @@ import { type Configuration, LAYOUT_FINGERPRINT, Snapshot, SnapshotError } from 
 
 const MAGIC = 'ESPFIXSN';
 export const SNAPSHOT_VERSION = 2;
+export const SNAPSHOT_VERSION_WITH_TILES = 3;
 const HEADER = 20;
 /** Parts that older files lack: they are as in a new machine. */
 const NEWER_PARTS = ['numericError'] as const;
@@ -41,12 +49,14 @@ export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
   snapshot.pages.forEach((page, content) => {
     if (content.some((byte) => byte !== 0)) pages.push([page, content]);
   });
+  const withTiles = snapshot.tiles.some((tiles) => tiles !== INITIAL_TILES);
   const header = new TextEncoder().encode(
     JSON.stringify({
       layout: LAYOUT_FINGERPRINT,
       ...snapshot.configuration,
       pages: pages.length,
       parts: Object.fromEntries(Object.entries(snapshot.parts).map(([name, part]) => [name, toJson(part)])),
+      ...(withTiles ? { tiles: snapshot.tiles.map((tiles) => toJson({ ...tiles })) } : {}),
     }),
   );
   const fixed = HEADER + header.length;
@@ -55,7 +65,7 @@ export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
   const bytes = new Uint8Array(size);
   const view = new DataView(bytes.buffer);
   bytes.set(new TextEncoder().encode(MAGIC));
-  view.setUint32(8, SNAPSHOT_VERSION, true);
+  view.setUint32(8, withTiles ? SNAPSHOT_VERSION_WITH_TILES : SNAPSHOT_VERSION, true);
   view.setUint32(16, header.length, true);
   bytes.set(header, HEADER);
   let at = fixed;
@@ -83,8 +93,11 @@ export function decodeSnapshot(file: Uint8Array, schema: SnapshotSchema): Snapsh
   const magic = String.fromCharCode(...bytes.subarray(0, 8));
   if (magic !== MAGIC) throw new SnapshotError(`magic: expected ${MAGIC}: this is not a snapshot`);
   const version = view.getUint32(8, true);
-  if (version !== SNAPSHOT_VERSION)
-    throw new SnapshotError(`version: ${version}, expected ${SNAPSHOT_VERSION}`);
+  const withTiles = version === SNAPSHOT_VERSION_WITH_TILES;
+  if (version !== SNAPSHOT_VERSION && !withTiles)
+    throw new SnapshotError(
+      `version: ${version}, expected ${SNAPSHOT_VERSION} or ${SNAPSHOT_VERSION_WITH_TILES}`,
+    );
   if (view.getUint32(12, true) !== checksum(bytes.subarray(16)))
     throw new SnapshotError('checksum: does not match the contents (damaged or truncated)');
   const headerLength = view.getUint32(16, true);
@@ -137,7 +150,27 @@ export function decodeSnapshot(file: Uint8Array, schema: SnapshotSchema): Snapsh
     previous = page;
     pages.push([page, copy.subarray(at + 4 - start, at + 4 - start + PAGE_SIZE)]);
   }
-  return new Snapshot(configuration, PageTree.empty(limit).with(pages), states, tlbs, parts);
+  const tiles = withTiles
+    ? tilesOf(header.tiles, configuration.cpus)
+    : new Array<TileState>(configuration.cpus).fill(INITIAL_TILES);
+  return new Snapshot(configuration, PageTree.empty(limit).with(pages), states, tlbs, parts, tiles);
+}
+
+/** AMX state of each processor. */
+function tilesOf(json: unknown, cpus: number): TileState[] {
+  if (!Array.isArray(json) || json.length !== cpus)
+    throw new SnapshotError(`tiles: expected those of ${cpus} processors`);
+  return json.map((one, i) => {
+    const { config, data, xfd, xfdErr } = rebuild(
+      { ...INITIAL_TILES },
+      one,
+      `tiles.${i}`,
+    ) as unknown as TileState;
+    if (!isValidConfig(config)) throw new SnapshotError(`tiles.${i}.config: expected a configuration of AMX`);
+    if ((xfd | xfdErr) & ~XCR0_TILEDATA)
+      throw new SnapshotError(`tiles.${i}.xfd: expected no bit of IA32_XFD but that of tiles`);
+    return tileState(config, data, xfd, xfdErr);
+  });
 }
 
 function withNewerParts(parts: unknown, shape: Readonly<Record<string, Plain>>): unknown {

@@ -1,10 +1,15 @@
 /** Snapshots: going back, forking, and files, whatever has happened to them. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { encodeSnapshot, Machine, type MachineOptions, type Snapshot, SnapshotError } from '../index.ts';
+import { INITIAL_TILES, tileState } from '../arch/tile-state.ts';
+import { encodeSnapshot, Machine, type MachineOptions, SnapshotError } from '../index.ts';
 import { checksum } from './checksum.ts';
 import { crc32 } from './crc32.ts';
 import { echoImage, localTimerImage, nmiImage, picTimerImage, racingImage } from './guests.fixture.ts';
+import { Snapshot } from './snapshot.ts';
+
+/** Palette 1, no tile configured; data all the same. */
+const someTiles = tileState(new Uint8Array(64).fill(1, 0, 1), new Uint8Array(8192).fill(7), 0x4_0000n, 0n);
 
 function booted(image: Uint8Array, options: MachineOptions = {}): Machine {
   const machine = Machine.create({ memory: 2, ...options });
@@ -121,6 +126,18 @@ describe('restore', () => {
     }
   });
 
+  it('of tiles, of which each processor has its own', () => {
+    const machine = booted(racingImage(3000), { cpus: 2 });
+    const [first, second] = machine.cpus;
+    const before = machine.snapshot();
+    second.tiles = someTiles;
+    const after = machine.snapshot();
+    machine.restore(before);
+    expect(second.tiles).toBe(INITIAL_TILES);
+    machine.restore(after);
+    expect([first.tiles, second.tiles]).toEqual([INITIAL_TILES, someTiles]);
+  });
+
   it('refuses a snapshot of another configuration', () => {
     const snapshot = booted(nmiImage(), { cpus: 2 }).snapshot();
     expect(() => booted(nmiImage()).restore(snapshot)).toThrow(
@@ -199,6 +216,42 @@ describe('files', () => {
     expect(encodeSnapshot(Machine.readSnapshot(file))).toEqual(file);
   });
 
+  describe('with tiles', () => {
+    const { configuration, pages, states, tlbs, parts } = Machine.readSnapshot(file);
+    const tiles = [someTiles, INITIAL_TILES];
+    const bytes = encodeSnapshot(new Snapshot(configuration, pages, states, tlbs, parts, tiles));
+    it('have another version, which an espfix without would not misread', () => {
+      expect([file[8], bytes[8]]).toEqual([2, 3]);
+      expect(Machine.readSnapshot(bytes).tiles).toEqual(tiles);
+      expect(Machine.from(Machine.readSnapshot(bytes)).cpus[0].tiles).toEqual(someTiles);
+      expect(Machine.readSnapshot(file).tiles).toEqual([INITIAL_TILES, INITIAL_TILES]);
+    });
+    it.each<[string, (header: string) => string, RegExp]>([
+      [
+        'tiles of another number of processors',
+        (h) => h.replace('"tiles":[{', '"tiles":[{},{'),
+        /^tiles: expected those of 2/,
+      ],
+      [
+        'a configuration that is none',
+        (h) => h.replace('"config":"01', '"config":"02'),
+        /^tiles.0.config: expected a configuration/,
+      ],
+      [
+        'too few bytes',
+        (h) => h.replace('"config":"01', '"config":"'),
+        /^tiles.0.config: expected 64 bytes$/,
+      ],
+      [
+        'another bit of XFD',
+        (h) => h.replace('"xfd":"40000"', '"xfd":"20000"'),
+        /^tiles.0.xfd: expected no bit of IA32_XFD/,
+      ],
+    ])('%s is refused', (_, edit, message) => {
+      expect(errorOf(edited(edit, bytes))).toMatch(message);
+    });
+  });
+
   it.each([
     ['nothing', new Uint8Array(0), 'truncated: 0 bytes, expected at least 20'],
     [
@@ -206,7 +259,7 @@ describe('files', () => {
       new TextEncoder().encode('#!/bin/sh\nexit 0\nexit 1\n'),
       /^magic: expected ESPFIXSN/,
     ],
-    ['another version', patched(8, 9), 'version: 9, expected 2'],
+    ['another version', patched(8, 9), 'version: 9, expected 2 or 3'],
     ['a flipped bit', patched(-100, file[file.length - 100] ^ 1), /^checksum: does not match/],
     ['a truncated file', file.slice(0, -1), /^checksum/],
     [

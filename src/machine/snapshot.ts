@@ -3,6 +3,7 @@
  * and restores them at the cost of what has changed.
  */
 import type { Cpu } from '../arch/cpu.ts';
+import type { TileState } from '../arch/tile-state.ts';
 import { TLB_BYTES } from '../arch/tlb.ts';
 import type { Layout } from '../engine/layout.ts';
 import { fields, offsetOf, STATE_SIZE } from '../isa/state.ts';
@@ -42,6 +43,8 @@ export class Snapshot {
   readonly tlbs: readonly Uint8Array[];
   /** Devices, schedule and random numbers, by name. */
   readonly parts: Readonly<Record<string, Plain>>;
+  /** AMX state of each processor. */
+  readonly tiles: readonly TileState[];
 
   constructor(
     configuration: Configuration,
@@ -49,12 +52,14 @@ export class Snapshot {
     states: Uint8Array,
     tlbs: readonly Uint8Array[],
     parts: Readonly<Record<string, Plain>>,
+    tiles: readonly TileState[],
   ) {
     this.configuration = configuration;
     this.pages = pages;
     this.states = states;
     this.tlbs = tlbs;
     this.parts = parts;
+    this.tiles = tiles;
   }
 }
 
@@ -117,7 +122,8 @@ export class SnapshotKeeper {
       this.#cpus[i].tlb.changed ? tlb.slice() : this.#savedTlbs[i],
     );
     this.#settle();
-    return new Snapshot(configuration, this.#pages, this.#states.slice(), this.#savedTlbs, parts);
+    const tiles = this.#cpus.map((cpu) => cpu.tiles);
+    return new Snapshot(configuration, this.#pages, this.#states.slice(), this.#savedTlbs, parts, tiles);
   }
 
   /**
@@ -144,6 +150,7 @@ export class SnapshotKeeper {
       const cpu = this.#cpus[i];
       cpu.jumpCache = this.#jumpCaches[i];
       cpu.codeTable = this.#codeTable;
+      cpu.tiles = snapshot.tiles[i];
       if (changed[i]) cpu.engine.flushTranslations();
       else if (this.#touched[i] !== 0) kept = true;
       const tlb = dwordsOf(snapshot.tlbs[i]);

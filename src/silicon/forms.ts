@@ -89,7 +89,7 @@ const FEATURES = new Set([
   'INTEL8086', 'INTEL8086_ONLY', 'INTEL186', 'INTEL286', 'INTEL386', 'INTEL486', 'X64',
   'BMI1', 'BMI2', 'ADX', 'MOVBE', 'POPCNT', 'LZCNT', 'CMOV', 'CX8', 'CMPXCHG16B', 'FSGSBASE',
   'PREFETCHW', 'CLFSH', 'CLFLUSHOPT', 'CLWB', 'SSE', 'SSE2', 'SSE4_2', 'RDPID', 'SMAP',
-  'CET_IBT', 'MULTIBYTENOP', 'SYSCALL', 'SEP', 'INVPCID', 'XSAVE', 'RDPMC', 'MSR', 'PAUSE', 'SMM',
+  'CET_IBT', 'MULTIBYTENOP', 'SYSCALL', 'SEP', 'INVPCID', 'XSAVE', 'XSAVES', 'RDPMC', 'MSR', 'PAUSE', 'SMM',
   'FPU', 'FPU287', 'FPU387', 'MMX', 'SSE3', 'SSSE3', 'SSE4_1', 'AES', 'PCLMULQDQ', 'SHA', 'AVX', 'AVX2', 'FMA', 'F16C',
 ]); // biome-ignore format: a table
 
@@ -150,7 +150,7 @@ function classify(mnemonic: string, kinds: readonly K[], rm: RmKind, name: strin
   if (mnemonic === 'Pop' && SEGMENT_OPERANDS.has(kinds[0])) return 'segment-load';
   if (/^(Lar|Lsl|Verr|Verw|Arpl)$/.test(mnemonic)) return 'segment-load';
   if (
-    /^(In|Out|Cli|Sti|Hlt|Clts|Invd|Wbinvd|Invlpg|Invpcid|Lgdt|Lidt|Lldt|Ltr|Lmsw|Rdmsr|Wrmsr|Rdpmc|Xsetbv|Clac|Stac|Sysexitd?|Sysexitq|Sysretd?|Sysretq|Swapgs|Rsm)$/.test(
+    /^(In|Out|Cli|Sti|Hlt|Clts|Invd|Wbinvd|Invlpg|Invpcid|Lgdt|Lidt|Lldt|Ltr|Lmsw|Rdmsr|Wrmsr|Rdpmc|Xsetbv|Clac|Stac|Sysexitd?|Sysexitq|Sysretd?|Sysretq|Swapgs|Rsm|Xsaves|Xsaves64|Xrstors|Xrstors64)$/.test(
       mnemonic,
     )
   )

@@ -44,7 +44,7 @@ describe('generation', () => {
     const cases = new DataView(new ArrayBuffer(STATES * CASE.size));
     const forms = new Set<string>();
     const mnemonics = new Set<string>();
-    for (let number = 0; number < 60_000 && forms.size < allForms().length; number++) {
+    for (let number = 0; number < 90_000 && forms.size < allForms().length; number++) {
       const { bytes, bits, pieces } = generator.make(number, code, cases, 0);
       for (const { form, offset } of pieces) {
         forms.add(form);

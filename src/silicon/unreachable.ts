@@ -23,6 +23,13 @@ export const unreachable: Readonly<Record<string, string>> = {
   xsaveopt: 'as FXSAVE',
   xsavec: 'as FXSAVE',
   xrstor: 'as FXSAVE',
+  ldtilecfg: 'compared with silicon beside arch/tiles.ts, as the host must be asked for tiles',
+  sttilecfg: 'as LDTILECFG',
+  tilerelease: 'as LDTILECFG',
+  tilezero: 'as LDTILECFG',
+  tileloadd: 'as LDTILECFG',
+  tileloaddt1: 'as LDTILECFG',
+  tilestored: 'as LDTILECFG',
   monitor: 'a hypervisor may intercept it before #UD',
   mwait: 'as MONITOR',
   vmcall: 'VMX and SVM instructions leave a virtual machine before #UD',
@@ -32,7 +39,7 @@ export const unreachable: Readonly<Record<string, string>> = {
 export const faultsOnly: readonly string[] = [
   'lgdt', 'lidt', 'lldt', 'ltr', 'movcr', 'movfromcr', 'movdr', 'movfromdr', 'lmsw', 'clts', 'invlpg', 'invpcid', 'invd',
   'wbinvd', 'rdmsr', 'wrmsr', 'rdpmc', 'xsetbv', 'in', 'out', 'inss', 'outss', 'cli', 'sti', 'hlt', 'clac', 'stac', 'sysret',
-  'sysexit', 'swapgs', 'rsm', 'int',
+  'sysexit', 'swapgs', 'rsm', 'int', 'xsaves', 'xrstors',
 ]; // biome-ignore format: a table
 
 /** The text of `--list`. */

@@ -1,5 +1,6 @@
 /** What tells states of a processor from one another, and what does not: for the comparison and for the hash alike. */
 import { expect, it } from 'vitest';
+import { changeTiles } from '../../arch/tile-state.ts';
 import { RF, readFlags, writeFlags } from '../../isa/flags.ts';
 import { CS, DS, RAX } from '../../isa/state.ts';
 import { Machine } from '../../machine/machine.ts';
@@ -53,6 +54,23 @@ it.each([
     change: (cpu: Cpu) => {
       cpu.cr2 ^= 8n;
     },
+    same: false,
+  },
+  {
+    text: 'a configuration of tiles',
+    change: (cpu: Cpu) =>
+      changeTiles(cpu, { config: cpu.tiles.config.map((byte, i) => (i === 0 ? byte ^ 1 : byte)) }),
+    same: false,
+  },
+  {
+    text: 'a byte of a tile',
+    change: (cpu: Cpu) =>
+      changeTiles(cpu, { data: cpu.tiles.data.map((byte, i) => (i === 8191 ? byte ^ 1 : byte)) }),
+    same: false,
+  },
+  {
+    text: 'IA32_XFD',
+    change: (cpu: Cpu) => changeTiles(cpu, { xfd: cpu.tiles.xfd ^ 0x4_0000n }),
     same: false,
   },
 ])('$text: the same state $same', ({ long = true, change, same }) => {

@@ -6,6 +6,7 @@
  * descriptor's, which are there after an IRET.
  */
 import type { Cpu } from '../../arch/cpu.ts';
+import { INITIAL_TILES, sameTiles } from '../../arch/tile-state.ts';
 import { RF, readFlagsDword } from '../../isa/flags.ts';
 import { CS, fields, offsetOf } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
@@ -45,11 +46,13 @@ export class ProcessorState {
   readonly #dwords = new Uint32Array(EXTENDED_END);
   readonly #requests = new Uint32Array(16);
   #flags = 0;
+  #tiles = INITIAL_TILES;
 
   /** Copies the present state. */
   take(machine: Machine, cpu: Cpu): void {
     this.#dwords.set(cpu.u32.subarray(0, EXTENDED_END));
     this.#flags = readFlagsDword(cpu) & ~RF_BIT;
+    this.#tiles = cpu.tiles;
     const { requested, inService } = machine.interruptRequests(cpu.index);
     this.#requests.set(requested);
     this.#requests.set(inService, 8);
@@ -73,6 +76,7 @@ export class ProcessorState {
     }
     for (let i = EXTENDED; i < EXTENDED_END; i++) if (u32[i] !== dwords[i]) return false;
     if (u32[REST + 1] !== dwords[REST + 1] || (readFlagsDword(cpu) & ~RF_BIT) !== this.#flags) return false;
+    if (!sameTiles(cpu.tiles, this.#tiles)) return false;
     const { requested, inService } = machine.interruptRequests(cpu.index);
     for (let i = 0; i < 8; i++)
       if (requested[i] !== this.#requests[i] || inService[i] !== this.#requests[i + 8]) return false;

@@ -9,6 +9,7 @@
  * probability below 1 in 100.
  */
 import type { Cpu } from '../../arch/cpu.ts';
+import { INITIAL_TILES } from '../../arch/tile-state.ts';
 import { readFlagsDword } from '../../isa/flags.ts';
 import { offsetOf, RSP } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
@@ -163,9 +164,14 @@ function mixProcessor(machine: Machine, cpu: Cpu): void {
 
 /** All but the general-purpose registers, RIP and RFLAGS; and the local APIC's requests. */
 function mixSystem(machine: Machine, cpu: Cpu): void {
-  const { u32, index } = cpu;
+  const { u32, index, tiles } = cpu;
   mixHash(system.hash(u32, countedBits(cpu)));
   mixHash(extended.hash(u32));
+  if (tiles !== INITIAL_TILES) {
+    mixHash(hashContent(tiles.config));
+    mixHash(hashContent(tiles.data));
+    for (const value of [tiles.xfd, tiles.xfdErr]) mixHash(Number(value));
+  }
   const { requested, inService } = machine.interruptRequests(index);
   for (let i = 0; i < 8; i++) {
     mix(requested[i]);

@@ -346,7 +346,7 @@ function setsFlag(mask: bigint): SystemRule {
   return (x) => setFlags(x, mask, null);
 }
 
-/** x87 registers, MXCSR and the areas of XSAVE have no shadows. */
+/** x87 registers, MXCSR, tiles and the areas of XSAVE have no shadows. */
 const extendedState: SystemRule = (x) => x.giveUp('x87 and saved extended state are not followed');
 
 /** Every system instruction's rule. One that is not here changes what it changes to `conservative` secrets. */
@@ -368,6 +368,15 @@ export const systemRules: Partial<Readonly<Record<SystemMnemonic, SystemRule>>> 
   xsaveopt: extendedState,
   xsavec: extendedState,
   xrstor: extendedState,
+  xsaves: extendedState,
+  xrstors: extendedState,
+  ldtilecfg: extendedState,
+  sttilecfg: extendedState,
+  tilerelease: extendedState,
+  tilezero: extendedState,
+  tileloadd: extendedState,
+  tileloaddt1: extendedState,
+  tilestored: extendedState,
   ldmxcsr: extendedState,
   stmxcsr: extendedState,
   vldmxcsr: extendedState,

@@ -14,6 +14,7 @@
  */
 import type { CodeSize, Instruction, Operand, OperandWidth } from '../instruction.ts';
 import type { Mnemonic } from '../mnemonics.ts';
+import { RSP } from '../state.ts';
 import { Cursor, MAXIMUM_LENGTH } from './cursor.ts';
 import { readAddress, readModrm } from './modrm.ts';
 import { type Cell, type Opcode, REGISTER_MEMBERS } from './notation.ts';
@@ -147,6 +148,8 @@ function instruction(
   // MOV to CS is #UD.
   if (entry.mnemonic === 'movsreg' && c.reg === 1) valid = false;
   if (c.lock && !(entry.lockable && operands[0].kind === 'memory')) valid = false;
+  // SIB bytes follow where rm is 100b, the number of RSP.
+  if (entry.sib && c.rm !== RSP) valid = false;
   if (encoding === VEX && entry.mnemonic !== 'unimplemented') {
     // The general-purpose instructions are VEX.L0; vvvv that is not used must be 1111b.
     const length = entry.vectors || entry.mnemonic === 'vzeroupper' ? entry.vexL : 0;

@@ -52,7 +52,7 @@ export const groups: Readonly<Record<string, GroupText>> = {
   },
   '8': ['', '', '', '', 'bt', 'bts lock', 'btr lock', 'btc lock'],
   '9': {
-    memory: ['', 'W0 cmpxchg8b M y lock | W1 cmpxchg16b M y lock', '', 'invalid M', 'NP xsavec M', 'invalid M', 'NP 66 F3 vmcall', 'NP vmcall'],
+    memory: ['', 'W0 cmpxchg8b M y lock | W1 cmpxchg16b M y lock', '', 'NP xrstors M', 'NP xsavec M', 'NP xsaves M', 'NP 66 F3 vmcall', 'NP vmcall'],
     register: ['', '', '', '', '', '', 'NFx rdrand Rv', 'NFx rdseed Rv | F3 rdpid Rn'],
   },
   '11': {

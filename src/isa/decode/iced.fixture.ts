@@ -31,6 +31,13 @@ const have: ReadonlySet<string> = new Set([
   'prefetcht1',
   'prefetcht2',
   'crc32',
+  'ldtilecfg',
+  'sttilecfg',
+  'tilerelease',
+  'tilezero',
+  'tileloadd',
+  'tileloaddt1',
+  'tilestored',
 ]);
 /** SIMD instructions that have a meaning. */
 const simd: ReadonlySet<string> = new Set([...simdMnemonics, ...floatMnemonics, ...avxMnemonics]);
@@ -115,11 +122,8 @@ const names: Readonly<Record<string, Mnemonic>> = {
   xsaveopt64: 'xsaveopt',
   xsavec64: 'xsavec',
   xrstor64: 'xrstor',
-  // Not reported.
-  xsaves: 'invalid',
-  xsaves64: 'invalid',
-  xrstors: 'invalid',
-  xrstors64: 'invalid',
+  xsaves64: 'xsaves',
+  xrstors64: 'xrstors',
 };
 
 /** Mnemonics whose operands we leave out, as they say nothing or are implied. */
@@ -277,6 +281,9 @@ for (const value of Object.values(iced.Register)) {
   } else if (value >= R.DR0 && value <= R.DR15) {
     kind = 'debug';
     index = value - R.DR0;
+  } else if (value >= R.TMM0 && value <= R.TMM7) {
+    kind = 'tile';
+    index = value - R.TMM0;
   }
   if (kind !== 'register') width = 0;
   registers[value] = { kind, width, index, high };
@@ -303,7 +310,8 @@ function compareOperand(
     case 'ymm':
     case 'segment':
     case 'control':
-    case 'debug': {
+    case 'debug':
+    case 'tile': {
       if (kind !== K.Register) return `kind ${kind}`;
       const other = registers[theirs.opRegister(n)];
       const long = operand.kind === 'ymm' && /^v(pgatherqd|gatherqps)$/.test(ours.mnemonic);

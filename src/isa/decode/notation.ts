@@ -13,7 +13,7 @@
  *   `W` (ModR/M), `M` (ModR/M, memory), `U` (ModR/M, register), `Ib`.
  * - operands: comma-separated, an addressing method and a type as in A.2.1 and A.2.2 (see below).
  * - attributes: the operation's width where it is not that of the first operand: `b` `w` `v` `z` `y` `n` `f64` `d64`;
- *   `l0` `l1` `w0` `w1` (VEX.L and VEX.W must be so); `lock` (may be locked when its destination is memory); `rep`, `repe` (string instructions); `modrm` (has a ModR/M
+ *   `l0` `l1` `w0` `w1` (VEX.L and VEX.W must be so); `sib` (must have a SIB byte); `lock` (may be locked when its destination is memory); `rep`, `repe` (string instructions); `modrm` (has a ModR/M
  *   byte though none of the operands needs it); `reg` (mod is taken as 11b).
  *
  * Members of a group that name no operands take those of the group, and its attributes always.
@@ -114,6 +114,8 @@ export const Q = 23;
 export const L = 24;
 /** X: the XMM or YMM register that is the index of a vector SIB (vol. 2A 2.3.12); the memory operand has none then. */
 export const X = 25;
+/** T: tile of AMX by reg; there are eight. */
+export const T = 26;
 
 export interface OperandRule {
   readonly method: number;
@@ -151,6 +153,8 @@ export interface Opcode {
   /** VEX.L and VEX.W as they must be; -1 where either will do. */
   readonly vexL: -1 | 0 | 1;
   readonly vexW: -1 | 0 | 1;
+  /** #UD without a SIB byte. */
+  readonly sib: boolean;
   /** Bytes of immediates to pass over, where the operands are not told. */
   readonly skip: number;
   /** Of a group: cells for memory by reg (0..7), and for registers by reg and rm (8..71). */
@@ -214,6 +218,7 @@ const methods: Readonly<Record<string, number>> = {
   Q,
   L,
   X,
+  T,
 };
 const fixed: Readonly<Record<string, OperandRule>> = {
   AL: { method: FIXED, width: BYTE, memoryWidth: NO_WIDTH, number: 0 },
@@ -274,7 +279,7 @@ export function asInvalid(opcode: Opcode): Opcode {
   return { ...opcode, mnemonic: 'invalid', members: null };
 }
 
-const takesModrm: ReadonlySet<number> = new Set([E, G, M, R, S, C, D, V, U, W, P, N, Q]);
+const takesModrm: ReadonlySet<number> = new Set([E, G, M, R, S, C, D, V, U, W, P, N, Q, T]);
 
 function parseBody(
   words: readonly string[],
@@ -327,11 +332,13 @@ function parseBody(
   let forceRegister = false;
   let vexL: -1 | 0 | 1 = -1;
   let vexW: -1 | 0 | 1 = -1;
+  let sib = false;
   for (const attribute of attributes) {
     if (attribute === 'lock') lockable = true;
     else if (attribute === 'rep' || attribute === 'repe') repeat = attribute;
     else if (attribute === 'l0' || attribute === 'l1') vexL = attribute === 'l0' ? 0 : 1;
     else if (attribute === 'w0' || attribute === 'w1') vexW = attribute === 'w0' ? 0 : 1;
+    else if (attribute === 'sib') sib = true;
     else if (attribute === 'modrm') modrm = true;
     else if (attribute === 'reg') forceRegister = true;
     else width = operationWidths[attribute] ?? fail(`attribute ${attribute}`, text);
@@ -354,6 +361,7 @@ function parseBody(
     gather: operands.some(({ method }) => method === X),
     vexL,
     vexW,
+    sib,
     usesVvvv: operands.some(({ method }) => method === B || method === H),
     skip,
     members,

@@ -41,6 +41,7 @@ const ymmRegisters = vectors('ymm', 256, 16);
 const segmentRegisters = specials('segment', 6);
 const controlRegisters = specials('control', 16);
 const debugRegisters = specials('debug', 16);
+const tiles = specials('tile', 8);
 
 /** The width that a rule gives to an operation of this instruction. */
 export function operationWidth(c: Cursor, rule: n.WidthRule): OperandWidth {
@@ -264,6 +265,8 @@ export function operand(
       if (c.rm !== RSP || c.addressSize === 16) return null;
       return vector(c, rule.width, c.vectorIndex);
     }
+    case n.T:
+      return c.extendReg === 0 ? tiles[c.reg] : null;
     case n.P:
       return mmRegisters[c.reg];
     case n.N:

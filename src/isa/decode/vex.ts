@@ -2,7 +2,7 @@
  * VEX- and EVEX-encoded instructions. SDM vol. 2A 2.3 (VEX), 2.7 (EVEX), vol. 2D tables A-3 to A-6 (the rows with
  * a `v` prefix).
  *
- * The general-purpose instructions (BMI1, BMI2), AVX, AVX2, FMA and F16C are decoded; of the
+ * The general-purpose instructions (BMI1, BMI2), AVX, AVX2, FMA, F16C and those of AMX that load, store and clear tiles are decoded; of the
  * others it is only known that they exist, by prefix column and opcode. Real-address and virtual-8086 mode do not recognize VEX: there {@link vexMnemonics} are #UD, which the
  * decoder cannot know.
  */
@@ -84,6 +84,14 @@ const vexGroups: Readonly<Record<string, GroupText>> = {
   StoreSd: { memory: times(8, 'vmovsd Mq,Vo'), register: times(8, 'vmovsd Uo,Ho,Vo') },
   Movlps: { memory: times(8, 'vmovlps Vo,Ho,Mq l0'), register: times(8, 'vmovhlps Vo,Ho,Uo l0') },
   Movhps: { memory: times(8, 'vmovhps Vo,Ho,Mq l0'), register: times(8, 'vmovlhps Vo,Ho,Uo l0') },
+  // Tiles of AMX: 0F 38 49.
+  Tile: {
+    memory: ['o64 NP ldtilecfg M w0 | o64 66 sttilecfg M w0', '', '', '', '', '', '', ''],
+    register: [
+      ['o64 NP tilerelease w0 | o64 F2 tilezero T w0'],
+      ...new Array(7).fill(['o64 F2 tilezero T w0']),
+    ],
+  },
   '15': { memory: ['', '', 'NP vldmxcsr Md', 'NP vstmxcsr Md', '', '', '', ''], register: [] },
   '12': ['', '', '66 vpsrlw Hx,Ux,Ib', '', '66 vpsraw Hx,Ux,Ib', '', '66 vpsllw Hx,Ux,Ib', ''],
   '13': ['', '', '66 vpsrld Hx,Ux,Ib', '', '66 vpsrad Hx,Ux,Ib', '', '66 vpslld Hx,Ux,Ib', ''],
@@ -189,6 +197,10 @@ put(vex38, 0x00, [
   three('vpminsb'), three('vpminsd'), three('vpminuw'), three('vpminud'), three('vpmaxsb'), three('vpmaxsd'), three('vpmaxuw'), three('vpmaxud'),
   // 40
   three('vpmulld'), '66 vphminposuw Vo,Wo l0', '', '', '', 'W0 66 vpsrlvd Vx,Hx,Wx | W1 66 vpsrlvq Vx,Hx,Wx', '66 vpsravd Vx,Hx,Wx w0', 'W0 66 vpsllvd Vx,Hx,Wx | W1 66 vpsllvq Vx,Hx,Wx',
+]);
+put(vex38, 0x49, ['grpTile']);
+put(vex38, 0x4b, [
+  'o64 F2 tileloadd T,M w0 sib | o64 66 tileloaddt1 T,M w0 sib | o64 F3 tilestored M,T w0 sib',
 ]);
 put(vex38, 0x58, ['66 vpbroadcastd Vx,Wd w0', '66 vpbroadcastq Vx,Wq w0', '66 vbroadcasti128 Vx,Mo l1 w0']);
 put(vex38, 0x78, ['66 vpbroadcastb Vx,Wb w0', '66 vpbroadcastw Vx,Ww w0']);
@@ -330,4 +342,11 @@ export const vexMnemonics: ReadonlySet<Mnemonic> = new Set<Mnemonic>([
   ...vexFloatMnemonics,
   'vldmxcsr',
   'vstmxcsr',
+  'ldtilecfg',
+  'sttilecfg',
+  'tilerelease',
+  'tilezero',
+  'tileloadd',
+  'tileloaddt1',
+  'tilestored',
 ]);

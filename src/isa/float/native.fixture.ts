@@ -48,7 +48,7 @@ export interface NativeCase {
 }
 
 /** Whether native tests run here. Throws in CI where they cannot. */
-function nativeInstructionsHere(): boolean {
+export function nativeInstructionsHere(): boolean {
   const fit = process.platform === 'linux' && process.arch === 'x64';
   if (fit && !spawnSync('gcc', ['--version'], { stdio: 'ignore' }).error) return true;
   const reason = fit ? 'there is no gcc' : 'this is no x86-64 Linux';

@@ -154,7 +154,13 @@ class Evaluator implements Builder {
       codeSize: instruction.codeSize,
       stackSize,
       operands: instruction.operands.map(({ kind, ...rest }) => {
-        if (kind === 'far' || kind === 'segment' || kind === 'control' || kind === 'debug') {
+        if (
+          kind === 'far' ||
+          kind === 'segment' ||
+          kind === 'control' ||
+          kind === 'debug' ||
+          kind === 'tile'
+        ) {
           throw new Error(`no ${kind} operands here`);
         }
         return { kind, width: 'width' in rest ? rest.width : 0 };
