@@ -66,8 +66,10 @@ export function isValidConfig(config: Uint8Array): boolean {
 
 /** Replaces parts of the state. Of the initial configurations there is one of each, so that they are known by their references. */
 export function changeTiles(cpu: Cpu, changes: Partial<TileState>): void {
-  const { config, data, xfd, xfdErr } = { ...cpu.tiles, ...changes };
-  cpu.tiles = tileState(config, data, xfd, xfdErr);
+  const { tiles } = cpu;
+  const { config = tiles.config, data = tiles.data, xfd = tiles.xfd, xfdErr = tiles.xfdErr } = changes;
+  const same = config === tiles.config && data === tiles.data && xfd === tiles.xfd && xfdErr === tiles.xfdErr;
+  if (!same) cpu.tiles = tileState(config, data, xfd, xfdErr);
 }
 
 /** A state; the arrays must not be changed thereafter. */
