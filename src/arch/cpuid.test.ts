@@ -165,12 +165,15 @@ describe('what is reported is there, and what is there is reported', () => {
     expect(cpuidLeaf(cpu, 0xd, 18)).toEqual([8192, 2816, 6, 0]);
     for (const subleaf of [3, 16, 19]) expect(cpuidLeaf(cpu, 0xd, subleaf)).toEqual([0, 0, 0, 0]);
   });
-  test('palettes of tiles', () => {
+  test('palettes of tiles, and what products take', () => {
     expect(cpuidLeaf(cpu64(), 0x1d, 0)).toEqual([1, 0, 0, 0]);
     expect(cpuidLeaf(cpu64(), 0x1d, 1)).toEqual([0x0400_2000, 0x0008_0040, 16, 0]);
     expect(cpuidLeaf(cpu64(), 0x1d, 2)).toEqual([0, 0, 0, 0]);
     expect(cpuidLeaf(cpuOf('default,-amx-tile'), 0x1d, 1)).toEqual([0, 0, 0, 0]);
+    expect(cpuidLeaf(cpu64(), 0x1e, 0)).toEqual([0, 0x4010, 0, 0]);
+    expect(cpuidLeaf(cpuOf('default,-amx-int8'), 0x1e, 0)).toEqual([0, 0, 0, 0]);
     expect(cpuidLeaf(cpuOf('x86-64-v1,+amx-tile'), 0, 0)[0]).toBe(0x1d);
+    expect(cpuidLeaf(cpuOf('x86-64-v1,+amx-int8'), 0, 0)[0]).toBe(0x1e);
   });
   test('neither MONITOR nor a hypervisor', () => {
     for (const bit of [3, 27, 31]) expect(has(1, 2, bit)).toBe(false);
@@ -210,7 +213,7 @@ test.each([
 test('leaves beyond the maxima answer as the highest basic leaf', () => {
   const cpu = cpu64();
   const highest = cpuidLeaf(cpu, cpuidLeaf(cpu, 0, 0)[0], 0);
-  for (const leaf of [0x1e, 0x4000_0000, 0x7fff_ffff, 0x8000_0009, 0xffff_ffff])
+  for (const leaf of [0x1f, 0x4000_0000, 0x7fff_ffff, 0x8000_0009, 0xffff_ffff])
     expect(cpuidLeaf(cpu, leaf, 0)).toEqual(highest);
   expect(cpuidLeaf(cpu, 0x8000_0000, 0)[0]).toBe(0x8000_0008);
   expect(cpuidLeaf(cpu, 0x8000_0008, 0)[0]).toBe(0x3028);

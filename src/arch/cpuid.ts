@@ -7,7 +7,7 @@ import { RAX, RBX, RCX, RDX } from '../isa/state.ts';
 import { CR4_OSXSAVE } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { areaBytes, compactedBytes, extendedComponents, supportedComponents } from './extended-state.ts';
-import { featureBits, TILE_LEAF } from './features.ts';
+import { featureBits, TILE_LEAF, TILE_PRODUCT_LEAF } from './features.ts';
 import { MAXPHYADDR } from './paging.ts';
 import { ROW_BYTES, ROWS, TILE_BYTES, TILES } from './tile-state.ts';
 
@@ -115,6 +115,9 @@ function basicLeaf(cpu: Cpu, leaf: number, subleaf: number): CpuidLeaf {
       return [1000, 1000, 1000, 0];
     case TILE_LEAF:
       return cpu.has('amx-tile') ? tileLeaf(subleaf) : NOTHING;
+    // The most dwords of a row and bytes of a column that a product takes.
+    case TILE_PRODUCT_LEAF:
+      return subleaf === 0 && cpu.has('amx-int8') ? [0, (ROW_BYTES << 8) | ROWS, 0, 0] : NOTHING;
     default:
       return NOTHING;
   }

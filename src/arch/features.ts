@@ -25,9 +25,10 @@ function at(leaf: number, register: number, bit: number, ...needs: string[]): Fe
   return { leaf, subleaf: 0, register, bit, needs };
 }
 
-/** The leaves on extended state and on tiles, which are there where XSAVE and AMX are. */
+/** The leaves on extended state, on tiles and on their products, which are there where XSAVE and AMX are. */
 export const XSAVE_LEAF = 0xd;
 export const TILE_LEAF = 0x1d;
+export const TILE_PRODUCT_LEAF = 0x1e;
 
 export const featureTable = {
   sse3: at(1, ECX, 0),
@@ -63,6 +64,7 @@ export const featureTable = {
   sha: at(7, EBX, 29),
   rdpid: at(7, ECX, 22),
   'amx-tile': at(7, EDX, 24, 'xfd'),
+  'amx-int8': at(7, EDX, 25, 'amx-tile'),
   xsaveopt: { ...at(XSAVE_LEAF, EAX, 0, 'xsave'), subleaf: 1 },
   xsavec: { ...at(XSAVE_LEAF, EAX, 1, 'xsave'), subleaf: 1 },
   xgetbv1: { ...at(XSAVE_LEAF, EAX, 2, 'xsave'), subleaf: 1 },

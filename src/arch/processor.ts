@@ -12,6 +12,7 @@ import {
   featureOf,
   featureTable,
   TILE_LEAF,
+  TILE_PRODUCT_LEAF,
   withFeature,
   withoutFeature,
   XSAVE_LEAF,
@@ -100,7 +101,7 @@ function model(
 export const DEFAULT_MODEL = 'default';
 
 const models: Readonly<Record<string, Model>> = {
-  [DEFAULT_MODEL]: model('all that is implemented', OF_NO_PRODUCT, 0, TILE_LEAF, featureNames),
+  [DEFAULT_MODEL]: model('all that is implemented', OF_NO_PRODUCT, 0, TILE_PRODUCT_LEAF, featureNames),
   'x86-64-v1': model('the bare architecture', OF_NO_PRODUCT, 0, 4, v1),
   'x86-64-v2': model('to SSE4.2 and POPCNT', OF_NO_PRODUCT, 0, 4, v2),
   'x86-64-v3': model('to AVX2, FMA and BMI2', OF_NO_PRODUCT, 0, 0xd, v3),
@@ -120,7 +121,11 @@ export const modelTitles: ReadonlyMap<string, string> = new Map(
 );
 
 /** The leaves that describe features, beside those that report them. */
-const described: Readonly<Partial<Record<Feature, number>>> = { xsave: XSAVE_LEAF, 'amx-tile': TILE_LEAF };
+const described: Readonly<Partial<Record<Feature, number>>> = {
+  xsave: XSAVE_LEAF,
+  'amx-tile': TILE_LEAF,
+  'amx-int8': TILE_PRODUCT_LEAF,
+};
 
 /** Features that no processor lacks, by names that users may try. */
 const always = 'fpu cmov cx8 fxsr mmx sse sse2 syscall lm pae pat mtrr msr tsc apic pse pge'.split(' ');

@@ -224,6 +224,31 @@ describe.skipIf(!here)('AMX is that of the processor', () => {
     compare(Array.from({ length: CASES }, () => randomCase(pick, code, load === true)));
   });
 
+  it.each([
+    ['tdpbuud', NP],
+    ['tdpbusd', P66],
+    ['tdpbsud', F3],
+    ['tdpbssd', F2],
+  ])('%s', (_, last) => {
+    const pick = generator(last);
+    const cases = Array.from({ length: CASES }, (): TileCase => {
+      // Mostly three tiles, of shapes that mostly fit.
+      const [to, a, b] = pick(6) ? [pick(2), 2 + pick(3), 5 + pick(3)] : [pick(8), pick(8), pick(8)];
+      const one = randomCase(pick, [0xc4, 0xe2, last ^ (b << 3), 0x5e, 0xc0 | (to << 3) | a], false);
+      if (pick(6) === 0) return one;
+      const [m, n, k] = [1 + pick(16), 1 + pick(16), 1 + pick(16)];
+      const shape = (tile: number, rows: number, dwords: number) => {
+        one.config[48 + tile] = rows;
+        one.config[16 + 2 * tile] = 4 * dwords;
+      };
+      shape(to, m, n);
+      shape(a, m, k);
+      shape(b, k, n);
+      return one;
+    });
+    compare(cases);
+  });
+
   it('XRSTOR of a configuration in the compacted format, which need not be possible', () => {
     const pick = generator(7);
     const cases = Array.from({ length: CASES }, (): TileCase => {

@@ -1,5 +1,5 @@
 /**
- * AMX: instructions that configure, load, store and clear tiles. SDM vol. 1 chapter 18; vol. 2 of each.
+ * AMX: instructions that configure, load, store, clear and multiply tiles. SDM vol. 1 chapter 18; vol. 2 of each.
  *
  * Measured, where the manual leaves it open: a tile that is none, and rows of no whole dwords, are #UD before XFD's #NM, which goes before
  * #UD for a start row that the tile does not have. A load that faults has cleared what it did not load, and its start row is the row
@@ -139,3 +139,35 @@ export const tilestored: SystemInstruction = (cpu, instruction) => {
     writeBlock(cpu, instruction, rowPlace(cpu, instruction, 0, row), 0, columns, view, part(cpu));
   });
 };
+
+/**
+ * TDPBSSD, TDPBSUD, TDPBUSD and TDPBUUD: to each dword of the first tile are added the products of four bytes of a row of the second and
+ * of a dword of each row of the third. @param first, second whether bytes of the second and of the third tile are signed
+ */
+export function product(first: boolean, second: boolean): SystemInstruction {
+  return (cpu, instruction) => {
+    const [to, a, b] = [0, 1, 2].map((n) => specialIndex(instruction, n));
+    const [sum, left, right] = [to, a, b].map((tile) => shapeOf(cpu, tile));
+    const whole = [sum, left, right].every(({ columns }) => columns % 4 === 0);
+    const fit = sum.rows === left.rows && sum.columns === right.columns && left.columns === 4 * right.rows;
+    if (!whole || !fit) throw ud();
+    requireEnabled(cpu, XCR0_TILEDATA);
+    const data = cpu.tiles.data.slice();
+    const lefts = first ? new Int8Array(data.buffer) : data;
+    const rights = second ? new Int8Array(data.buffer) : data;
+    const result = new DataView(new ArrayBuffer(TILE_BYTES));
+    const old = new DataView(data.buffer, to * TILE_BYTES);
+    for (let m = 0; m < sum.rows; m++) {
+      for (let n = 0; n < sum.columns; n += 4) {
+        let value = old.getInt32(m * ROW_BYTES + n, true);
+        for (let k = 0; k < left.columns; k++) {
+          const row = b * TILE_BYTES + (k >> 2) * ROW_BYTES;
+          value += lefts[a * TILE_BYTES + m * ROW_BYTES + k] * rights[row + n + (k & 3)];
+        }
+        result.setInt32(m * ROW_BYTES + n, value, true);
+      }
+    }
+    data.set(new Uint8Array(result.buffer), to * TILE_BYTES);
+    changeTiles(cpu, { config: withStartRow(cpu.tiles.config, 0), data });
+  };
+}

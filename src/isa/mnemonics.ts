@@ -144,6 +144,9 @@ export const floatMnemonics: readonly FloatMnemonic[] = [...legacyFloatMnemonics
 /** SIMD instructions that the decoder knows by name and operands, but that have no meaning yet: they decode to `unimplemented`. */
 export const pendingMnemonics: readonly string[] = [];
 
+/** AMX-INT8: products of tiles of signed (S) and unsigned (U) bytes. */
+export const tileProducts = ['tdpbssd', 'tdpbsud', 'tdpbusd', 'tdpbuud'] as const;
+
 /** Meaning in arch, in TypeScript: whatever reads or changes privileged state. */
 export const systemMnemonics = [
   // Segment registers and tables. mov/push/pop of segment, control and debug registers have their own names.
@@ -167,7 +170,7 @@ export const systemMnemonics = [
   'rdfsbase', 'rdgsbase', 'wrfsbase', 'wrgsbase',
   'x87', // all of D8 to DF: Instruction.fop tells which
   'wait', 'fxsave', 'fxrstor', 'xsave', 'xsaveopt', 'xsavec', 'xsaves', 'xrstor', 'xrstors', 'ldmxcsr', 'stmxcsr', 'vldmxcsr', 'vstmxcsr',
-  'ldtilecfg', 'sttilecfg', 'tilerelease', 'tilezero', 'tileloadd', 'tileloaddt1', 'tilestored',
+  'ldtilecfg', 'sttilecfg', 'tilerelease', 'tilezero', 'tileloadd', 'tileloaddt1', 'tilestored', ...tileProducts,
   'monitor', 'mwait', // #UD unless reported by CPUID
   'rsm', // #UD outside SMM
   'vmcall', // VMX and SVM instructions: #UD, as CPUID does not report them

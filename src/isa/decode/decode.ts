@@ -13,7 +13,7 @@
  * - `operandSize` is 64 for LGDT, LIDT, SGDT and SIDT in 64-bit mode, that of IRET and far RET is 32 there by default.
  */
 import type { CodeSize, Instruction, Operand, OperandWidth } from '../instruction.ts';
-import type { Mnemonic } from '../mnemonics.ts';
+import { type Mnemonic, tileProducts } from '../mnemonics.ts';
 import { RSP } from '../state.ts';
 import { Cursor, MAXIMUM_LENGTH } from './cursor.ts';
 import { readAddress, readModrm } from './modrm.ts';
@@ -43,6 +43,9 @@ const threeByteMaps: readonly (readonly Cell[])[] = [
   reserved3AMap,
   reserved3AMap,
 ];
+
+/** Products of tiles, which must be three: #UD else. */
+const products: ReadonlySet<Mnemonic> = new Set(tileProducts);
 
 /** How the opcode was encoded. */
 const LEGACY = 0;
@@ -143,6 +146,7 @@ function instruction(
     }
     operands = list;
     if (entry.gather) valid = gather(c, list) && valid;
+    if (products.has(entry.mnemonic)) valid = new Set(list).size === 3 && valid;
   }
 
   // MOV to CS is #UD.

@@ -38,6 +38,10 @@ const have: ReadonlySet<string> = new Set([
   'tileloadd',
   'tileloaddt1',
   'tilestored',
+  'tdpbssd',
+  'tdpbsud',
+  'tdpbusd',
+  'tdpbuud',
 ]);
 /** SIMD instructions that have a meaning. */
 const simd: ReadonlySet<string> = new Set([...simdMnemonics, ...floatMnemonics, ...avxMnemonics]);

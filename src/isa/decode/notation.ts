@@ -114,8 +114,10 @@ export const Q = 23;
 export const L = 24;
 /** X: the XMM or YMM register that is the index of a vector SIB (vol. 2A 2.3.12); the memory operand has none then. */
 export const X = 25;
-/** T: tile of AMX by reg; there are eight. */
+/** T, Y, K: tile of AMX by reg, by rm only, by VEX.vvvv; there are eight. */
 export const T = 26;
+export const Y = 27;
+export const K = 28;
 
 export interface OperandRule {
   readonly method: number;
@@ -219,6 +221,8 @@ const methods: Readonly<Record<string, number>> = {
   L,
   X,
   T,
+  Y,
+  K,
 };
 const fixed: Readonly<Record<string, OperandRule>> = {
   AL: { method: FIXED, width: BYTE, memoryWidth: NO_WIDTH, number: 0 },
@@ -279,7 +283,7 @@ export function asInvalid(opcode: Opcode): Opcode {
   return { ...opcode, mnemonic: 'invalid', members: null };
 }
 
-const takesModrm: ReadonlySet<number> = new Set([E, G, M, R, S, C, D, V, U, W, P, N, Q, T]);
+const takesModrm: ReadonlySet<number> = new Set([E, G, M, R, S, C, D, V, U, W, P, N, Q, T, Y]);
 
 function parseBody(
   words: readonly string[],
@@ -322,7 +326,7 @@ function parseBody(
     for (const { method } of operands) {
       if (takesModrm.has(method)) modrm = true;
       if (method === M) memoryOnly = true;
-      if (method === R || method === U || method === N) registerOnly = true;
+      if (method === R || method === U || method === N || method === Y) registerOnly = true;
     }
   }
 
@@ -362,7 +366,7 @@ function parseBody(
     vexL,
     vexW,
     sib,
-    usesVvvv: operands.some(({ method }) => method === B || method === H),
+    usesVvvv: operands.some(({ method }) => method === B || method === H || method === K),
     skip,
     members,
   };

@@ -267,6 +267,10 @@ export function operand(
     }
     case n.T:
       return c.extendReg === 0 ? tiles[c.reg] : null;
+    case n.Y:
+      return c.extendBase === 0 ? tiles[c.rm] : null;
+    case n.K:
+      return tiles[c.vvvv] ?? null;
     case n.P:
       return mmRegisters[c.reg];
     case n.N:

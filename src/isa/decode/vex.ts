@@ -2,7 +2,7 @@
  * VEX- and EVEX-encoded instructions. SDM vol. 2A 2.3 (VEX), 2.7 (EVEX), vol. 2D tables A-3 to A-6 (the rows with
  * a `v` prefix).
  *
- * The general-purpose instructions (BMI1, BMI2), AVX, AVX2, FMA, F16C and those of AMX that load, store and clear tiles are decoded; of the
+ * The general-purpose instructions (BMI1, BMI2), AVX, AVX2, FMA, F16C and AMX but for its floating-point products are decoded; of the
  * others it is only known that they exist, by prefix column and opcode. Real-address and virtual-8086 mode do not recognize VEX: there {@link vexMnemonics} are #UD, which the
  * decoder cannot know.
  */
@@ -202,6 +202,9 @@ put(vex38, 0x49, ['grpTile']);
 put(vex38, 0x4b, [
   'o64 F2 tileloadd T,M w0 sib | o64 66 tileloaddt1 T,M w0 sib | o64 F3 tilestored M,T w0 sib',
 ]);
+put(vex38, 0x5e, [
+  'o64 NP tdpbuud T,Y,K w0 | o64 66 tdpbusd T,Y,K w0 | o64 F3 tdpbsud T,Y,K w0 | o64 F2 tdpbssd T,Y,K w0',
+]);
 put(vex38, 0x58, ['66 vpbroadcastd Vx,Wd w0', '66 vpbroadcastq Vx,Wq w0', '66 vbroadcasti128 Vx,Mo l1 w0']);
 put(vex38, 0x78, ['66 vpbroadcastb Vx,Wb w0', '66 vpbroadcastw Vx,Ww w0']);
 put(vex38, 0x8c, ['W0 66 vpmaskmovd Vx,Hx,Mx | W1 66 vpmaskmovq Vx,Hx,Mx']);
@@ -349,4 +352,8 @@ export const vexMnemonics: ReadonlySet<Mnemonic> = new Set<Mnemonic>([
   'tileloadd',
   'tileloaddt1',
   'tilestored',
+  'tdpbssd',
+  'tdpbsud',
+  'tdpbusd',
+  'tdpbuud',
 ]);
