@@ -6,21 +6,53 @@ import {
   openSubject,
   type VisitResult,
 } from './check-subject.ts';
+import type { Visit } from './explore/visit.ts';
 import type { SubjectReport } from './finding.ts';
-import type { PlannedCheck } from './plan.ts';
+import type { PlannedCheck, VisitFilter } from './plan.ts';
+import { PlanError } from './plan-error.ts';
 
-/** Ids of the visits that the plan selects, in order. */
-export function selectVisits(open: OpenSubject, { selects, mostVisits }: PlannedCheck): number[] {
-  const selected: number[] = [];
-  for (const { id, entry, returnsTo } of open.recording.visits) {
-    if (selected.length >= (mostVisits ?? Number.POSITIVE_INFINITY)) break;
-    let path: ReadonlySet<bigint> | undefined;
-    const executes = (address: bigint) => {
-      path ??= open.path(id);
-      return path.has(address);
-    };
-    if (selects({ id, entry, returnsTo }, executes)) selected.push(id);
-  }
+/** As much of a subject that was watched as selecting asks for. */
+export interface Watched extends Pick<OpenSubject, 'path'> {
+  readonly recording: {
+    readonly visits: readonly Pick<Visit, 'id' | 'entry' | 'returnsTo'>[];
+    readonly failures: readonly unknown[];
+  };
+}
+
+/**
+ * Ids of the visits that the plan selects, in order. Throws PlanError where that is none, or where a selector of `visits.only` selects
+ * none: there would be nothing that the plan asks for, and the kernel clean. With visits that failed there is something to tell.
+ */
+export function selectVisits(
+  open: Watched,
+  { subject, file, selects, wanted, choosesVisits, mostVisits }: PlannedCheck,
+): number[] {
+  const { visits, failures } = open.recording;
+  const paths = new Map<number, ReadonlySet<bigint>>();
+  const ids = (filter: VisitFilter, most: number) => {
+    const selected: number[] = [];
+    for (const { id, entry, returnsTo } of visits) {
+      if (selected.length >= most) break;
+      const executes = (address: bigint) => {
+        const path = paths.get(id) ?? open.path(id);
+        paths.set(id, path);
+        return path.has(address);
+      };
+      if (filter({ id, entry, returnsTo }, executes)) selected.push(id);
+    }
+    return selected;
+  };
+  const selected = ids(selects, mostVisits ?? Number.POSITIVE_INFINITY);
+  if (visits.length === 0 || failures.length > 0) return selected;
+  const none = `none of the ${visits.length} visits seen`;
+  for (const one of wanted)
+    if (ids(one.selects, 1).length === 0) throw new PlanError(`${file}: ${one.field}: selects ${none}`);
+  if (selected.length === 0)
+    throw new PlanError(
+      choosesVisits
+        ? `${file}: visits: selects ${none}`
+        : `${subject.name}: ${none} is one that is explored unless a plan says so`,
+    );
   return selected;
 }
 

@@ -5,7 +5,9 @@ import { Ajv } from 'ajv';
 import { describe, expect, it } from 'vitest';
 import { definePlan } from './define-plan.ts';
 import { eventKinds } from './event.ts';
-import { applyPlan, jsonPlanSchema, type Plan, PlanError, parsePlan } from './plan.ts';
+import { applyPlan, jsonPlanSchema, type Plan, parsePlan } from './plan.ts';
+import { PlanError } from './plan-error.ts';
+import type { AssertedRun } from './properties/assertion.ts';
 import type { Subject } from './subject.ts';
 
 const published = JSON.parse(readFileSync(new URL('../../docs/plan.schema.json', import.meta.url), 'utf8'));
@@ -33,6 +35,8 @@ const full: Plan = {
 };
 
 const symbols: Record<string, bigint> = { fast: 0xffff_ffff_8000_0000n, counters: 0xffff_ffff_8100_0000n };
+/** What assertions are given, which these do not look at. */
+const run = {} as AssertedRun;
 /** As much of a subject as plans ask for. */
 const subject = {
   name: 'kernel.elf',
@@ -178,6 +182,34 @@ describe('what a plan makes of a subject', () => {
     const say = () => 'no';
     const plan = definePlan({ faultable: [{ at: 0x1000n, faults: [{ vector: 13 }] }], assertions: [say] });
     const made = applyPlan(subject, parsePlan(plan, 'p.ts'), 'p.ts').subject;
-    expect([made.faultable[0].address, made.assertions]).toEqual([0x1000n, [say]]);
+    expect([made.faultable[0].address, made.assertions?.map((assert) => assert(run))]).toEqual([
+      0x1000n,
+      ['no'],
+    ]);
+  });
+
+  it.each<[answer: () => unknown, line: string]>([
+    [
+      () => symbols.nowhere.toString(),
+      "throws TypeError: Cannot read properties of undefined (reading 'toString')",
+    ],
+    [
+      () => {
+        throw new RangeError('one\ntwo');
+      },
+      'throws RangeError: one',
+    ],
+    [() => Promise.reject('no').catch(() => 'no'), 'expected undefined, or words, found object'],
+    [() => false, 'expected undefined, or words, found false'],
+    [() => '', 'expected undefined, or words, found ""'],
+  ])('names an assertion that does not answer: %#', (answer, line) => {
+    const fine = () => undefined;
+    const { assertions = [] } = applyPlan(
+      subject,
+      parsePlan({ assertions: [fine, answer] }, 'p.ts'),
+      'p.ts',
+    ).subject;
+    expect(assertions[0](run)).toBeUndefined();
+    expect(() => assertions[1](run)).toThrow(new PlanError(`p.ts: assertions[1]: ${line}`));
   });
 });

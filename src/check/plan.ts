@@ -6,15 +6,13 @@ import * as v from 'valibot';
 import { type EventKind, eventKinds } from './event.ts';
 import type { Visit } from './explore/visit.ts';
 import { type PropertyName, propertyNames } from './finding.ts';
-import type { Assertion } from './properties/assertion.ts';
+import { PlanError } from './plan-error.ts';
+import type { AssertedRun, Assertion } from './properties/assertion.ts';
 import type { Ready } from './ready.ts';
-import { describeIssue } from './schema-issue.ts';
+import { describeIssue, foundText } from './schema-issue.ts';
 import type { AddressRange, Subject } from './subject.ts';
 import { registerParts } from './user-state.ts';
 import { describeVector } from './vectors.ts';
-
-/** A plan that cannot be used. The message is one line: file, field, what was expected. */
-export class PlanError extends Error {}
 
 const MAX_DEPTH = 8;
 
@@ -272,28 +270,44 @@ export type VisitFilter = (
 /** What a plan makes of a subject. */
 export interface PlannedCheck {
   readonly subject: Subject;
+  /** The plan's name. */
+  readonly file: string;
   readonly depth: number | undefined;
   readonly without: readonly PropertyName[];
   readonly most: number | undefined;
   readonly turns: number | undefined;
   readonly selects: VisitFilter;
+  /** The plan's own selectors, each of which has to select something, with the fields that they are in. */
+  readonly wanted: readonly { readonly field: string; readonly selects: VisitFilter }[];
+  /** The plan says which visits. */
+  readonly choosesVisits: boolean;
   /** Visits at most. */
   readonly mostVisits: number | undefined;
 }
 
-/** Puts what the plan says over what is known of the subject. @param file the plan's name, for PlanError */
-export function applyPlan(subject: Subject, plan: Plan, file: string): PlannedCheck {
+/**
+ * Puts what the plan says over what is known of the subject.
+ * @param file the plan's name, for PlanError
+ * @param standard which visits are explored where the plan does not say
+ */
+export function applyPlan(
+  subject: Subject,
+  plan: Plan,
+  file: string,
+  standard: Plan['visits'] = {},
+): PlannedCheck {
   const at = (place: string | bigint, field: string) => resolve(place, subject, `${file}: ${field}`);
   const range = (start: string | bigint, size: number, field: string): AddressRange => {
     const from = at(start, `${field}.start`);
     return { start: from, end: from + BigInt(size) };
   };
-  const { visits, properties, mayDiffer, bounds } = plan;
+  const { properties, mayDiffer, bounds } = plan;
+  const visits = { ...standard, ...plan.visits };
   const { twin } = subject;
   const events: readonly EventKind[] | undefined = plan.events;
   const ready = plan.ready && readyOf(plan.ready, (place) => at(place, 'ready.reached'));
   const selectors = (which: 'only' | 'leaveOut') =>
-    visits?.[which]?.map((selector, i) => ({
+    visits[which]?.map((selector, i) => ({
       ...selector,
       through:
         selector.through === undefined ? undefined : at(selector.through, `visits.${which}[${i}].through`),
@@ -340,12 +354,15 @@ export function applyPlan(subject: Subject, plan: Plan, file: string): PlannedCh
       ],
     }),
     ...(mayDiffer?.registers && { mayDifferIn: mayDiffer.registers }),
-    ...(plan.assertions && { assertions: plan.assertions }),
+    ...(plan.assertions && {
+      assertions: plan.assertions.map((assert, i) => guarded(assert, `${file}: assertions[${i}]`)),
+    }),
     // The second world is watched like the first.
-    ...(twin && { twin: () => applyPlan(twin(), plan, file).subject }),
+    ...(twin && { twin: () => applyPlan(twin(), plan, file, standard).subject }),
   };
   return {
     subject: planned,
+    file,
     depth: plan.depth,
     without: propertyNames.filter((name) => properties?.[name] === false),
     most: bounds?.experiments,
@@ -353,7 +370,29 @@ export function applyPlan(subject: Subject, plan: Plan, file: string): PlannedCh
     selects: (visit, executes) =>
       (only === undefined || only.some((selector) => matches(selector, visit, executes))) &&
       !leaveOut.some((selector) => matches(selector, visit, executes)),
-    mostVisits: visits?.most,
+    wanted: (plan.visits?.only && only ? only : []).map((selector, i) => ({
+      field: `visits.only[${i}]`,
+      selects: (visit, executes) => matches(selector, visit, executes),
+    })),
+    choosesVisits: plan.visits !== undefined,
+    mostVisits: visits.most,
+  };
+}
+
+/** The assertion, with a PlanError for what it throws and for an answer that is none. @param where the plan and the field */
+function guarded(assert: Assertion, where: string): Assertion {
+  return (run: AssertedRun) => {
+    let what: unknown;
+    try {
+      what = assert(run);
+    } catch (error) {
+      const [reason] = (error instanceof Error ? `${error.name}: ${error.message}` : String(error)).split(
+        '\n',
+      );
+      throw new PlanError(`${where}: throws ${reason}`);
+    }
+    if (what === undefined || (typeof what === 'string' && what !== '')) return what;
+    throw new PlanError(`${where}: expected undefined, or words, found ${foundText(what)}`);
   };
 }
 

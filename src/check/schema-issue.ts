@@ -10,7 +10,12 @@ export function describeIssue(issue: BaseIssue<unknown>, whole: string): string 
   if (issue.expected === 'never') return `${field}: no such field`;
   const { input } = issue;
   if (input === undefined && path.length > 0) return `${field}: missing`;
-  // What is no plain value is named by its type.
-  const plain = input === null || ['string', 'number', 'boolean'].includes(typeof input);
-  return `${field}: expected ${issue.message}, found ${plain ? JSON.stringify(input) : issue.received}`;
+  return `${field}: expected ${issue.message}, found ${foundText(input, issue.received)}`;
+}
+
+/** A value as a message says that it was found: what is no plain value is named by its type. */
+export function foundText(value: unknown, type: string = typeof value): string {
+  return value === null || ['string', 'number', 'boolean'].includes(typeof value)
+    ? JSON.stringify(value)
+    : type;
 }

@@ -8,7 +8,7 @@ import type { PropertyName } from '../check/finding.ts';
 import type { PlannedCheck } from '../check/plan.ts';
 import { machineFor } from '../check/ready.ts';
 import type { KernelStack, Subject } from '../check/subject.ts';
-import { UserError } from './failure.ts';
+import { isUsers, UserError } from './failure.ts';
 import { loadRecording, type SavedRecording, saveRecording } from './recording-file.ts';
 import { prepare, type SubjectSpec, specName, subjectFailure } from './subject-spec.ts';
 
@@ -112,13 +112,14 @@ export async function survey({ spec, world, file }: SurveyTask): Promise<Surveye
   }
   worlds.set(world, open);
   const { recording, stacks } = open;
+  const selected = world === 'own' ? selectVisits(open, planned) : [];
   const saved = saveRecording(file, recording);
   const { visits, failures, seen, unfinished, leftOut, reachedUser, stop } = recording;
   return {
     saved,
     survey: {
       visits: visits.map(({ begin, ...visit }) => visit),
-      selected: world === 'own' ? selectVisits(open, planned) : [],
+      selected,
       failures,
       seen,
       unfinished,
@@ -213,7 +214,7 @@ export async function refusing<T>(work: Promise<T>): Promise<T | Refusal> {
   try {
     return await work;
   } catch (error) {
-    if (error instanceof UserError) return { refused: error.message };
+    if (isUsers(error)) return { refused: error.message };
     throw error;
   }
 }

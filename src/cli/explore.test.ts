@@ -393,6 +393,34 @@ describe('a plan in TypeScript', () => {
       what: 'more than one delivery',
     });
   });
+
+  it('whose assertion throws is refused in one line', async () => {
+    const plan = file(
+      'throws.ts',
+      `export default { watch: 40_000, visits: { most: 1 }, assertions: [() => undefined, ({ deliveries }) => deliveries[99].vector] };`,
+    );
+    const { status, err } = await run('check', '--variant', 'none', '--plan', plan);
+    expect([status, err]).toEqual([
+      2,
+      expect.stringMatching(/\nespfix: \S+throws.ts: assertions\[1\]: throws TypeError: [^\n]+\n$/),
+    ]);
+  });
+});
+
+describe('a plan that selects nothing', () => {
+  it('is refused in one line', async () => {
+    const plan = file(
+      'nothing.json',
+      JSON.stringify({ watch: 40_000, visits: { only: [{ entry: 'SYSENTER' }] } }),
+    );
+    const { status, err } = await run('check', '--variant', 'linux', '--plan', plan);
+    expect([status, err]).toEqual([
+      2,
+      expect.stringMatching(
+        /\nespfix: \S+nothing.json: visits.only\[0\]: selects none of the \d+ visits seen\n$/,
+      ),
+    ]);
+  });
 });
 
 describe('an image', () => {

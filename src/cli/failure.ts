@@ -1,4 +1,5 @@
 /** Errors that are the user's to mend, and the one line that tells of them. */
+import { PlanError } from '../check/plan-error.ts';
 import { BAD_INPUT, INTERNAL, OUTPUT_GONE } from './exit-status.ts';
 import { OutputGone } from './io.ts';
 
@@ -25,6 +26,10 @@ const SYSTEM_ERRORS: Readonly<Record<string, string>> = {
   ERR_INVALID_ARG_VALUE: 'not a file name',
 };
 
+/** Whether the error is the user's to mend: then its message is the line that tells of it. */
+export const isUsers = (error: unknown): error is UserError | PlanError =>
+  error instanceof UserError || error instanceof PlanError;
+
 /** The error as one about `file`: system errors in words, others by their message. */
 export function fileError(file: string, error: unknown): UserError {
   const code = error instanceof Error && 'code' in error ? String(error.code) : undefined;
@@ -47,7 +52,7 @@ export function describeFailure(error: unknown): { status: number; line: string 
     const line = error.code === 'EPIPE' ? '' : fileError('standard output', error).message;
     return { status: OUTPUT_GONE, line };
   }
-  if (error instanceof UserError) return { status: BAD_INPUT, line: printable(error.message) };
+  if (isUsers(error)) return { status: BAD_INPUT, line: printable(error.message) };
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return { status: INTERNAL, line: `internal error, please report it: ${printable(text)}` };
 }

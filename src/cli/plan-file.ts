@@ -2,7 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { extname, resolve } from 'node:path';
 import { createJiti } from 'jiti';
-import { type Plan, PlanError, parsePlan } from '../check/plan.ts';
+import { type Plan, parsePlan } from '../check/plan.ts';
+import { PlanError } from '../check/plan-error.ts';
 import { fileError, UserError } from './failure.ts';
 
 const MODULES = ['.ts', '.mts', '.cts', '.js', '.mjs', '.cjs'];
@@ -21,7 +22,7 @@ export async function loadPlan(file: string): Promise<Plan> {
   try {
     return parsePlan(kind === '.json' ? JSON.parse(text) : await importPlan(file), file);
   } catch (error) {
-    if (error instanceof PlanError) throw new UserError(error.message);
+    if (error instanceof PlanError) throw error;
     const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
     throw new UserError(`${file}: ${reason}`);
   }

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { dirname, resolve } from 'node:path';
 import { PatchError } from '../check/linux/patch-error.ts';
-import { applyPlan, type Plan, PlanError, type PlannedCheck } from '../check/plan.ts';
+import { applyPlan, type Plan, type PlannedCheck } from '../check/plan.ts';
 import type { Subject } from '../check/subject.ts';
 import { SubjectError } from '../check/subject-error.ts';
 import { SymbolError } from '../check/symbols/symbol-error.ts';
@@ -96,27 +96,22 @@ export function allFrames(variant: ImageName, cpus: number): BuiltinSpec[] {
   return each.map((one) => ({ kind: 'builtin', variant, ...one }));
 }
 
-/** Reads the files and makes the subject. Throws a UserError for what is wrong with them. */
+/** Reads the files and makes the subject. Throws a UserError or PlanError for what is wrong with them. */
 export async function prepare(spec: SubjectSpec): Promise<Prepared> {
   const planBytes = spec.plan === undefined ? undefined : await readInput(spec.plan);
   const plan: Plan = spec.plan === undefined ? {} : await loadPlan(spec.plan);
   const { subject, initrd, notes, standard } = await made(spec, plan);
-  try {
-    return {
-      spec,
-      planned: applyPlan(subject, { ...plan, visits: { ...standard, ...plan.visits } }, spec.plan ?? ''),
-      inferred: subject,
-      notes: notes ?? [],
-      digests: {
-        image: sha256(subject.image),
-        ...(planBytes && { plan: sha256(planBytes) }),
-        ...(initrd && { initrd: sha256(initrd) }),
-      },
-    };
-  } catch (error) {
-    if (error instanceof PlanError) throw new UserError(error.message);
-    throw error;
-  }
+  return {
+    spec,
+    planned: applyPlan(subject, plan, spec.plan ?? '', standard),
+    inferred: subject,
+    notes: notes ?? [],
+    digests: {
+      image: sha256(subject.image),
+      ...(planBytes && { plan: sha256(planBytes) }),
+      ...(initrd && { initrd: sha256(initrd) }),
+    },
+  };
 }
 
 interface Made {

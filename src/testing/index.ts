@@ -22,7 +22,8 @@ export { type CheckSubjectOptions, checkSubject } from '../check/check-subject.t
 export { type EventKind, eventKinds, type Schedule, type ScheduledEvent } from '../check/event.ts';
 export type { Finding, PropertyName, SubjectReport, VisitReport } from '../check/finding.ts';
 export { type ImageSubjectOptions, imageSubject } from '../check/foreign.ts';
-export { type Plan, PlanError } from '../check/plan.ts';
+export type { Plan } from '../check/plan.ts';
+export { PlanError } from '../check/plan-error.ts';
 export type { Subject } from '../check/subject.ts';
 export { SubjectError } from '../check/subject-error.ts';
 

@@ -33,7 +33,7 @@ describe.skipIf(file === '')('Linux', () => {
     });
     return {
       subject,
-      report: checkPlanned(applyPlan(subject, { visits: linuxVisits, ...plan }, 'the plan')),
+      report: checkPlanned(applyPlan(subject, plan, 'the plan', linuxVisits)),
     };
   };
 
