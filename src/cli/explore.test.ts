@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -404,6 +405,36 @@ describe('a plan in TypeScript', () => {
       2,
       expect.stringMatching(/\nespfix: \S+throws.ts: assertions\[1\]: throws TypeError: [^\n]+\n$/),
     ]);
+  });
+});
+
+describe('an output that cannot be written', () => {
+  const none = file('none', '');
+
+  it.each<[args: string[], line: string]>([
+    [['-o', path('nowhere/report')], `${path('nowhere/report')}: no such file or directory`],
+    [['-o', folder], `${folder}: is a directory, expected a file`],
+    [['-o', join(none, 'report')], `${join(none, 'report')}: a part of the path is not a directory`],
+    [['-o', ''], ': no such file or directory'],
+    [['--save', none], `${none}: is a file, expected a folder`],
+    [['--save', join(none, 'findings')], `${join(none, 'findings')}: a part of the path is not a directory`],
+  ])('is noticed before the exploration: %j', async (args, line) => {
+    const { status, out, err } = await run('check', '--variant', 'linux', ...args);
+    expect([status, out, err]).toEqual([2, '', `espfix: ${line}\n`]);
+  });
+
+  it('does not lose the report where a finding cannot be saved', async () => {
+    mkdirSync(path('full/nmi-without-ist-1.json'), { recursive: true });
+    const { status, out, err } = await run('check', ...BROKEN, '--save', path('full'));
+    expect([status, out]).toEqual([2, expect.stringMatching(/^nmi-without-ist, depth 1: \d+ findings?\n/)]);
+    expect(err).toMatch(/\nespfix: \S+full\/nmi-without-ist-1.json: is a directory, expected a file\n$/);
+  });
+
+  it('makes no file, and a folder, for what is refused after it', async () => {
+    const { status } = await run(
+      ...['check', 'no-such.elf', '-o', path('early'), '--save', path('made/early')],
+    );
+    expect([status, existsSync(path('early')), readdirSync(path('made/early'))]).toEqual([2, false, []]);
   });
 });
 

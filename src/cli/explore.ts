@@ -22,7 +22,7 @@ import type {
   World,
 } from './explore-work.ts';
 import { UserError } from './failure.ts';
-import { writeOutput } from './files.ts';
+import { expectWritable, makeFolder, writeOutput } from './files.ts';
 import { findingFile, type SavedFinding, saveFinding } from './finding-file.ts';
 import { refuseWithoutHandler } from './handlers.ts';
 import type { Io } from './io.ts';
@@ -85,6 +85,9 @@ export async function explore(
 ): Promise<number> {
   const specs = specsOf(image, options);
   const events = options.events === undefined ? undefined : eventsOf(options.events);
+  // What the end of a long work needs is seen to before it.
+  if (options.output !== undefined) await expectWritable(options.output);
+  if (options.save !== undefined) await makeFolder(options.save);
   const booted = specs.flatMap((spec) => (spec.kind === 'linux' && spec.booted) || []);
   try {
     return await exploreSpecs(specs, events, options, io);
@@ -209,6 +212,8 @@ class Check {
   /** A journal that nobody asked for, kept only where the work is not ended. */
   #temporary = false;
   readonly #known = new Set<string>();
+  /** Why a finding could not be saved: to be told after the report. */
+  #unsaved: unknown;
 
   constructor(
     prepared: readonly Prepared[],
@@ -267,7 +272,9 @@ class Check {
       if (!report) this.#forgetJournal();
     }
     await this.#print(report);
-    return this.#finish(report);
+    const status = this.#finish(report);
+    if (this.#unsaved !== undefined) throw this.#unsaved;
+    return status;
   }
 
   #openJournal(): void {
@@ -492,7 +499,12 @@ class Check {
     if (save === undefined) return told;
     for (const [i, finding] of saved.entries()) {
       const file = findingFile(save, report.subject, i + 1);
-      await saveFinding(file, finding, this.#version);
+      try {
+        await saveFinding(file, finding, this.#version);
+      } catch (error) {
+        this.#unsaved = error;
+        break;
+      }
       told[i] = { ...told[i], replay: `espfix replay ${quoted(file)}` };
     }
     return told;

@@ -1,7 +1,8 @@
 /** Reading and writing of files that the user named. */
-import { closeSync, openSync, writeSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
-import { fileError } from './failure.ts';
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { access, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { fileError, UserError } from './failure.ts';
 
 /** The file's bytes; throws a UserError that names it. */
 export async function readInput(file: string): Promise<Uint8Array> {
@@ -18,6 +19,35 @@ export async function writeOutput(file: string, data: Uint8Array): Promise<void>
     await writeFile(file, data);
   } catch (error) {
     throw fileError(file, error);
+  }
+}
+
+const codeOf = (error: unknown) => (error instanceof Error && 'code' in error ? error.code : undefined);
+
+/**
+ * Sees that a file could be written, before work that would be lost if it could not; writes nothing. Throws a UserError that names it.
+ */
+export async function expectWritable(file: string): Promise<void> {
+  try {
+    const found = await stat(file).catch((error: unknown) => {
+      if (codeOf(error) !== 'ENOENT' || file === '' || file.endsWith('/')) throw error;
+      return undefined;
+    });
+    if (found?.isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' });
+    await access(found ? file : dirname(file), constants.W_OK);
+  } catch (error) {
+    throw fileError(file, error);
+  }
+}
+
+/** Makes a folder to write to, if it is not there. Throws a UserError that names it. */
+export async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true });
+    await access(folder, constants.W_OK);
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST') throw new UserError(`${folder}: is a file, expected a folder`);
+    throw fileError(folder, error);
   }
 }
 

@@ -2,7 +2,6 @@
  * Findings as files: with the kernel's name and digest, where the visit is and the schedule, so that any machine
  * can replay them.
  */
-import { mkdir } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import * as v from 'valibot';
 import { type EventKind, eventKinds, trialKinds } from '../check/event.ts';
@@ -11,8 +10,8 @@ import type { VisitAddress } from '../check/revisit.ts';
 import { describeIssue } from '../check/schema-issue.ts';
 import type { KernelStack } from '../check/subject.ts';
 import { decodeData, encodeData } from './data-codec.ts';
-import { fileError, UserError } from './failure.ts';
-import { readInput, writeOutput } from './files.ts';
+import { UserError } from './failure.ts';
+import { makeFolder, readInput, writeOutput } from './files.ts';
 import { type ImageSpec, imageNameOf, type Prepared, type SubjectSpec } from './subject-spec.ts';
 
 const text = v.string('a string');
@@ -142,11 +141,7 @@ function movedFiles(subject: Pick<ImageSpec, 'file' | 'initrd' | 'symbols'>, mov
 /** Writes a finding; files are named relative to its own folder. Throws a UserError that names the file. */
 export async function saveFinding(file: string, finding: SavedFinding, version: string): Promise<void> {
   const folder = dirname(file);
-  try {
-    await mkdir(folder, { recursive: true });
-  } catch (error) {
-    throw fileError(folder, error);
-  }
+  await makeFolder(folder);
   const { spec: subject, ...rest } = finding;
   const record = {
     format: 'espfix-finding',

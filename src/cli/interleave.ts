@@ -8,7 +8,7 @@ import type { ImageName } from '../kernel/variants/gallery/names.ts';
 import { variantInfo, variantNames } from '../kernel/variants/index.ts';
 import { CLEAN, FINDINGS, INCONCLUSIVE, INTERRUPTED } from './exit-status.ts';
 import { UserError } from './failure.ts';
-import { writeOutput } from './files.ts';
+import { expectWritable, writeOutput } from './files.ts';
 import type { InterleaveTask } from './interleave-work.ts';
 import type { Io } from './io.ts';
 import { startProgress } from './progress.ts';
@@ -34,6 +34,7 @@ export async function interleave(options: InterleaveOptions, io: Io): Promise<nu
   if (format !== 'text' && format !== 'json')
     throw new UserError(`--format ${format}: expected text or json with --interleavings`);
   if (cpus < 2) throw new UserError('--cpus: expected 2 or more with --interleavings');
+  if (output !== undefined) await expectWritable(output);
   const stop = new SharedArrayBuffer(4);
   const tasks = variantsOf(options).flatMap((variant) =>
     windowsOf(options).map((window): InterleaveTask => ({ variant, window, cpus, preemptions, stop })),

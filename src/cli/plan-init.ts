@@ -6,7 +6,7 @@ import type { Plan } from '../check/plan.ts';
 import type { Subject } from '../check/subject.ts';
 import { CLEAN } from './exit-status.ts';
 import { UserError } from './failure.ts';
-import { writeOutput } from './files.ts';
+import { expectWritable, writeOutput } from './files.ts';
 import type { Io } from './io.ts';
 import { startProgress } from './progress.ts';
 import { prepare, subjectFailure } from './subject-spec.ts';
@@ -25,6 +25,7 @@ export async function planInit(file: string, options: PlanInitOptions, io: Io): 
   const kind = output === undefined || output.endsWith('.json') ? 'json' : 'ts';
   if (output !== undefined && !/\.(json|m?ts)$/.test(output))
     throw new UserError(`--output ${output}: expected a file of type .json or .ts`);
+  if (output !== undefined) await expectWritable(output);
   const { inferred } = await prepare({
     kind: 'image',
     file,
