@@ -80,7 +80,20 @@ export function exploreRow(row: Row, options: InterleavingOptions = {}): Interle
   return exploreInterleavings(builtinWindow(kernel, window, { cpus }), { preemptions, onward, ...options });
 }
 
-/** The row's cells that say what was found: the same however the kernel's code is laid out. */
+/** A row's line of the table. */
+export function rowLine(row: Row, report: InterleavingReport): string {
+  const last = report.bounds[report.bounds.length - 1];
+  return `| ${verdictCells(row, report)} | ${cells([
+    last.shared,
+    last.turns,
+    last.merged,
+    last.points,
+    last.preempted,
+    report.bounds.every(({ complete }) => complete) ? `all with up to ${last.preemptions}` : 'bounded',
+  ])} |`;
+}
+
+/** The row's cells that say what was found. */
 export function verdictCells(row: Row, report: InterleavingReport): string {
   const { verdict, findings } = report;
   const what = findings.map((finding) => `${finding.what} (${counted(finding.preemptions, 'preemption')})`);
@@ -102,19 +115,7 @@ export function document(reportOf: (row: Row) => InterleavingReport): string {
   for (const { title, text, rows } of sections) {
     const reports = rows.map((row) => [row, reportOf(row)] as const);
     lines.push(`## ${title}`, '', text, '', ...head);
-    for (const [row, report] of reports) {
-      const last = report.bounds[report.bounds.length - 1];
-      lines.push(
-        `| ${verdictCells(row, report)} | ${cells([
-          last.shared,
-          last.turns,
-          last.merged,
-          last.points,
-          last.preempted,
-          report.bounds.every(({ complete }) => complete) ? `all with up to ${last.preemptions}` : 'bounded',
-        ])} |`,
-      );
-    }
+    for (const [row, report] of reports) lines.push(rowLine(row, report));
     lines.push('');
     for (const [row, report] of reports)
       for (const finding of report.findings) lines.push(...story(row, finding), '');
@@ -137,7 +138,8 @@ const titles = [
 ];
 const head = [`| ${titles.join(' | ')} |`, `| ${titles.map(() => '---').join(' | ')} |`];
 
-function story({ kernel, window }: Row, finding: InterleavingFinding): string[] {
+/** Lines that tell a finding of a row. */
+export function story({ kernel, window }: Row, finding: InterleavingFinding): string[] {
   return [
     `- \`${kernel}\`, \`${window}\`: **${finding.what}** (${finding.property}, ${counted(finding.preemptions, 'preemption')}).`,
     ...finding.details.map((detail) => `  ${detail}.`),
