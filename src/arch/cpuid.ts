@@ -117,7 +117,9 @@ function basicLeaf(cpu: Cpu, leaf: number, subleaf: number): CpuidLeaf {
       return cpu.has('amx-tile') ? tileLeaf(subleaf) : NOTHING;
     // The most dwords of a row and bytes of a column that a product takes.
     case TILE_PRODUCT_LEAF:
-      return subleaf === 0 && cpu.has('amx-int8') ? [0, (ROW_BYTES << 8) | ROWS, 0, 0] : NOTHING;
+      return subleaf === 0 && (cpu.has('amx-int8') || cpu.has('amx-bf16'))
+        ? [0, (ROW_BYTES << 8) | ROWS, 0, 0]
+        : NOTHING;
     default:
       return NOTHING;
   }

@@ -64,6 +64,7 @@ export const featureTable = {
   sha: at(7, EBX, 29),
   rdpid: at(7, ECX, 22),
   'amx-tile': at(7, EDX, 24, 'xfd'),
+  'amx-bf16': at(7, EDX, 22, 'amx-tile'),
   'amx-int8': at(7, EDX, 25, 'amx-tile'),
   xsaveopt: { ...at(XSAVE_LEAF, EAX, 0, 'xsave'), subleaf: 1 },
   xsavec: { ...at(XSAVE_LEAF, EAX, 1, 'xsave'), subleaf: 1 },

@@ -125,6 +125,7 @@ const described: Readonly<Partial<Record<Feature, number>>> = {
   xsave: XSAVE_LEAF,
   'amx-tile': TILE_LEAF,
   'amx-int8': TILE_PRODUCT_LEAF,
+  'amx-bf16': TILE_PRODUCT_LEAF,
 };
 
 /** Features that no processor lacks, by names that users may try. */

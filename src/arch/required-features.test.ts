@@ -35,6 +35,7 @@ const named: readonly (readonly [iced.CpuidFeature, Feature | undefined])[] = [
   [iced.CpuidFeature.XSAVEC, 'xsavec'],
   [iced.CpuidFeature.XSAVES, 'xsaves'],
   [iced.CpuidFeature.AMX_INT8, 'amx-int8'],
+  [iced.CpuidFeature.AMX_BF16, 'amx-bf16'],
   [iced.CpuidFeature.AMX_TILE, 'amx-tile'],
   [iced.CpuidFeature.CLFLUSHOPT, 'clflushopt'],
   [iced.CpuidFeature.CLWB, 'clwb'],

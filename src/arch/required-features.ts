@@ -39,6 +39,7 @@ const legacy: Readonly<Partial<Record<Feature, string>>> = {
   xsavec: 'xsavec',
   xsaves: 'xsaves xrstors',
   'amx-tile': 'ldtilecfg sttilecfg tilerelease tilezero tileloadd tileloaddt1 tilestored',
+  'amx-bf16': 'tdpbf16ps',
   'amx-int8': 'tdpbssd tdpbsud tdpbusd tdpbuud',
   clflushopt: 'clflushopt',
   clwb: 'clwb',

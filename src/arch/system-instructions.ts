@@ -43,7 +43,16 @@ import {
 } from './segment-instructions.ts';
 import { arpl, lar, lsl, verr, verw } from './selector-checks.ts';
 import { lgdt, lidt, lldt, ltr, sgdt, sidt, sldt, str } from './system-tables.ts';
-import { ldtilecfg, product, sttilecfg, tileloadd, tilerelease, tilestored, tilezero } from './tiles.ts';
+import {
+  ldtilecfg,
+  productOfBytes,
+  sttilecfg,
+  tdpbf16ps,
+  tileloadd,
+  tilerelease,
+  tilestored,
+  tilezero,
+} from './tiles.ts';
 import { wait, x87 } from './x87.ts';
 
 /** HLT: the processor sleeps until an interrupt that gets through, NMI, INIT or RESET. */
@@ -136,10 +145,11 @@ export const systemInstructions = {
   // A hint on caches is all that tells it from TILELOADD.
   tileloaddt1: tileloadd,
   tilestored,
-  tdpbssd: product(true, true),
-  tdpbsud: product(true, false),
-  tdpbusd: product(false, true),
-  tdpbuud: product(false, false),
+  tdpbssd: productOfBytes(true, true),
+  tdpbsud: productOfBytes(true, false),
+  tdpbusd: productOfBytes(false, true),
+  tdpbuud: productOfBytes(false, false),
+  tdpbf16ps,
   ldmxcsr,
   vldmxcsr,
   vstmxcsr,

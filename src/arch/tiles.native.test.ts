@@ -17,7 +17,7 @@ import {
 import { RAX, RDX, RSI } from '../isa/state.ts';
 import { Fixture, FREE, faultOf } from './cpu.fixture.ts';
 import { instructions } from './instructions.ts';
-import { CONFIG_BYTES, DATA_BYTES, isValidConfig, TILES, tileState } from './tile-state.ts';
+import { CONFIG_BYTES, DATA_BYTES, isValidConfig, TILE_BYTES, TILES, tileState } from './tile-state.ts';
 
 const SOURCE = fileURLToPath(new URL('../../fixtures/native-instruction/tiles.c', import.meta.url));
 const CASES = Number(process.env.ESPFIX_TILE_CASES ?? 12);
@@ -104,6 +104,23 @@ function ours({ cpu, bus }: Fixture, one: TileCase): Result {
     memory: Uint8Array.from({ length: MEMORY_BYTES }, (_, i) => bus.view.getUint8(PHYSICAL + i)),
     trap: fault?.vector ?? -1,
   };
+}
+
+/**
+ * Makes the upper bytes of BF16 numbers near each other, so that sums cancel and round, or so that products or the numbers are denormal;
+ * a few are anything, infinite and NaNs among them.
+ */
+function moderate(pick: Picker, data: Uint8Array): void {
+  const [least, spread] = [
+    [0x3c, 5],
+    [0x1d, 5],
+    [0x1d, 2],
+    [0x1f, 2],
+    [0, 5],
+  ][pick(5)];
+  const rare = [30, 3000, 2 ** 30][pick(3)];
+  for (let at = 1; at < DATA_BYTES; at += 2)
+    data[at] = pick(rare) === 0 ? 0x7f : (pick(2) << 7) | (least + pick(spread));
 }
 
 /** A configuration that LDTILECFG takes; the start row is mostly 0. */
@@ -225,17 +242,24 @@ describe.skipIf(!here)('AMX is that of the processor', () => {
   });
 
   it.each([
-    ['tdpbuud', NP],
-    ['tdpbusd', P66],
-    ['tdpbsud', F3],
-    ['tdpbssd', F2],
-  ])('%s', (_, last) => {
+    ['tdpbuud', NP, 0x5e],
+    ['tdpbusd', P66, 0x5e],
+    ['tdpbsud', F3, 0x5e],
+    ['tdpbssd', F2, 0x5e],
+    ['tdpbf16ps', F3, 0x5c],
+  ])('%s', (_, last, opcode) => {
     const pick = generator(last);
     const cases = Array.from({ length: CASES }, (): TileCase => {
       // Mostly three tiles, of shapes that mostly fit.
       const [to, a, b] = pick(6) ? [pick(2), 2 + pick(3), 5 + pick(3)] : [pick(8), pick(8), pick(8)];
-      const one = randomCase(pick, [0xc4, 0xe2, last ^ (b << 3), 0x5e, 0xc0 | (to << 3) | a], false);
+      const one = randomCase(pick, [0xc4, 0xe2, last ^ (b << 3), opcode, 0xc0 | (to << 3) | a], false);
       if (pick(6) === 0) return one;
+      if (opcode === 0x5c && pick(8)) moderate(pick, one.data);
+      // A sum that is small enough shows what products come to.
+      if (pick(2)) {
+        const sum = one.data.subarray(to * TILE_BYTES, (to + 1) * TILE_BYTES);
+        for (let at = 3; at < TILE_BYTES; at += 4) sum[at] = (pick(2) << 7) | pick(2);
+      }
       const [m, n, k] = [1 + pick(16), 1 + pick(16), 1 + pick(16)];
       const shape = (tile: number, rows: number, dwords: number) => {
         one.config[48 + tile] = rows;
@@ -244,6 +268,12 @@ describe.skipIf(!here)('AMX is that of the processor', () => {
       shape(to, m, n);
       shape(a, m, k);
       shape(b, k, n);
+      // One number of them that does not fit, mostly.
+      if (pick(4) === 0) {
+        const tile = [to, a, b][pick(3)];
+        if (pick(2)) one.config[48 + tile] = 1 + pick(16);
+        else one.config[16 + 2 * tile] = 4 + 4 * pick(16);
+      }
       return one;
     });
     compare(cases);

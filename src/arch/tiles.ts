@@ -5,6 +5,9 @@
  * #UD for a start row that the tile does not have. A load that faults has cleared what it did not load, and its start row is the row
  * that faulted, from which it goes on; nothing of that row is loaded or stored. #AC is never raised.
  */
+import { add, fusedMultiplyAdd, operand } from '../isa/float/arithmetic.ts';
+import { Environment } from '../isa/float/environment.ts';
+import { F32 } from '../isa/float/format.ts';
 import type { Instruction } from '../isa/instruction.ts';
 import { CR0_TS, CR4_OSXSAVE } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
@@ -140,34 +143,86 @@ export const tilestored: SystemInstruction = (cpu, instruction) => {
   });
 };
 
+/** Adds the product of two tiles to a third: `row` makes row `m` of the sum from what is there, in `columns` bytes. */
+function addProduct(
+  cpu: Cpu,
+  instruction: Instruction,
+  row: (data: DataView, factors: Factors, into: DataView) => void,
+): void {
+  const [to, a, b] = [0, 1, 2].map((n) => specialIndex(instruction, n));
+  const [sum, left, right] = [to, a, b].map((tile) => shapeOf(cpu, tile));
+  const whole = [sum, left, right].every(({ columns }) => columns % 4 === 0);
+  const fit = sum.rows === left.rows && sum.columns === right.columns && left.columns === 4 * right.rows;
+  if (!whole || !fit) throw ud();
+  requireEnabled(cpu, XCR0_TILEDATA);
+  const data = cpu.tiles.data.slice();
+  const result = new Uint8Array(TILE_BYTES);
+  for (let m = 0; m < sum.rows; m++) {
+    const factors = {
+      sum: to * TILE_BYTES + m * ROW_BYTES,
+      left: a * TILE_BYTES + m * ROW_BYTES,
+      right: b * TILE_BYTES,
+      columns: sum.columns,
+      depth: left.columns,
+    };
+    row(new DataView(data.buffer), factors, new DataView(result.buffer, m * ROW_BYTES));
+  }
+  data.set(result, to * TILE_BYTES);
+  changeTiles(cpu, { config: withStartRow(cpu.tiles.config, 0), data });
+}
+
+/** Where a row of a sum, the row of the first factor and the second factor stand; bytes of a row of the sum and of the first factor. */
+interface Factors {
+  readonly sum: number;
+  readonly left: number;
+  readonly right: number;
+  readonly columns: number;
+  readonly depth: number;
+}
+
 /**
  * TDPBSSD, TDPBSUD, TDPBUSD and TDPBUUD: to each dword of the first tile are added the products of four bytes of a row of the second and
  * of a dword of each row of the third. @param first, second whether bytes of the second and of the third tile are signed
  */
-export function product(first: boolean, second: boolean): SystemInstruction {
-  return (cpu, instruction) => {
-    const [to, a, b] = [0, 1, 2].map((n) => specialIndex(instruction, n));
-    const [sum, left, right] = [to, a, b].map((tile) => shapeOf(cpu, tile));
-    const whole = [sum, left, right].every(({ columns }) => columns % 4 === 0);
-    const fit = sum.rows === left.rows && sum.columns === right.columns && left.columns === 4 * right.rows;
-    if (!whole || !fit) throw ud();
-    requireEnabled(cpu, XCR0_TILEDATA);
-    const data = cpu.tiles.data.slice();
-    const lefts = first ? new Int8Array(data.buffer) : data;
-    const rights = second ? new Int8Array(data.buffer) : data;
-    const result = new DataView(new ArrayBuffer(TILE_BYTES));
-    const old = new DataView(data.buffer, to * TILE_BYTES);
-    for (let m = 0; m < sum.rows; m++) {
-      for (let n = 0; n < sum.columns; n += 4) {
-        let value = old.getInt32(m * ROW_BYTES + n, true);
-        for (let k = 0; k < left.columns; k++) {
-          const row = b * TILE_BYTES + (k >> 2) * ROW_BYTES;
-          value += lefts[a * TILE_BYTES + m * ROW_BYTES + k] * rights[row + n + (k & 3)];
-        }
-        result.setInt32(m * ROW_BYTES + n, value, true);
+export function productOfBytes(first: boolean, second: boolean): SystemInstruction {
+  const byte = (data: DataView, at: number, signed: boolean): number =>
+    signed ? data.getInt8(at) : data.getUint8(at);
+  return (cpu, instruction) =>
+    addProduct(cpu, instruction, (data, { sum, left, right, columns, depth }, into) => {
+      for (let n = 0; n < columns; n += 4) {
+        let value = data.getInt32(sum + n, true);
+        for (let k = 0; k < depth; k++)
+          value +=
+            byte(data, left + k, first) * byte(data, right + (k >> 2) * ROW_BYTES + n + (k & 3), second);
+        into.setInt32(n, value, true);
       }
-    }
-    data.set(new Uint8Array(result.buffer), to * TILE_BYTES);
-    changeTiles(cpu, { config: withStartRow(cpu.tiles.config, 0), data });
-  };
+    });
 }
+
+/** Round to nearest, denormals are zeros both ways, nothing is raised: MXCSR plays no part. */
+const products = new Environment();
+products.denormalsAreZero = true;
+products.flushToZero = true;
+
+/**
+ * TDPBF16PS: numbers in the upper halves of dwords and those in the lower ones are multiplied and summed up apart, each sum with one
+ * rounding a product; then the two sums are added, and that to the number that is there.
+ */
+export const tdpbf16ps: SystemInstruction = (cpu, instruction) =>
+  addProduct(cpu, instruction, (data, { sum, left, right, columns, depth }, into) => {
+    const single = (bits: bigint | number) => operand(products, F32, BigInt(bits));
+    for (let n = 0; n < columns; n += 4) {
+      const sums = [0, 2].map((half) => {
+        let total = 0n;
+        for (let k = 0; k < depth; k += 4) {
+          const x = single(data.getUint16(left + k + half, true) * 0x1_0000);
+          const y = single(data.getUint16(right + (k >> 2) * ROW_BYTES + n + half, true) * 0x1_0000);
+          total = fusedMultiplyAdd(products, F32, x, y, single(total));
+        }
+        return total;
+      });
+      const both = add(products, F32, single(sums[0]), single(sums[1]));
+      const value = add(products, F32, single(data.getUint32(sum + n, true)), single(both));
+      into.setUint32(n, Number(value), true);
+    }
+  });

@@ -144,8 +144,8 @@ export const floatMnemonics: readonly FloatMnemonic[] = [...legacyFloatMnemonics
 /** SIMD instructions that the decoder knows by name and operands, but that have no meaning yet: they decode to `unimplemented`. */
 export const pendingMnemonics: readonly string[] = [];
 
-/** AMX-INT8: products of tiles of signed (S) and unsigned (U) bytes. */
-export const tileProducts = ['tdpbssd', 'tdpbsud', 'tdpbusd', 'tdpbuud'] as const;
+/** Products of tiles: of signed (S) and unsigned (U) bytes, and of numbers in the format BF16. */
+export const tileProducts = ['tdpbssd', 'tdpbsud', 'tdpbusd', 'tdpbuud', 'tdpbf16ps'] as const;
 
 /** Meaning in arch, in TypeScript: whatever reads or changes privileged state. */
 export const systemMnemonics = [

@@ -34,6 +34,7 @@ export const unreachable: Readonly<Record<string, string>> = {
   tdpbsud: 'as LDTILECFG',
   tdpbusd: 'as LDTILECFG',
   tdpbuud: 'as LDTILECFG',
+  tdpbf16ps: 'as LDTILECFG',
   monitor: 'a hypervisor may intercept it before #UD',
   mwait: 'as MONITOR',
   vmcall: 'VMX and SVM instructions leave a virtual machine before #UD',

@@ -381,6 +381,7 @@ export const systemRules: Partial<Readonly<Record<SystemMnemonic, SystemRule>>> 
   tdpbsud: extendedState,
   tdpbusd: extendedState,
   tdpbuud: extendedState,
+  tdpbf16ps: extendedState,
   ldmxcsr: extendedState,
   stmxcsr: extendedState,
   vldmxcsr: extendedState,

@@ -42,6 +42,7 @@ const have: ReadonlySet<string> = new Set([
   'tdpbsud',
   'tdpbusd',
   'tdpbuud',
+  'tdpbf16ps',
 ]);
 /** SIMD instructions that have a meaning. */
 const simd: ReadonlySet<string> = new Set([...simdMnemonics, ...floatMnemonics, ...avxMnemonics]);

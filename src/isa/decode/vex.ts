@@ -2,7 +2,7 @@
  * VEX- and EVEX-encoded instructions. SDM vol. 2A 2.3 (VEX), 2.7 (EVEX), vol. 2D tables A-3 to A-6 (the rows with
  * a `v` prefix).
  *
- * The general-purpose instructions (BMI1, BMI2), AVX, AVX2, FMA, F16C and AMX but for its floating-point products are decoded; of the
+ * The general-purpose instructions (BMI1, BMI2), AVX, AVX2, FMA, F16C and AMX (tiles, INT8, BF16) are decoded; of the
  * others it is only known that they exist, by prefix column and opcode. Real-address and virtual-8086 mode do not recognize VEX: there {@link vexMnemonics} are #UD, which the
  * decoder cannot know.
  */
@@ -202,6 +202,7 @@ put(vex38, 0x49, ['grpTile']);
 put(vex38, 0x4b, [
   'o64 F2 tileloadd T,M w0 sib | o64 66 tileloaddt1 T,M w0 sib | o64 F3 tilestored M,T w0 sib',
 ]);
+put(vex38, 0x5c, ['o64 F3 tdpbf16ps T,Y,K w0 | o64 F2 * W']);
 put(vex38, 0x5e, [
   'o64 NP tdpbuud T,Y,K w0 | o64 66 tdpbusd T,Y,K w0 | o64 F3 tdpbsud T,Y,K w0 | o64 F2 tdpbssd T,Y,K w0',
 ]);
@@ -356,4 +357,5 @@ export const vexMnemonics: ReadonlySet<Mnemonic> = new Set<Mnemonic>([
   'tdpbsud',
   'tdpbusd',
   'tdpbuud',
+  'tdpbf16ps',
 ]);
