@@ -3,6 +3,7 @@
  * who spread the visits over workers, `mergeReports` puts them together.
  */
 import type { Machine } from '../machine/machine.ts';
+import { Causes } from './causes.ts';
 import { disassemble } from './disassemble.ts';
 import { describeEvent, type EventKind, type Schedule } from './event.ts';
 import { Experiment, NoReturn, type Outcome } from './explore/experiment.ts';
@@ -40,7 +41,7 @@ export interface CheckSubjectOptions {
   readonly without?: readonly PropertyName[];
   /** Turns of a loop in which an instruction is interrupted; default all. */
   readonly turns?: number;
-  /** Experiments a visit, at most. */
+  /** Schedules that a visit is explored with, at most; other stack pointers and trials, which are few, are not counted. */
   readonly most?: number;
   /** Visits to explore; default all. */
   readonly visits?: (visit: Visit) => boolean;
@@ -453,46 +454,6 @@ function joinRanges(reports: readonly VisitReport[]): VisitReport[] {
     );
   }
   return [...joined.values()].sort((a, b) => a.visit.id - b.visit.id);
-}
-
-const MOST_PLACES = 16;
-
-/** Findings by cause: the same violation by the same kinds of events in the same function. */
-class Causes {
-  readonly #causes = new Map<string, Finding>();
-
-  /** @returns whether it is the first of its cause */
-  add(finding: Finding): boolean {
-    const { property, what, schedule, struck } = finding;
-    const last = struck.at(-1);
-    const where = last ? last.place.name.replace(/\+0x[0-9a-f]+.*$/, '') : '';
-    const kinds = schedule.map(({ kind }) => kind).join(' ');
-    const key = `${property}|${what}|${kinds}|${where}`;
-    const known = this.#causes.get(key);
-    if (!known) {
-      this.#causes.set(key, finding);
-      return true;
-    }
-    const better = shorter(finding, known) ? finding : known;
-    const places = [...new Set([...known.alsoAt, ...finding.alsoAt])].slice(0, MOST_PLACES);
-    this.#causes.set(key, { ...better, count: known.count + finding.count, alsoAt: places });
-    return false;
-  }
-
-  get none(): boolean {
-    return this.#causes.size === 0;
-  }
-
-  get list(): Finding[] {
-    return [...this.#causes.values()].sort((a, b) => (shorter(a, b) ? -1 : shorter(b, a) ? 1 : 0));
-  }
-}
-
-function shorter(a: Finding, b: Finding): boolean {
-  if (a.schedule.length !== b.schedule.length) return a.schedule.length < b.schedule.length;
-  if (a.visit.boundaries !== b.visit.boundaries) return a.visit.boundaries < b.visit.boundaries;
-  if (a.visit.id !== b.visit.id) return a.visit.id < b.visit.id;
-  return (a.schedule.at(-1)?.at ?? 0) < (b.schedule.at(-1)?.at ?? 0);
 }
 
 function placeOf(experiment: Experiment, address: bigint, cpl?: number): Place {

@@ -10,6 +10,7 @@ import type { Finding, SubjectReport } from '../check/finding.ts';
 import type { CheckReport, ReportedSubject, Told } from '../check/report/check-report.ts';
 import { printable, titleOf, verdictOf } from '../check/report/check-report.ts';
 import { colorsFor } from './colors.ts';
+import { estimate } from './estimate.ts';
 import { CLEAN, FINDINGS, INCONCLUSIVE, INTERRUPTED } from './exit-status.ts';
 import { type Runner, startRunner } from './explore-runner.ts';
 import type {
@@ -595,13 +596,6 @@ function piecesOf({ visits, selected }: Survey, index: number, depth: number): P
       });
     })
     .sort((a, b) => b.weight - a.weight || a.id - b.id || a.range[0] - b.range[0]);
-}
-
-/** `, about 2 min left`; empty as long as little is known. */
-function estimate(milliseconds: number, done: number, total: number): string {
-  if (milliseconds < 3000 || done === 0 || done >= total) return '';
-  const seconds = Math.ceil(((milliseconds / 1000) * (total - done)) / done);
-  return seconds < 90 ? `, about ${seconds} s left` : `, about ${Math.round(seconds / 60)} min left`;
 }
 
 async function formatted(
