@@ -5,6 +5,7 @@ import { Ajv } from 'ajv';
 import { describe, expect, it } from 'vitest';
 import { definePlan } from './define-plan.ts';
 import { eventKinds } from './event.ts';
+import { MAX_CHECK_CPUS } from './limits.ts';
 import { applyPlan, jsonPlanSchema, type Plan, parsePlan } from './plan.ts';
 import { PlanError } from './plan-error.ts';
 import type { AssertedRun } from './properties/assertion.ts';
@@ -93,7 +94,15 @@ describe('plans that are refused, in one line', () => {
     [{ vectors: [3, 256] }, 'vectors[1]: expected a whole number from 0 to 255, found 256'],
     [{ properties: { speed: true } }, 'properties.speed: no such field'],
     [{ properties: { gs: 0 } }, 'properties.gs: expected true or false, found 0'],
-    [{ machine: { cpus: 0 } }, 'machine.cpus: expected a whole number from 1 to 64, found 0'],
+    [{ machine: { cpus: 0 } }, `machine.cpus: expected a whole number from 1 to ${MAX_CHECK_CPUS}, found 0`],
+    [
+      { machine: { cpus: MAX_CHECK_CPUS + 1 } },
+      `machine.cpus: expected a whole number from 1 to ${MAX_CHECK_CPUS}, found ${MAX_CHECK_CPUS + 1}`,
+    ],
+    [
+      { ministacks: [{ cpu: MAX_CHECK_CPUS, address: 'x', size: 8 }] },
+      `ministacks[0].cpu: expected a whole number from 0 to ${MAX_CHECK_CPUS - 1}, found ${MAX_CHECK_CPUS}`,
+    ],
     [{ ready: {} }, 'ready: expected one of serial, reached and instructions'],
     [{ ready: { serial: 'x', reached: 'y' } }, 'ready: expected one of serial, reached and instructions'],
     [{ ready: { serial: '' } }, 'ready.serial: expected a string that is not empty, found ""'],

@@ -6,6 +6,7 @@ import * as v from 'valibot';
 import { type EventKind, eventKinds } from './event.ts';
 import type { Visit } from './explore/visit.ts';
 import { type PropertyName, propertyNames } from './finding.ts';
+import { MAX_CHECK_CPUS, MAX_DEPTH } from './limits.ts';
 import { PlanError } from './plan-error.ts';
 import type { AssertedRun, Assertion } from './properties/assertion.ts';
 import type { Ready } from './ready.ts';
@@ -13,8 +14,6 @@ import { describeIssue, foundText } from './schema-issue.ts';
 import type { AddressRange, Subject } from './subject.ts';
 import { registerParts } from './user-state.ts';
 import { describeVector } from './vectors.ts';
-
-const MAX_DEPTH = 8;
 
 function whole(from: number, to: number, description: string) {
   const expected = `a whole number from ${from} to ${to}`;
@@ -62,7 +61,7 @@ function entries<P extends typeof jsonPlace | typeof anyPlace>(place: P) {
     machine: v.optional(
       object(
         {
-          cpus: v.optional(whole(1, 64, 'Processors; default 1.')),
+          cpus: v.optional(whole(1, MAX_CHECK_CPUS, 'Processors; default 1.')),
           memory: v.optional(whole(1, 3072, 'RAM in MiB; default 64.')),
           cpu: v.optional(text("The processors' model and features, as `espfix run --cpu` has them.")),
           commandLine: v.optional(v.pipe(v.string('a string'), v.description("The kernel's command line."))),
@@ -103,7 +102,7 @@ function entries<P extends typeof jsonPlace | typeof anyPlace>(place: P) {
     events: v.optional(
       list(
         v.picklist(eventKinds, `one of ${eventKinds.join(', ')}`),
-        'Events to try; default: those that the kernel has handlers for.',
+        'Events to try; default: those that the kernel has handlers for, of an image without db-code and db-step.',
       ),
     ),
     vectors: v.optional(list(vector('A vector.'), 'Vectors of the event `irq`.')),
@@ -138,7 +137,14 @@ function entries<P extends typeof jsonPlace | typeof anyPlace>(place: P) {
     bounds: v.optional(
       object(
         {
-          experiments: v.optional(whole(1, 1e12, "Experiments a visit, or a long visit's part, at most.")),
+          experiments: v.optional(
+            whole(
+              1,
+              1e12,
+              'Schedules that each visit, or each part of a long one, is explored with, at most. Other stack pointers and trials, ' +
+                'which are few, are not counted.',
+            ),
+          ),
           turns: v.optional(whole(1, 1e9, 'Turns of a loop in which an instruction is interrupted.')),
         },
         'Bounds of the exploration; what they leave out is reported.',
@@ -170,7 +176,7 @@ function entries<P extends typeof jsonPlace | typeof anyPlace>(place: P) {
       list(
         object(
           {
-            cpu: whole(0, 63, 'Whose it is.'),
+            cpu: whole(0, MAX_CHECK_CPUS - 1, 'Whose it is.'),
             name: v.optional(text('As reports name it.')),
             start: place,
             size: whole(1, 2 ** 30, 'Bytes.'),
@@ -187,7 +193,7 @@ function entries<P extends typeof jsonPlace | typeof anyPlace>(place: P) {
       list(
         object(
           {
-            cpu: whole(0, 63, 'Whose it is.'),
+            cpu: whole(0, MAX_CHECK_CPUS - 1, 'Whose it is.'),
             address: place,
             size: whole(1, 4096, 'Bytes.'),
             aliasBits: v.optional(

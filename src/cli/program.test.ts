@@ -176,6 +176,8 @@ describe('help', () => {
     expect([...packages]).toEqual(['commander']);
     const sources = fileURLToPath(new URL('..', import.meta.url));
     expect([...files].map((path) => relative(sources, path).replaceAll('\\', '/')).sort()).toEqual([
+      'check/limits.ts',
+      'check/plan-error.ts',
       'cli/exit-status.ts',
       'cli/failure.ts',
       'cli/io.ts',

@@ -1,6 +1,7 @@
 /** The command line: what there is to type. Everything that is costly to load is loaded by the command that needs it. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { WindowName } from '../check/interleave/builtin.ts';
+import { MAX_CHECK_CPUS, MAX_DEPTH } from '../check/limits.ts';
 import { MAX_IMAGE_CPUS, MAX_IMAGE_SEED } from '../kernel/limits.ts';
 import { variantNames } from '../kernel/variants/index.ts';
 import { DEFAULT_MEMORY, LINUX_MEMORY, MAX_CPUS, MAX_MEMORY_MIB } from '../machine/limits.ts';
@@ -8,8 +9,6 @@ import { EXIT_STATUS_HELP, INTERNAL } from './exit-status.ts';
 import { describeFailure, UserError } from './failure.ts';
 import type { Io } from './io.ts';
 
-/** Processors of `espfix check`: more make it slow and answer nothing new. */
-const MAX_CHECK_CPUS = 8;
 const MAX_PREEMPTIONS = 8;
 /** As `check/interleave/builtin.ts`, which is costly to load, has them. */
 const WINDOWS = [
@@ -18,9 +17,6 @@ const WINDOWS = [
   'returns',
   'threads',
 ] as const satisfies readonly WindowName[];
-
-/** Events in a schedule, at most: more would not end. */
-const MAX_DEPTH = 8;
 
 const CHECK_HELP = `
 Explored kernels exit with 0 if they are clean, 1 with findings, 3 if nothing was found but not all was tried;
