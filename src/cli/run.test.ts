@@ -232,7 +232,7 @@ describe('snapshots', () => {
     [['--share-write'], /^espfix: --share-write: expected with --share\n$/],
     [
       ['--cpu', 'pentium'],
-      /^espfix: --cpu pentium: no model "pentium": expected one of .*; --cpu help lists all\n$/,
+      /^espfix: --cpu pentium: no model "pentium": expected one of .*; espfix run --cpu help lists all\n$/,
     ],
     [['--cpu', 'haswell,+avx512f'], /no feature "avx512f"/],
     [['--clock', 'noon'], /expected now, seconds since 1970/],
