@@ -153,6 +153,18 @@ export class Tlb {
     return large >= 0 ? large : this.#findIn(BANK_1G, linear, pcid);
   }
 
+  /** Calls `visit` for each translation: linear address (bits 47:0) and physical address of its page, its PCID and flags. */
+  forEach(visit: (linear: number, physical: number, pcid: number, flags: number) => void): void {
+    const words = this.#words;
+    for (const b of BANKS)
+      for (let entry = b.entries; entry < b.turns; entry += ENTRY_WORDS) {
+        const tag = words[entry + 1];
+        if ((tag & TLB_VALID) === 0) continue;
+        const number = words[entry] + (tag & 0xf) * HIGH;
+        visit(number * b.page, words[entry + 2] * 0x1000, (tag & TAG_MASK) >>> 4, tag & ~TAG_MASK);
+      }
+  }
+
   /** The flags of a found entry. */
   flags(entry: number): number {
     return this.#words[entry + 1];

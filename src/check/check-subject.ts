@@ -82,7 +82,7 @@ export class OpenSubject {
     this.recording = recording;
     this.#machine = machine;
     this.#twin = twin;
-    this.#stacks = subject.stacks ?? watchStacks(machine, recording.visits);
+    this.#stacks = subject.stacks ?? watchStacks(machine, recording.visits, subject);
   }
 
   /** The same beside its second world, which is open already. */
@@ -120,18 +120,10 @@ export class OpenSubject {
       return this.#lost(visit, error);
     }
     try {
-      return this.#explore(experiment, { ...options, depth: this.depthOf(visit, options.depth ?? 1) });
+      return this.#explore(experiment, options);
     } finally {
       experiment.close();
     }
-  }
-
-  /**
-   * The depth to which a visit is explored. What the kernel does under several events depends on its path: of visits that
-   * differ only in the segments they return to, the first is explored further than to depth 1.
-   */
-  depthOf(visit: Visit, depth: number): number {
-    return this.#firstOfPath(visit) ? depth : Math.min(depth, 1);
   }
 
   #firstOfPath({ id, path }: Visit): boolean {

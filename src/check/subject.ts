@@ -19,6 +19,8 @@ export interface KernelStack {
   readonly cpu: number;
   readonly name: string;
   readonly range: AddressRange;
+  /** Where the range is a guess: the lowest address seen in use. */
+  readonly lowest?: bigint;
 }
 
 /** A ministack: `size` bytes, seen at every linear address that equals `address` but for the bits of `aliasBits`. */

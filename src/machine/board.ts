@@ -244,6 +244,20 @@ export class Board {
     this.#settle(parts);
   }
 
+  /** Whether all devices are as `parts` says. */
+  same(parts: Readonly<Record<string, Plain>>): boolean {
+    const known = this.#saved;
+    if (
+      (this.#apicsChanged || known?.localApics !== parts.localApics) &&
+      !equal(saveEach(this.localApics), parts.localApics)
+    )
+      return false;
+    const all = this.#othersChanged;
+    for (const name of OTHERS)
+      if ((all || known?.[name] !== parts[name]) && !equal(this[name].save(), parts[name])) return false;
+    return !(all || known?.virtio !== parts.virtio) || equal(saveEach(this.virtio), parts.virtio);
+  }
+
   get #apicsChanged(): boolean {
     return this.#saved === undefined || this.localApics.some(({ changed }) => changed);
   }
@@ -287,6 +301,22 @@ export class Board {
       },
     });
   }
+}
+
+/** Whether two states are the same. */
+function equal(a: Plain, b: Plain): boolean {
+  if (typeof a !== 'object' || typeof b !== 'object') return Object.is(a, b);
+  if (ArrayBuffer.isView(a) || Array.isArray(a)) {
+    const [x, y] = [a, b] as ArrayLike<number>[];
+    if (x.length !== y.length) return false;
+    for (let i = 0; i < x.length; i++) if (!Object.is(x[i], y[i])) return false;
+    return true;
+  }
+  const [x, y] = [a, b] as Readonly<Record<string, Plain>>[];
+  const names = Object.keys(x);
+  return (
+    names.length === Object.keys(y).length && names.every((name) => name in y && equal(x[name], y[name]))
+  );
 }
 
 /** The states of devices of one kind, by number. */

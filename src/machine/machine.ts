@@ -364,6 +364,11 @@ export class Machine {
     return this.#bus.dwords;
   }
 
+  /** Whether all devices are as in a snapshot of this machine. */
+  devicesAre({ parts }: Snapshot): boolean {
+    return this.#board.same(parts);
+  }
+
   /** How often devices have been asked or told something, by memory or by ports. */
   get deviceAccesses(): number {
     return this.#bus.deviceAccesses;

@@ -5,7 +5,6 @@
  */
 import type { Cpu } from '../../arch/cpu.ts';
 import { inspectPage, prefetchTranslation } from '../../arch/paging.ts';
-import { stackAddress } from '../../arch/stack.ts';
 import { GS, RSP } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { PageTree } from '../../machine/page-tree.ts';
@@ -31,7 +30,9 @@ import type { KnownRun } from './known-runs.ts';
 import { type Delivery, Observation, type RunEnding, type Seen, STORM } from './observation.ts';
 import { ProcessorState } from './processor-state.ts';
 import { Recall } from './recall.ts';
-import { type ChangedPage, hashState, type StackPages } from './state-hash.ts';
+import { StackMemory } from './stack-memory.ts';
+import { type ChangedPage, hashDevices, hashState, type StackPages } from './state-hash.ts';
+import { staleTranslations, tablePages } from './translations.ts';
 import { LONGEST_VISIT, trigger, USER_MARGIN, type Visit } from './visit.ts';
 
 const PAGE = 4096;
@@ -105,6 +106,8 @@ export interface MemoryDifference {
 }
 
 const ZEROS = new Uint8Array(PAGE);
+/** Of CR3: where the PML4 table is. */
+const ADDRESS_OF_TABLE = 0xf_ffff_ffff_f000n;
 
 /** Whether two pages are equal from byte `start`, a multiple of 4. */
 function equalFrom(start: number, a: Uint8Array, b: Uint8Array): boolean {
@@ -153,6 +156,7 @@ export class Experiment {
   othersMayRun = false;
   readonly #userPages: ReadonlyMap<number, UserPage>;
   readonly #stackPages: StackPages;
+  readonly #stackMemory: StackMemory;
   /** User pages that change in the visit without events. */
   readonly #changing: readonly number[];
   readonly #ministackPages: readonly number[];
@@ -161,6 +165,11 @@ export class Experiment {
   /** Memory that no state is told by. */
   readonly #indifferent: IndifferentMemory;
   readonly #scratch: UserState;
+  /** The visit is being watched without events. */
+  #watching = true;
+  /** Physical addresses of the PML4 tables in use then, and pages of all paging structures under them. */
+  readonly #roots = new Set<number>();
+  readonly #tables: ReadonlySet<number>;
   /** What the processor was as an event struck. */
   readonly #struckAt = new ProcessorState();
   readonly #recall: Recall;
@@ -200,6 +209,7 @@ export class Experiment {
     this.#firstInstruction = cpu.instructions;
     this.#userPages = userPages(machine, visit.cpu);
     this.#stackPages = this.#pagesOf(stacks);
+    this.#stackMemory = new StackMemory(cpu, this.observation, stacks, subject.foreign === true);
     this.#ministackPages = this.#pagesOfMinistacks();
     const own = subject.ministacks.filter(({ cpu }) => cpu === visit.cpu);
     this.#ownMinistacks = new IndifferentMemory(
@@ -207,11 +217,14 @@ export class Experiment {
       own.map(({ address, size }) => ({ start: address, end: address + BigInt(size) })),
     );
     this.#recall = new Recall(machine, cpu, this.begin.pages, this.observation, (linear) =>
-      this.#liveFrom(linear),
+      this.#stackMemory.liveFrom(linear),
     );
     this.#indifferent = new IndifferentMemory(this.cpu, [...subject.mayDiffer, ...(subject.counters ?? [])]);
     this.#scratch = this.#state();
     this.baseline = this.#runBaseline();
+    this.#watching = false;
+    this.restore(this.begin);
+    this.#tables = tablePages(this.#roots, machine.ramDwords);
     const changing = new Set<number>();
     for (const { snapshot } of [this.baseline.back, ...this.baseline.user])
       PageTree.difference(this.begin.pages, snapshot.pages, (page) => {
@@ -245,7 +258,10 @@ export class Experiment {
 
   /** One instruction or delivery. @returns the ending, if it ended */
   step(): RunEnding | undefined {
-    return this.#ending(this.machine.runAlone(this.visit.cpu, 1).reason);
+    const { reason } = this.machine.runAlone(this.visit.cpu, 1);
+    this.#stackMemory.note(this.#watching);
+    if (this.#watching && this.cpu.longMode) this.#roots.add(Number(this.cpu.cr3 & ADDRESS_OF_TABLE));
+    return this.#ending(reason);
   }
 
   /**
@@ -612,13 +628,38 @@ export class Experiment {
       if (before && equalFrom(0, told, this.#indifferent.without(page, before))) return;
       changed.push({ page, content: told });
     });
-    return hashState(this.machine, this.cpu, changed, this.#stackPages, (linear) => this.#liveFrom(linear));
+    const hash = hashState(this.machine, this.cpu, changed, this.#stackPages, (linear) =>
+      this.#stackMemory.dead(linear),
+    );
+    const otherwise = this.#translatedOtherwise();
+    if (!this.subject.foreign && otherwise === 0) return hash;
+    const { schedule: _, random: __, ...devices } = snapshot.parts;
+    return (hash % 2 ** 52) + 2 ** 20 * ((hashDevices(devices) ^ otherwise) >>> 0);
+  }
+
+  /**
+   * A number for the translations that the processor has and its page tables do not give, 0 if none. There can be some only if tables
+   * have been written since the visit's beginning; what walks of them set there counts as well.
+   */
+  #translatedOtherwise(): number {
+    const tables = this.#tables;
+    let written = this.machine.changedPages().some((page) => tables.has(page));
+    if (!written)
+      PageTree.difference(this.begin.pages, this.#base.pages, (page) => {
+        written ||= tables.has(page);
+      });
+    return written ? staleTranslations(this.cpu) : 0;
   }
 
   /** Whether the machine is as in `from`, where an event struck, but for what is dead and for time. */
   asItWas(from: Snapshot): boolean {
     const { machine, cpu } = this;
     if (!this.#struckAt.same(machine, cpu)) return false;
+    return this.#memoryAsItWas(from) && machine.devicesAre(from) && this.#translatedOtherwise() === 0;
+  }
+
+  #memoryAsItWas(from: Snapshot): boolean {
+    const { machine } = this;
     for (const page of machine.changedPages()) if (!this.#pageAsItWas(page, from)) return false;
     if (this.#base === from) return true;
     let same = true;
@@ -630,17 +671,14 @@ export class Experiment {
 
   #pageAsItWas(page: number, from: Snapshot): boolean {
     const linear = this.#stackPages.get(page);
-    let start = 0;
-    if (linear !== undefined && !this.#ministackPages.includes(page)) {
-      const live = this.#liveFrom(linear);
-      if (live === undefined || live >= linear + BigInt(PAGE)) return true;
-      if (live > linear) start = Number(live - linear) & ~3;
-    }
-    return this.#indifferent.equal(
-      page,
-      start,
-      this.machine.physicalPage(page),
-      from.pages.get(page) ?? ZEROS,
+    const now = this.machine.physicalPage(page);
+    const then = from.pages.get(page) ?? ZEROS;
+    if (linear === undefined || this.#ministackPages.includes(page))
+      return this.#indifferent.equal(page, now, then, 0, PAGE);
+    const { start, end } = this.#stackMemory.dead(linear);
+    return (
+      this.#indifferent.equal(page, now, then, 0, start) &&
+      this.#indifferent.equal(page, now, then, end, PAGE)
     );
   }
 
@@ -652,7 +690,7 @@ export class Experiment {
 
   /** The kernel's code here can have a footprint. */
   get canLearn(): boolean {
-    return this.cpu.mode64 && this.cpu.cpl !== 3;
+    return this.cpu.mode64 && this.cpu.cpl !== 3 && this.#translatedOtherwise() === 0;
   }
 
   /**
@@ -709,8 +747,7 @@ export class Experiment {
     const linear = this.#stackPages.get(page);
     if (linear === undefined || this.#ministackPages.includes(page)) return false;
     const at = linear + BigInt(physical % PAGE);
-    const live = this.#liveFrom(linear);
-    if (live !== undefined && at >= live) return false;
+    if (!this.#stackMemory.isDead(at, this.#stackMemory.liveFrom(linear))) return false;
     const end = dead.get(linear) ?? linear;
     if (at >= end) dead.set(linear, at + 1n);
     return true;
@@ -718,25 +755,7 @@ export class Experiment {
 
   /** The stack of an address. */
   stackOf(address: bigint): KernelStack | undefined {
-    for (const stack of this.stacks)
-      if (address >= stack.range.start && address <= stack.range.end) return stack;
-    return undefined;
-  }
-
-  /** The lowest live address of the stack that has a page at `linear`; undefined if nothing is on it. */
-  #liveFrom(linear: bigint): bigint | undefined {
-    const stack = this.stackOf(linear + 8n);
-    if (!stack) return undefined;
-    const { start, end } = stack.range;
-    const on = (pointer: bigint) => pointer >= start && pointer <= end;
-    let lowest: bigint | undefined;
-    const take = (pointer: bigint) => {
-      if (on(pointer) && (lowest === undefined || pointer < lowest)) lowest = pointer;
-    };
-    take(stackAddress(this.cpu));
-    for (const delivery of this.observation.deliveries)
-      if (!delivery.returned && delivery.cpl !== 3) take(delivery.rsp);
-    return lowest;
+    return this.#stackMemory.stackOf(address);
   }
 
   #state(into?: UserState): UserState {
@@ -793,7 +812,7 @@ export class Experiment {
     for (const page of this.#ministackPages) {
       if (!changed.includes(page) && this.#base.pages.get(page) === this.begin.pages.get(page)) continue;
       const before = this.begin.pages.get(page) ?? ZEROS;
-      if (this.#ownMinistacks.equal(page, 0, this.machine.physicalPage(page), before)) continue;
+      if (this.#ownMinistacks.equal(page, this.machine.physicalPage(page), before, 0, PAGE)) continue;
       const bytes = this.machine.readPhysical(page * PAGE, PAGE);
       for (const { cpu, address, size } of this.subject.ministacks) {
         const start = Number(address & 0xfffn);

@@ -74,7 +74,7 @@ describe('the sound kernel', () => {
 
   it('has the stacks that its TSS names', () => {
     const known = at.subject.stacks ?? [];
-    const seen = watchStacks(at.experiment.machine, [at.visit]);
+    const seen = watchStacks(at.experiment.machine, [at.visit], at.subject);
     for (const { name, range } of known.filter(({ name }) =>
       ['main', 'nmi', 'debug', 'machine-check'].includes(name),
     ))

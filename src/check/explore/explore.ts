@@ -359,6 +359,8 @@ class Explorer {
     /** States on the way may have been met, or be met again. */
     let alike = handledAlike(schedule[schedule.length - 1]);
     let returned = false;
+    /** States met in this run: explored once it has been seen to end well. */
+    const own = new Set<number>();
     observation.awaitReturn();
     for (let steps = 0; ; steps++) {
       observation.atUser = false;
@@ -379,13 +381,21 @@ class Explorer {
         snapshot = experiment.snapshot();
         const hash = experiment.hash(snapshot);
         merged = (this.#seen.get(hash) ?? 0) >= depth;
-        if (!merged) this.#seen.set(hash, depth);
+        if (own.has(hash)) {
+          // It turns in a circle, which time alone may end: whether it does, only running on can tell.
+          this.#counts.merged++;
+          observation.awaitNothing();
+          ending = experiment.runToUser();
+          break;
+        }
+        own.add(hash);
       }
       if (merged) {
         this.#counts.merged++;
         break;
       }
       if (steps > limit) {
+        observation.awaitNothing();
         ending = experiment.runToUser();
         this.#counts.bounded++;
         break;
@@ -408,6 +418,7 @@ class Explorer {
       }
     } else if (ending !== undefined && (ending !== 'user' || !this.#clean()) && this.#judge(schedule, ending))
       return;
+    for (const hash of own) this.#seen.set(hash, Math.max(depth, this.#seen.get(hash) ?? 0));
     this.#counts.boundaries += passed - boundaries.length;
     this.#counts.experiments += settled;
     this.#counts.known += settled;

@@ -31,9 +31,11 @@ describe('memory that states are not told by', () => {
     { what: 'beyond a range across pages', number: 6, a: page({ 2: 1 }), b: page(), equal: false },
     { what: 'the same bytes of another page', number: 7, a: page({ 6: 1 }), b: page(), equal: false },
     { what: 'what is below the start', number: 7, a: page({ 6: 1 }), b: page(), start: 8, equal: true },
-  ])('$what', ({ number, a, b, equal, start = 0 }) => {
-    expect(memory.equal(number, start, a, b)).toBe(equal);
-    if (start === 0)
+    { what: 'what is at the end', number: 7, a: page({ 8: 1 }), b: page(), end: 8, equal: true },
+    { what: 'what is before the end', number: 7, a: page({ 7: 1 }), b: page(), end: 8, equal: false },
+  ])('$what', ({ number, a, b, equal, start = 0, end = 4096 }) => {
+    expect(memory.equal(number, a, b, start, end)).toBe(equal);
+    if (start === 0 && end === 4096)
       expect(Buffer.compare(memory.without(number, a), memory.without(number, b)) === 0).toBe(equal);
   });
 

@@ -31,11 +31,12 @@ export class IndifferentMemory {
       }
   }
 
-  /** Whether two contents of a page are equal from byte `start` on, a multiple of 4, but for it. */
-  equal(page: number, start: number, a: Uint8Array, b: Uint8Array): boolean {
+  /** Whether two contents of a page are equal from byte `start` to before `end`, multiples of 4, but for it. */
+  equal(page: number, a: Uint8Array, b: Uint8Array, start: number, end: number): boolean {
+    if (start >= end) return true;
     const x = new Uint32Array(a.buffer, a.byteOffset, PAGE / 4);
     const y = new Uint32Array(b.buffer, b.byteOffset, PAGE / 4);
-    for (let i = start / 4; i < PAGE / 4; i++) {
+    for (let i = start / 4; i < end / 4; i++) {
       if (x[i] === y[i]) continue;
       for (let at = 4 * i; at < 4 * i + 4; at++)
         if (a[at] !== b[at] && !this.has(page * PAGE + at)) return false;

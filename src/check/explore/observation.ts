@@ -143,6 +143,11 @@ export class Observation {
     this.#awaitsReturn = true;
   }
 
+  /** The run is not to stop there any more. */
+  awaitNothing(): void {
+    this.#awaitsReturn = false;
+  }
+
   /** Ends the listening. */
   close(): void {
     for (const off of this.#off) off();

@@ -76,7 +76,7 @@ it.each([
 ])('$text: the same state $same', ({ long = true, change, same }) => {
   const cpu = machine.cpus[0];
   const state = new ProcessorState();
-  const hash = () => hashState(machine, cpu, [], new Map(), () => undefined);
+  const hash = () => hashState(machine, cpu, [], new Map(), () => ({ start: 0, end: 0 }));
   machine.restore(inKernel);
   if (!long) cpu.segAttributes[CS] &= ~LONG;
   state.take(machine, cpu);

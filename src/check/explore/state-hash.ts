@@ -12,8 +12,13 @@ import type { Cpu } from '../../arch/cpu.ts';
 import { INITIAL_TILES } from '../../arch/tile-state.ts';
 import { readFlagsDword } from '../../isa/flags.ts';
 import { offsetOf, RSP } from '../../isa/state.ts';
+import type { Plain } from '../../machine/devices/device.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { countedBits, EXTENDED, EXTENDED_END, FIRST, FLAG_FIELDS, LAST } from './processor-state.ts';
+import type { DeadPart } from './stack-memory.ts';
+
+/** What is dead of the page of a stack at a linear address. */
+export type DeadOf = (linear: bigint) => DeadPart;
 
 /** Physical pages that are kernel stacks, with the linear address of each. */
 export type StackPages = ReadonlyMap<number, bigint>;
@@ -64,22 +69,47 @@ export interface ChangedPage {
   readonly content: Uint8Array;
 }
 
+/** Hash of each part of a device's state; parts are immutable and shared between snapshots. */
+const plainHashes = new WeakMap<object, number>();
+const double = new Float64Array(1);
+const doubleDwords = new Uint32Array(double.buffer);
+
+/** A number for the state of devices. */
+export function hashDevices(state: Plain): number {
+  if (typeof state !== 'object') {
+    double[0] = Number(state);
+    return Math.imul(doubleDwords[0] ^ 0x9e37_79b1, 0x85eb_ca6b) ^ doubleDwords[1];
+  }
+  let hash = plainHashes.get(state);
+  if (hash === undefined) {
+    hash = 7;
+    const parts: ArrayLike<Plain> =
+      ArrayBuffer.isView(state) || Array.isArray(state) ? (state as ArrayLike<number>) : Object.values(state);
+    for (let i = 0; i < parts.length; i++) {
+      hash = Math.imul(hash ^ hashDevices(parts[i]), 0x9e37_79b1);
+      hash ^= hash >>> 15;
+    }
+    plainHashes.set(state, hash);
+  }
+  return hash;
+}
+
 /**
  * The state's number, for what one processor does.
  * @param changed pages that differ from the visit's beginning, in order of their numbers
- * @param live for each stack that something is on, the lowest live address: by the stack's pages
+ * @param dead what is dead of the page of a stack at a linear address
  */
 export function hashState(
   machine: Machine,
   cpu: Cpu,
   changed: readonly ChangedPage[],
   stacks: StackPages,
-  liveFrom: (linear: bigint) => bigint | undefined,
+  dead: DeadOf,
 ): number {
   high = 0x51ed_270b;
   low = 0x2c1b_3c6d;
   mixProcessor(machine, cpu);
-  mixMemory(changed, stacks, liveFrom);
+  mixMemory(changed, stacks, dead);
   return (high >>> 0) * 0x20_0000 + (low >>> 11);
 }
 
@@ -93,13 +123,13 @@ export function hashStates(
   tlbs: readonly Uint8Array[],
   changed: readonly ChangedPage[],
   stacks: StackPages,
-  liveFrom: (linear: bigint) => bigint | undefined,
+  dead: DeadOf,
 ): number {
   high = 0x51ed_270b;
   low = 0x2c1b_3c6d;
   for (const cpu of cpus) mixProcessor(machine, cpu);
   for (const tlb of tlbs) mixHash(hashContent(tlb));
-  mixMemory(changed, stacks, liveFrom);
+  mixMemory(changed, stacks, dead);
   return (high >>> 0) * 0x20_0000 + (low >>> 11);
 }
 
@@ -179,20 +209,17 @@ function mixSystem(machine: Machine, cpu: Cpu): void {
   }
 }
 
-function mixMemory(
-  changed: readonly ChangedPage[],
-  stacks: StackPages,
-  liveFrom: (linear: bigint) => bigint | undefined,
-): void {
+function mixMemory(changed: readonly ChangedPage[], stacks: StackPages, dead: DeadOf): void {
   for (const { page, content } of changed) {
     const linear = stacks.get(page);
     let hash: number;
     if (linear === undefined) {
       hash = hashContent(content);
     } else {
-      const from = liveFrom(linear);
-      if (from === undefined || from >= linear + BigInt(PAGE)) continue;
-      hash = hashBytes(content, from > linear ? Number(from - linear) & ~3 : 0, PAGE);
+      const { start, end } = dead(linear);
+      if (start === 0 && end === PAGE) continue;
+      hash = hashBytes(content, end, PAGE);
+      if (start > 0) mixHash(hashBytes(content, 0, start));
     }
     mix(page);
     mixHash(hash);

@@ -174,7 +174,7 @@ describe('a processor that sets ministacks up and returns', () => {
       const changed: { page: number; content: Uint8Array }[] = [];
       for (const page of changedPages(from, snapshot))
         changed.push({ page, content: snapshot.pages.get(page) ?? new Uint8Array(4096) });
-      return hashStates(machine, [cpu], [snapshot.tlbs[0]], changed, new Map(), () => undefined);
+      return hashStates(machine, [cpu], [snapshot.tlbs[0]], changed, new Map(), () => ({ start: 0, end: 0 }));
     };
     let told = 0;
     machine.restore(start);

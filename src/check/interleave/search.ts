@@ -408,7 +408,10 @@ class StateNumbers {
       cpus.map((cpu) => snapshot.tlbs[cpu]),
       changed,
       this.#pages,
-      (linear) => this.#liveFrom(linear),
+      (linear) => ({
+        start: 0,
+        end: Math.max(0, Math.min(PAGE, Number(this.#liveFrom(linear) - linear) & ~3)),
+      }),
     );
   }
 
