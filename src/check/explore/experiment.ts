@@ -170,6 +170,9 @@ export class Experiment {
   /** Physical addresses of the PML4 tables in use then, and pages of all paging structures under them. */
   readonly #roots = new Set<number>();
   readonly #tables: ReadonlySet<number>;
+  /** Whether any of these has been written between the visit's beginning and the snapshot looked at last. */
+  #tablesWritten = false;
+  #lookedAt: Snapshot | undefined;
   /** What the processor was as an event struck. */
   readonly #struckAt = new ProcessorState();
   readonly #recall: Recall;
@@ -643,11 +646,15 @@ export class Experiment {
    */
   #translatedOtherwise(): number {
     const tables = this.#tables;
-    let written = this.machine.changedPages().some((page) => tables.has(page));
-    if (!written)
+    if (this.#lookedAt !== this.#base) {
+      this.#lookedAt = this.#base;
+      this.#tablesWritten = false;
       PageTree.difference(this.begin.pages, this.#base.pages, (page) => {
-        written ||= tables.has(page);
+        this.#tablesWritten ||= tables.has(page);
       });
+    }
+    let written = this.#tablesWritten;
+    for (const page of this.machine.changedPages()) written ||= tables.has(page);
     return written ? staleTranslations(this.cpu) : 0;
   }
 

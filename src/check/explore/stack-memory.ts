@@ -90,6 +90,7 @@ export class StackMemory {
   /** Whether the byte at `linear` is dead, given where its stack is live from. */
   isDead(linear: bigint, live: bigint | undefined): boolean {
     if (live !== undefined && linear >= live) return false;
+    if (this.#lowest.size === 0) return true;
     return Number(linear % PAGE) >= this.#usedFrom(linear - (linear % PAGE));
   }
 

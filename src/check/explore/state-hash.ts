@@ -167,8 +167,8 @@ class Part {
     const last = this.#last;
     const first = this.#first;
     for (let i = 0; i < last.length; i++) {
-      const mask = counted ? counted[first + i] : -1;
-      if (((u32[first + i] ^ last[i]) & mask) === 0) continue;
+      if (u32[first + i] === last[i]) continue;
+      if (counted && ((u32[first + i] ^ last[i]) & counted[first + i]) === 0) continue;
       for (let j = 0; j < last.length; j++) last[j] = u32[first + j] & (counted ? counted[first + j] : -1);
       this.#hash = this.#anew();
       break;

@@ -81,6 +81,28 @@ const planted: readonly Planted[] = [
     what: /an IRET takes a frame that another was pushed over/,
     at: /^nmi/m,
   },
+  {
+    bug: 'BUG_TIMER_LOCK',
+    plainTasks: true,
+    options: { depth: 2, events: ['irq'] },
+    property: 'progress',
+    what: /does not come back to user mode/,
+    at: /^system_call/m,
+  },
+  ...(
+    [
+      ['BUG_NMI_GLOBAL', /finds another rax/],
+      ['BUG_NMI_OTHER_STACK', /finds another r12/],
+      ['BUG_NMI_INVLPG', /finds another rax/],
+      ['BUG_NMI_CMOS', /finds another rax/],
+    ] as const
+  ).map(([bug, what]) => ({
+    bug,
+    what,
+    plainTasks: true,
+    options: { events: ['nmi'], most: 3_000 } as const,
+    property: 'transparent' as const,
+  })),
 ];
 
 describe.skipIf(!cKernelHere())('the C kernel', () => {

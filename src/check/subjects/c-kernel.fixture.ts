@@ -18,7 +18,16 @@ export const cKernelBugs = [
   'BUG_MC_NO_IST',
   'BUG_NMI_BREAKPOINT',
 ] as const;
-export type CKernelBug = (typeof cKernelBugs)[number];
+export type CKernelBug = (typeof cKernelBugs)[number] | (typeof cKernelRaces)[number];
+
+/** Those that only an event between two instructions of the kernel shows, and that states taken for equal would hide. */
+export const cKernelRaces = [
+  'BUG_TIMER_LOCK',
+  'BUG_NMI_GLOBAL',
+  'BUG_NMI_OTHER_STACK',
+  'BUG_NMI_INVLPG',
+  'BUG_NMI_CMOS',
+] as const;
 
 export interface CKernelOptions {
   /** None unless told: the sound kernel. */

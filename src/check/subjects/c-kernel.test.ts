@@ -7,7 +7,6 @@ import { Machine } from '../../machine/machine.ts';
 import { readSymbols, type Symbols } from '../symbols/symbols.ts';
 import {
   buildCKernel,
-  type CKernelBug,
   type CKernelOptions,
   cKernelBugs,
   cKernelHere,
@@ -152,7 +151,7 @@ describe.skipIf(!here)('the sound C kernel', () => {
 });
 
 /** Each mistake: how to show it, and what shows it on the kernel that has it and on no other. */
-const provocations: Record<CKernelBug, (subject: Subject) => boolean> = {
+const provocations: Record<(typeof cKernelBugs)[number], (subject: Subject) => boolean> = {
   BUG_NMI_CS_ONLY(subject) {
     subject.runToEntry('syscall_entry');
     subject.machine.injectNmi();
