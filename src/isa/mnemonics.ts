@@ -147,6 +147,11 @@ export const pendingMnemonics: readonly string[] = [];
 /** Products of tiles: of signed (S) and unsigned (U) bytes, and of numbers in the format BF16. */
 export const tileProducts = ['tdpbssd', 'tdpbsud', 'tdpbusd', 'tdpbuud', 'tdpbf16ps'] as const;
 
+/** Instructions of AMX. */
+export const tileMnemonics = [
+  'ldtilecfg', 'sttilecfg', 'tilerelease', 'tilezero', 'tileloadd', 'tileloaddt1', 'tilestored', ...tileProducts,
+] as const; // biome-ignore format: a table
+
 /** Meaning in arch, in TypeScript: whatever reads or changes privileged state. */
 export const systemMnemonics = [
   // Segment registers and tables. mov/push/pop of segment, control and debug registers have their own names.
@@ -170,7 +175,7 @@ export const systemMnemonics = [
   'rdfsbase', 'rdgsbase', 'wrfsbase', 'wrgsbase',
   'x87', // all of D8 to DF: Instruction.fop tells which
   'wait', 'fxsave', 'fxrstor', 'xsave', 'xsaveopt', 'xsavec', 'xsaves', 'xrstor', 'xrstors', 'ldmxcsr', 'stmxcsr', 'vldmxcsr', 'vstmxcsr',
-  'ldtilecfg', 'sttilecfg', 'tilerelease', 'tilezero', 'tileloadd', 'tileloaddt1', 'tilestored', ...tileProducts,
+  ...tileMnemonics,
   'monitor', 'mwait', // #UD unless reported by CPUID
   'rsm', // #UD outside SMM
   'vmcall', // VMX and SVM instructions: #UD, as CPUID does not report them

@@ -4,7 +4,7 @@
  */
 import * as iced from 'iced-x86';
 import type { CodeSize, Instruction, Operand } from '../instruction.ts';
-import { avxMnemonics, floatMnemonics, type Mnemonic, simdMnemonics } from '../mnemonics.ts';
+import { avxMnemonics, floatMnemonics, type Mnemonic, simdMnemonics, tileMnemonics } from '../mnemonics.ts';
 
 /** Extensions that the machine does not have yet: their instructions are `unimplemented`. */
 const notYet = /^(MMX|SSE|SSSE3|AVX|AES|VAES|SHA|SM3|SM4|GFNI|PCLMUL|VPCLMUL|F16C|FMA$|AMX|KL|WIDE_KL|D3NOW)/;
@@ -31,18 +31,7 @@ const have: ReadonlySet<string> = new Set([
   'prefetcht1',
   'prefetcht2',
   'crc32',
-  'ldtilecfg',
-  'sttilecfg',
-  'tilerelease',
-  'tilezero',
-  'tileloadd',
-  'tileloaddt1',
-  'tilestored',
-  'tdpbssd',
-  'tdpbsud',
-  'tdpbusd',
-  'tdpbuud',
-  'tdpbf16ps',
+  ...tileMnemonics,
 ]);
 /** SIMD instructions that have a meaning. */
 const simd: ReadonlySet<string> = new Set([...simdMnemonics, ...floatMnemonics, ...avxMnemonics]);

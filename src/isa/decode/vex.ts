@@ -6,7 +6,7 @@
  * others it is only known that they exist, by prefix column and opcode. Real-address and virtual-8086 mode do not recognize VEX: there {@link vexMnemonics} are #UD, which the
  * decoder cannot know.
  */
-import { avxMnemonics, type Mnemonic, vexFloatMnemonics } from '../mnemonics.ts';
+import { avxMnemonics, type Mnemonic, tileMnemonics, vexFloatMnemonics } from '../mnemonics.ts';
 import { asInvalid, type Cell, type GroupText, type Opcode, parseCell, times } from './notation.ts';
 import { reserved3AMap } from './three-byte-3a.ts';
 import { reserved38Map } from './three-byte-38.ts';
@@ -346,16 +346,5 @@ export const vexMnemonics: ReadonlySet<Mnemonic> = new Set<Mnemonic>([
   ...vexFloatMnemonics,
   'vldmxcsr',
   'vstmxcsr',
-  'ldtilecfg',
-  'sttilecfg',
-  'tilerelease',
-  'tilezero',
-  'tileloadd',
-  'tileloaddt1',
-  'tilestored',
-  'tdpbssd',
-  'tdpbsud',
-  'tdpbusd',
-  'tdpbuud',
-  'tdpbf16ps',
+  ...tileMnemonics,
 ]);
