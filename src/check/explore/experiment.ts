@@ -109,11 +109,11 @@ const ZEROS = new Uint8Array(PAGE);
 /** Of CR3: where the PML4 table is. */
 const ADDRESS_OF_TABLE = 0xf_ffff_ffff_f000n;
 
-/** Whether two pages are equal from byte `start`, a multiple of 4. */
-function equalFrom(start: number, a: Uint8Array, b: Uint8Array): boolean {
+/** Whether two pages are equal. */
+function equalPages(a: Uint8Array, b: Uint8Array): boolean {
   const x = new Uint32Array(a.buffer, a.byteOffset, PAGE / 4);
   const y = new Uint32Array(b.buffer, b.byteOffset, PAGE / 4);
-  for (let i = start / 4; i < PAGE / 4; i++) if (x[i] !== y[i]) return false;
+  for (let i = 0; i < PAGE / 4; i++) if (x[i] !== y[i]) return false;
   return true;
 }
 
@@ -628,7 +628,7 @@ export class Experiment {
       if (content === undefined) return;
       const told = this.#indifferent.without(page, content);
       const before = told === content ? undefined : this.begin.pages.get(page);
-      if (before && equalFrom(0, told, this.#indifferent.without(page, before))) return;
+      if (before && equalPages(told, this.#indifferent.without(page, before))) return;
       changed.push({ page, content: told });
     });
     const hash = hashState(this.machine, this.cpu, changed, this.#stackPages, (linear) =>
@@ -753,8 +753,10 @@ export class Experiment {
     const page = Math.floor(physical / PAGE);
     const linear = this.#stackPages.get(page);
     if (linear === undefined || this.#ministackPages.includes(page)) return false;
-    const at = linear + BigInt(physical % PAGE);
-    if (!this.#stackMemory.isDead(at, this.#stackMemory.liveFrom(linear))) return false;
+    const { start, end: deadEnd } = this.#stackMemory.dead(linear);
+    const offset = physical % PAGE;
+    if (offset < start || offset >= deadEnd) return false;
+    const at = linear + BigInt(offset);
     const end = dead.get(linear) ?? linear;
     if (at >= end) dead.set(linear, at + 1n);
     return true;
@@ -820,12 +822,8 @@ export class Experiment {
       if (!changed.includes(page) && this.#base.pages.get(page) === this.begin.pages.get(page)) continue;
       const before = this.begin.pages.get(page) ?? ZEROS;
       if (this.#ownMinistacks.equal(page, this.machine.physicalPage(page), before, 0, PAGE)) continue;
-      const bytes = this.machine.readPhysical(page * PAGE, PAGE);
-      for (const { cpu, address, size } of this.subject.ministacks) {
-        const start = Number(address & 0xfffn);
-        if (cpu === this.visit.cpu) bytes.set(before.subarray(start, start + size), start);
-      }
-      compare(bytes, before, 0n, found);
+      const now = this.machine.readPhysical(page * PAGE, PAGE);
+      compare(this.#ownMinistacks.without(page, now), this.#ownMinistacks.without(page, before), 0n, found);
     }
     return found;
   }
@@ -921,7 +919,7 @@ function compare(
   linear: bigint,
   into: MemoryDifference[],
 ): void {
-  if (equalFrom(0, found, expected ?? ZEROS)) return;
+  if (equalPages(found, expected ?? ZEROS)) return;
   for (let i = 0; i < found.length; i++) {
     const wanted = expected ? expected[i] : 0;
     if (found[i] !== wanted) into.push({ linear: linear + BigInt(i), expected: wanted, found: found[i] });

@@ -20,6 +20,12 @@ export interface DeadPart {
   readonly end: number;
 }
 
+/** Bytes of the page at `linear` below `live`, a multiple of 4; of which nothing is live where that is undefined. */
+export function bytesBelow(live: bigint | undefined, linear: bigint): number {
+  if (live === undefined || live >= linear + PAGE) return 4096;
+  return live > linear ? Number(live - linear) & ~3 : 0;
+}
+
 const within = ({ range }: KernelStack, pointer: bigint) => pointer >= range.start && pointer <= range.end;
 
 export class StackMemory {
@@ -81,17 +87,8 @@ export class StackMemory {
 
   /** What is dead of the stack's page at `linear`; the part may be empty. */
   dead(linear: bigint): DeadPart {
-    const live = this.liveFrom(linear);
-    const end =
-      live === undefined || live >= linear + PAGE ? 4096 : live > linear ? Number(live - linear) & ~3 : 0;
+    const end = bytesBelow(this.liveFrom(linear), linear);
     return { start: Math.min(this.#usedFrom(linear), end), end };
-  }
-
-  /** Whether the byte at `linear` is dead, given where its stack is live from. */
-  isDead(linear: bigint, live: bigint | undefined): boolean {
-    if (live !== undefined && linear >= live) return false;
-    if (this.#lowest.size === 0) return true;
-    return Number(linear % PAGE) >= this.#usedFrom(linear - (linear % PAGE));
   }
 
   /** Where in the page at `linear` begins what is known to be stack: 0 to 4096. */

@@ -23,6 +23,7 @@ import { inspectPage } from '../../arch/paging.ts';
 import { RSP, TR } from '../../isa/state.ts';
 import { PageTree } from '../../machine/page-tree.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
+import { bytesBelow } from '../explore/stack-memory.ts';
 import { type ChangedPage, hashStates } from '../explore/state-hash.ts';
 import type { KernelStack } from '../subject.ts';
 import { Accesses, AccessLog, type Sharing } from './accesses.ts';
@@ -408,10 +409,7 @@ class StateNumbers {
       cpus.map((cpu) => snapshot.tlbs[cpu]),
       changed,
       this.#pages,
-      (linear) => ({
-        start: 0,
-        end: Math.max(0, Math.min(PAGE, Number(this.#liveFrom(linear) - linear) & ~3)),
-      }),
+      (linear) => ({ start: 0, end: bytesBelow(this.#liveFrom(linear), linear) }),
     );
   }
 
