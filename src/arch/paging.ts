@@ -311,6 +311,7 @@ export function prefetchTranslation(cpu: Cpu, linear: bigint): void {
   if ((low(cpu, CR0) & CR0_PG) === 0) return;
   const at = linearNumber(linear);
   if (walk(cpu, at, false) !== MAPPED || (leafLow & ACCESSED) === 0) return;
+  // Who observes accesses sees this walk as any other.
   walk(cpu, at, true);
   cpu.tlb.insert(at, currentPcid(cpu), pageBytes, frame, rights);
 }

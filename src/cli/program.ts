@@ -85,6 +85,27 @@ function frames(text: string): 'one' | 'all' {
   return text;
 }
 
+/** Options of `check` that are about exploring a kernel: neither the fixed cases nor interleavings have them. */
+const exploring = [
+  'linux',
+  'patch',
+  'snapshot',
+  'patience',
+  'frames',
+  'coverage',
+  'save',
+  'journal',
+  'resume',
+  'events',
+  'plan',
+  'depth',
+  'memory',
+  'cpu',
+  'append',
+  'initrd',
+  'symbols',
+] as const;
+
 /** Checks what stands for `--cpu`. @returns whether it was `help`, which is given */
 async function toldModels(cpu: string | undefined, io: Io): Promise<boolean> {
   if (cpu === undefined) return false;
@@ -173,30 +194,9 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
     .option('--window <name...>', `with --interleavings: only these of ${WINDOWS.join(', ')}`)
     .addHelpText('after', CHECK_HELP)
     .action(async (image: string | undefined, options) => {
-      const { output, coverage, save, jobs, journal, resume, events, plan, depth, frames } = options;
+      const given = exploring.find((name) => options[name] !== undefined);
       if (options.interleavings) {
-        const { memory, cpu, append, initrd, symbols, linux, patch, snapshot, patience } = options;
-        const others = {
-          linux,
-          patch,
-          snapshot,
-          patience,
-          frames,
-          coverage,
-          save,
-          journal,
-          resume,
-          events,
-          plan,
-          depth,
-          memory,
-          cpu,
-          append,
-          initrd,
-          symbols,
-        };
-        const other = Object.entries(others).find(([, given]) => given !== undefined)?.[0];
-        if (other !== undefined) throw new UserError(`--${other}: not with --interleavings`);
+        if (given !== undefined) throw new UserError(`--${given}: not with --interleavings`);
         if (image !== undefined) throw new UserError('--interleavings: expected --variant, not an image');
         const { interleave } = await import('./interleave.ts');
         status = await interleave(options, io);
@@ -205,21 +205,7 @@ export async function espfix(args: readonly string[], io: Io): Promise<number> {
       if (await toldModels(options.cpu, io)) return;
       for (const name of ['preemptions', 'window'] as const)
         if (options[name] !== undefined) throw new UserError(`--${name}: only with --interleavings`);
-      const { linux, patch, snapshot, patience, cpu, memory, append, initrd, symbols } = options;
-      const explores = [
-        image,
-        output,
-        coverage,
-        save,
-        jobs,
-        journal,
-        resume,
-        events,
-        plan,
-        depth,
-        frames,
-      ].concat([linux, patch, snapshot, patience, cpu, memory, append, initrd, symbols]);
-      if (explores.every((given) => given === undefined)) {
+      if ([image, options.output, options.jobs, given].every((each) => each === undefined)) {
         const { check } = await import('./check.ts');
         status = await check(options, io);
       } else {

@@ -3,8 +3,8 @@
  *
  * All numbers little-endian. Offset 0: magic `ESPFIXSN`; 8: version (4 bytes); 12: checksum (checksum.ts) of all that follows (4);
  * 16: length of the header (4); 20: the header, JSON in UTF-8: the configuration, the layout's fingerprint, the number
- * of pages, devices and schedule, and AMX state where a processor has any: those files have the higher version. Then the processors' state areas, their TLB areas, and each page that is not all
- * zeros: its number (4 bytes, ascending) and 4,096 bytes.
+ * of pages, devices and schedule, and AMX state where a processor has any: those files have the higher version. Then the
+ * processors' state areas, their TLB areas, and each page that is not all zeros: its number (4 bytes, ascending) and 4,096 bytes.
  */
 import { DEFAULT_MODEL } from '../arch/processor.ts';
 import {
