@@ -3,5 +3,5 @@ import { it } from 'vitest';
 import { BOOT_TIMEOUT, eachKernel, expectShell } from './boot.fixture.ts';
 
 eachKernel('%s', (folder) => {
-  it('boots to a shell', () => expectShell(folder, 4, 'console=ttyS0'), BOOT_TIMEOUT);
+  it('boots to a shell', () => expectShell(folder, { cpus: 4, commandLine: 'console=ttyS0' }), BOOT_TIMEOUT);
 });

@@ -26,6 +26,8 @@ export const eachKernel = describe
 export const BOOT_TIMEOUT = 20 * 60_000;
 
 const PROMPT = '/ # ';
+/** Where kernels of 64 and of 32 bits are that do not move themselves: CONFIG_PHYSICAL_START, and that where they map it. */
+const LINKED = [0x100_0000n, 0xffff_ffff_8100_0000n, 0xc100_0000n];
 /** Instructions between two looks at what has been printed. */
 const SLICE = 1_000_000;
 const MOST = 20e9;
@@ -63,15 +65,28 @@ function session(machine: Machine, folder: string, commandLine: string, lines: r
   throw new Error(`not off after ${MOST} instructions\n${output.slice(-2000)}`);
 }
 
-/** Boots to the shell, has it run programs and read and write a shared folder where the kernel can, and turns it off. */
-export function expectShell(folder: string, cpus: number, commandLine: string): void {
+export interface Booted {
+  /** The machine, turned off by the kernel. */
+  readonly machine: Machine;
+  /** The linear address of the kernel's first byte, as it says itself. */
+  readonly text: bigint;
+}
+
+/**
+ * Boots to the shell, has it run programs and read and write a shared folder where the kernel can, and turns it off. The kernel has
+ * moved itself (KASLR): that it is by chance where it would have been anyway, in linear and in physical memory, is one case in 100,000.
+ */
+export function expectShell(
+  folder: string,
+  { commandLine, ...machineOptions }: { cpus: number; commandLine: string; seed?: number },
+): Booted {
   const shared = mkdtempSync(join(tmpdir(), 'espfix-share-'));
   try {
     writeFileSync(join(shared, 'from-host'), 'a word of the host\n');
     mkdirSync(join(shared, 'folder'));
     const isShared = hasModule(folder, '9p');
     const machine = Machine.create({
-      cpus,
+      ...machineOptions,
       memory: 512,
       console: true,
       entropy: true,
@@ -79,6 +94,7 @@ export function expectShell(folder: string, cpus: number, commandLine: string): 
     });
     const output = session(machine, folder, commandLine, [
       'grep -c ^processor /proc/cpuinfo | sed s/^/processors:/',
+      'grep -m 1 " _text$" /proc/kallsyms; grep "Kernel code" /proc/iomem',
       'seq 1 1000 | md5sum',
       'echo compressed | gzip | gunzip',
       'awk "BEGIN { printf \\"%.6f\\\\n\\", 22 / 7 }"',
@@ -92,17 +108,22 @@ export function expectShell(folder: string, cpus: number, commandLine: string): 
         : []),
       'poweroff -f',
     ]);
-    expect(output).toContain(`processors:${cpus}\r\n`);
+    expect(output).toContain(`processors:${machineOptions.cpus}\r\n`);
     expect(output).toContain('53d025127ae99ab79e8502aae2d9bea6  -\r\n');
     expect(output).toContain('\ncompressed\r\n');
     expect(output).toContain('3.142857\r\n');
     expect(output.split('ea4d0a24dabcaa11f9aa979b872d162b  -\r\n')).toHaveLength(5);
     expect(output).not.toMatch(/BUG:|Oops|Call Trace/);
+    const address = (match: RegExpExecArray | null) => BigInt(`0x${match?.[1]}`);
+    const text = address(/^([0-9a-f]+) T _text\r$/m.exec(output));
+    const physical = address(/^ *([0-9a-f]+)-[0-9a-f]+ : Kernel code\r$/m.exec(output));
+    expect(LINKED.includes(text) && LINKED.includes(physical)).toBe(false);
     if (isShared) {
       expect(output).toContain('A WORD OF THE HOST\r\n');
       const numbers = Array.from({ length: 1000 }, (_, i) => `${i + 1}\n`).join('');
       expect(readFileSync(join(shared, 'folder/moved'), 'utf8')).toBe(numbers);
     }
+    return { machine, text };
   } finally {
     rmSync(shared, { recursive: true });
   }
