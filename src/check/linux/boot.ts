@@ -100,11 +100,14 @@ export function kernelSymbols(machine: Machine, file: Uint8Array | undefined): K
     if (linked === undefined)
       throw new SubjectError(`no symbol "${SYSCALL_ENTRY}": not the symbols of a 64-bit Linux kernel`);
     const slide = lstar - linked;
+    // Only the kernel has moved: not places in a processor's static memory, and not user mode's.
+    const move = (address: bigint, by: bigint) =>
+      address >> 63n === 0n ? address : BigInt.asUintN(64, address + by);
     return {
-      describe: (address) => symbols.describe(BigInt.asUintN(64, address - slide)),
+      describe: (address) => symbols.describe(move(address, -slide)),
       address(name) {
         const address = symbols.address(name);
-        return address === undefined ? undefined : BigInt.asUintN(64, address + slide);
+        return address === undefined ? undefined : move(address, slide);
       },
     };
   }

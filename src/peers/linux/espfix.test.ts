@@ -1,12 +1,13 @@
 /**
- * The check of a whole Linux: its returns to 16-bit stacks are clean, and with its test for them gone they leak bits of the kernel's
- * stack pointer. Skipped unless ESPFIX_LINUX_16BIT names a bzImage with CONFIG_X86_16BIT, such as
+ * The check of a whole Linux that has moved itself: its returns to 16-bit stacks are clean, and with its test for them gone they leak
+ * bits of the kernel's stack pointer. Skipped unless ESPFIX_LINUX_16BIT names a bzImage with CONFIG_X86_16BIT, such as
  * `npm run linux -- FOLDER --source` builds: it takes some minutes.
  */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { checkPlanned } from '../../check/check-planned.ts';
-import { bootLinux, kernelSymbols, LINUX_PATIENCE } from '../../check/linux/boot.ts';
+import { bootLinux, kernelSymbols, LINUX_COMMAND_LINE, LINUX_PATIENCE } from '../../check/linux/boot.ts';
 import { parsePatch } from '../../check/linux/patch.ts';
 import { ESPFIX_RETURN, linuxSubject, linuxVisits } from '../../check/linux/subject.ts';
 import { applyPlan, type Plan } from '../../check/plan.ts';
@@ -14,13 +15,15 @@ import { machineFor } from '../../check/ready.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
 
 const file = process.env.ESPFIX_LINUX_16BIT ?? '';
+const map = join(dirname(file), 'System.map');
 const MINUTES = 20;
 
 describe.skipIf(file === '')('Linux', () => {
   const image = file === '' ? new Uint8Array() : readFileSync(file);
   let booted: Snapshot;
   beforeAll(() => {
-    booted = bootLinux(image, { cpus: 1, memory: 256, patience: LINUX_PATIENCE });
+    const commandLine = LINUX_COMMAND_LINE.replace('nokaslr ', '');
+    booted = bootLinux(image, { cpus: 1, memory: 256, commandLine, patience: LINUX_PATIENCE });
   }, MINUTES * 60_000);
 
   const check = (patches: readonly string[], plan: Plan = {}) => {
@@ -36,6 +39,15 @@ describe.skipIf(file === '')('Linux', () => {
       report: checkPlanned(applyPlan(subject, plan, 'the plan', linuxVisits)),
     };
   };
+
+  it.skipIf(!existsSync(map))('has the symbols of its System.map where it is', () => {
+    const machine = machineFor({ cpus: 1, memory: 256 });
+    machine.restore(booted);
+    const own = kernelSymbols(machine, undefined);
+    const file = kernelSymbols(machine, readFileSync(map));
+    for (const name of ['_text', ESPFIX_RETURN, 'init_task', 'espfix_waddr'])
+      expect(file.address(name), name).toBe(own.address(name));
+  });
 
   it(
     'is clean: a system call, an exception and sigreturn, with an event at each instruction',
