@@ -26,30 +26,46 @@ export function dwordOf(page: Uint8Array, dword: number): number {
 export function asConditions(
   cells: ReadonlyMap<number, { readonly mask: number; readonly value: number }>,
 ): Conditions {
-  const told = [...cells].filter(([, { mask }]) => mask !== 0).sort(([a], [b]) => a - b);
+  const all = new Uint32Array(cells.size);
+  let told = 0;
+  for (const [dword, { mask }] of cells) if (mask !== 0) all[told++] = dword;
+  const dwords = all.slice(0, told).sort();
+  const masks = new Uint32Array(told);
+  const values = new Uint32Array(told);
   const pages = new Map<number, { from: number; to: number }>();
-  for (const [i, [dword]] of told.entries()) {
+  let range = { from: 0, to: 0 };
+  let last = -1;
+  for (let i = 0; i < told; i++) {
+    const dword = dwords[i];
+    const cell = cells.get(dword);
+    if (cell) {
+      masks[i] = cell.mask;
+      values[i] = cell.value;
+    }
     const page = pageOf(dword);
-    const range = pages.get(page);
-    if (range) range.to = i + 1;
-    else pages.set(page, { from: i, to: i + 1 });
+    if (page !== last) {
+      range = { from: i, to: i };
+      pages.set(page, range);
+      last = page;
+    }
+    range.to = i + 1;
   }
-  return {
-    dwords: Uint32Array.from(told, ([dword]) => dword),
-    masks: Uint32Array.from(told, ([, { mask }]) => mask),
-    values: Uint32Array.from(told, ([, { value }]) => value),
-    pages,
-  };
+  return { dwords, masks, values, pages };
 }
 
-/** Whether memory is as the conditions say. @param ram of all RAM, by dwords; @param page the page to look at; default: all */
-export function hold({ dwords, masks, values, pages }: Conditions, ram: Uint32Array, page?: number): boolean {
-  let [from, to] = [0, dwords.length];
-  if (page !== undefined) {
-    const range = pages.get(page);
-    if (!range) return true;
-    ({ from, to } = range);
-  }
+/** Whether memory is as the conditions say. @param ram of all RAM, by dwords */
+export function hold(conditions: Conditions, ram: Uint32Array): boolean {
+  return holdFrom(conditions, ram, 0, conditions.dwords.length);
+}
+
+/** Whether a page of memory is. */
+export function holdOn(conditions: Conditions, ram: Uint32Array, page: number): boolean {
+  const range = conditions.pages.get(page);
+  return range === undefined || holdFrom(conditions, ram, range.from, range.to);
+}
+
+function holdFrom(conditions: Conditions, ram: Uint32Array, from: number, to: number): boolean {
+  const { dwords, masks, values } = conditions;
   for (let i = from; i < to; i++) if (((ram[dwords[i]] ^ values[i]) & masks[i]) !== 0) return false;
   return true;
 }

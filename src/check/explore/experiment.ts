@@ -23,14 +23,15 @@ import {
   type UserState,
   userState,
 } from '../user-state.ts';
+import { pageOf } from './conditions.ts';
 import type { FlowCache } from './flow-cache.ts';
 import { FootprintRecorder } from './footprint.ts';
 import { IndifferentMemory } from './indifferent-memory.ts';
 import type { KnownRun } from './known-runs.ts';
 import { type Delivery, Observation, type RunEnding, type Seen, STORM } from './observation.ts';
 import { ProcessorState } from './processor-state.ts';
-import { Recall } from './recall.ts';
-import { StackMemory } from './stack-memory.ts';
+import { Recall, signedAddress } from './recall.ts';
+import { type DeadPart, StackMemory } from './stack-memory.ts';
 import { type ChangedPage, hashDevices, hashState, type StackPages } from './state-hash.ts';
 import { staleTranslations, tablePages } from './translations.ts';
 import { LONGEST_VISIT, trigger, USER_MARGIN, type Visit } from './visit.ts';
@@ -116,6 +117,14 @@ function equalPages(a: Uint8Array, b: Uint8Array): boolean {
   for (let i = 0; i < PAGE / 4; i++) if (x[i] !== y[i]) return false;
   return true;
 }
+
+/** What is dead of a page of memory, and up to where of it a run writes. */
+interface UsedDead extends DeadPart {
+  readonly linear: bigint;
+  used: number;
+}
+
+const NOTHING_DEAD: DeadPart = { start: 0, end: 0 };
 
 /** A visit that did not come back by itself. */
 export class NoReturn extends Error {
@@ -729,37 +738,40 @@ export class Experiment {
       }
       if (!recorder.handsThrough || !this.#isBack(from) || machine.deviceAccesses !== accesses)
         return undefined;
-      const dead = new Map<bigint, bigint>();
-      const conditions = recorder.conditions(
-        (physical) => this.#noteDead(physical, dead),
-        (physical) => this.#indifferent.has(physical),
-      );
+      const dead = new Map<number, UsedDead>();
+      const conditions = recorder.conditions((dword, bits) => {
+        const part = this.#deadPart(pageOf(dword), dead);
+        const offset = (dword * 4) % PAGE;
+        if (offset < part.start || offset >= part.end) return bits & ~this.#indifferent.bitsOf(dword);
+        part.used = Math.max(part.used, offset + 4);
+        return 0;
+      });
       if (conditions === undefined) return undefined;
       return {
         conditions,
         comparisons: recorder.comparisons,
-        dead: [...dead].map(([page, end]) => ({ page, end })),
+        dead: [...dead.values()]
+          .filter(({ used }) => used > 0)
+          .map(({ linear, used }) => ({ page: signedAddress(linear), end: signedAddress(linear) + used })),
         frames: observation.deliveries
           .slice(before)
-          .map(({ frame, bytes }) => ({ start: frame, end: frame + bytes })),
+          .map(({ frame, bytes }) => ({ start: signedAddress(frame), end: signedAddress(frame + bytes) })),
       };
     } finally {
       recorder.close();
     }
   }
 
-  /** Whether a physical address is in the dead part of a stack; notes how far these parts were used, by the linear address of the page. */
-  #noteDead(physical: number, dead: Map<bigint, bigint>): boolean {
-    const page = Math.floor(physical / PAGE);
-    const linear = this.#stackPages.get(page);
-    if (linear === undefined || this.#ministackPages.includes(page)) return false;
-    const { start, end: deadEnd } = this.#stackMemory.dead(linear);
-    const offset = physical % PAGE;
-    if (offset < start || offset >= deadEnd) return false;
-    const at = linear + BigInt(offset);
-    const end = dead.get(linear) ?? linear;
-    if (at >= end) dead.set(linear, at + 1n);
-    return true;
+  /** What is dead of a page, and how far that is used. */
+  #deadPart(page: number, parts: Map<number, UsedDead>): UsedDead {
+    let part = parts.get(page);
+    if (part === undefined) {
+      const linear = this.#ministackPages.includes(page) ? undefined : this.#stackPages.get(page);
+      const { start, end } = linear === undefined ? NOTHING_DEAD : this.#stackMemory.dead(linear);
+      part = { linear: linear ?? 0n, start, end, used: 0 };
+      parts.set(page, part);
+    }
+    return part;
   }
 
   /** The stack of an address. */

@@ -277,7 +277,10 @@ class Explorer {
       return { open: events, settled: 0, context: 0 };
     const recall = experiment.recall();
     const { context } = recall;
-    const open = events.filter(({ kind }) => !known.find(kind, context).some((run) => recall.repeats(run)));
+    const alike = known.find(context);
+    const open = alike
+      ? events.filter(({ kind }) => !alike.get(kind)?.runs.some((run) => recall.repeats(run)))
+      : events;
     return { open, settled: events.length - open.length, context };
   }
 

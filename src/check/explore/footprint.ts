@@ -17,16 +17,17 @@ import {
 } from '../../arch/msr.ts';
 import { inspectPage } from '../../arch/paging.ts';
 import { STATUS_FLAGS } from '../../isa/flags.ts';
-import { RCX, RSI, RSP } from '../../isa/state.ts';
+import { offsetOf, RCX, RSI, RSP } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
 import type { PageTree } from '../../machine/page-tree.ts';
-import { type Comparison, isSo, RIP } from './comparison.ts';
+import { type Comparison, highOf, isSo, lowOf, RIP } from './comparison.ts';
 import { asConditions, type Conditions, dwordOf, eachDword, pageOf } from './conditions.ts';
 import type { Code, FlowCache } from './flow-cache.ts';
 import type { InstructionFlow, Place } from './instruction-flow.ts';
 
 const PAGE = 4096;
 const QUADWORD = 8;
+const RIP_DWORD = offsetOf('rip') / 4;
 /** MSRs that are part of a processor's state and nothing more. */
 const PLAIN_MSRS: ReadonlySet<number> = new Set([
   IA32_EFER,
@@ -74,6 +75,8 @@ interface Access {
   readonly write: boolean;
 }
 
+const NO_ACCESSES: Access[] = [];
+
 export class FootprintRecorder {
   readonly #machine: Machine;
   readonly #cpu: Cpu;
@@ -91,7 +94,7 @@ export class FootprintRecorder {
   /** Physical addresses of pages of code, by linear page number. */
   readonly #codePages = new Map<number, number>();
   /** Accesses of the step in progress. */
-  readonly #accesses: Access[] = [];
+  #accesses: Access[] = NO_ACCESSES;
   readonly #detach: () => void;
   /** What was unknown at the beginning. */
   readonly #ripAtFirst: bigint;
@@ -110,10 +113,15 @@ export class FootprintRecorder {
     this.#gprAtFirst = this.#cpu.gpr.slice();
     this.#registers = Array.from({ length: 16 }, (_, i) => (i === RSP ? FIXED : i));
     this.#detach = machine.on('access', (cpu, physical, size, write) => {
-      if (cpu === index) this.#accesses.push({ physical, size, write });
+      if (cpu === index) this.#note({ physical, size, write });
     });
     // Where a translation comes from counts as read, too.
     this.#cpu.tlb.invalidateContext(-1, true);
+  }
+
+  #note(access: Access): void {
+    if (this.#accesses.length === 0) this.#accesses = [access];
+    else this.#accesses.push(access);
   }
 
   /** Ends the observation. */
@@ -127,7 +135,7 @@ export class FootprintRecorder {
    * @returns whether the run may still have a footprint
    */
   deliver(advance: () => void): boolean {
-    this.#accesses.length = 0;
+    this.#accesses = NO_ACCESSES;
     advance();
     for (const access of this.#accesses) this.#touch(access);
     const rip = this.#physicalAt(this.#cpu.gpr[RSP] + BigInt(FRAME_RIP));
@@ -151,7 +159,7 @@ export class FootprintRecorder {
     const copied = move?.from === 'memory' && move.to === 'memory' ? this.#physicalAt(gpr[RSI]) : -1;
     const rip = flow.rip === undefined ? -1 : this.#physicalAt(gpr[RSP] + BigInt(flow.rip));
     const rflags = flow.rflags === undefined ? -1 : this.#physicalAt(gpr[RSP] + BigInt(flow.rflags));
-    this.#accesses.length = 0;
+    this.#accesses = NO_ACCESSES;
     advance();
     // Before the access that counts there may be those of its translation.
     const last = this.#accesses.at(-1);
@@ -179,18 +187,18 @@ export class FootprintRecorder {
 
   /** The instruction at RIP. */
   #fetch(): InstructionFlow | undefined {
-    const { rip, mode64 } = this.#cpu;
+    const { u32, mode64 } = this.#cpu;
     // Code that an unknown was jumped to is another in each run.
     if (!mode64 || this.#rip !== FIXED) return undefined;
-    const number = Number(rip >> 12n);
+    const number = u32[RIP_DWORD + 1] * 0x10_0000 + (u32[RIP_DWORD] >>> 12);
     let page = this.#codePages.get(number);
     if (page === undefined) {
-      const found = inspectPage(this.#cpu, rip & ~0xfffn);
+      const found = inspectPage(this.#cpu, this.#cpu.rip & ~0xfffn);
       if (found === null || found.physical + PAGE > this.#ramBytes) return undefined;
       page = found.physical;
       this.#codePages.set(number, page);
     }
-    const code = this.#flows.codeAt(this.#machine, page + Number(rip & 0xfffn));
+    const code = this.#flows.codeAt(this.#machine, page + (u32[RIP_DWORD] & 0xfff));
     if (code === undefined) return undefined;
     this.#executed.add(code);
     if (code.msr && !PLAIN_MSRS.has(Number(this.#cpu.gpr[RCX] & 0xffff_ffffn))) return undefined;
@@ -209,11 +217,13 @@ export class FootprintRecorder {
   #decide({ condition }: InstructionFlow): boolean {
     const flags = this.#flags;
     if (typeof flags !== 'object' || condition === undefined) return true;
-    const present = flags.unknown === RIP ? this.#ripAtFirst : this.#gprAtFirst[flags.unknown];
-    const { left, value } = flags;
-    const holds = isSo(condition, left ? present : value, left ? value : present);
+    const { unknown, left, value } = flags;
+    const compared = { unknown, left, condition, high: highOf(value), low: lowOf(value) };
+    const present = unknown === RIP ? this.#ripAtFirst : this.#gprAtFirst[unknown];
+    const [a, b] = left ? [present, value] : [value, present];
+    const holds = isSo(condition, highOf(a), lowOf(a), highOf(b), lowOf(b));
     if (holds === undefined) return false;
-    this.#comparisons.push({ ...flags, condition, holds });
+    this.#comparisons.push({ ...compared, holds });
     return true;
   }
 
@@ -354,24 +364,16 @@ export class FootprintRecorder {
   }
 
   /**
-   * What memory has to be for a run to be like this one, and to leave behind what is in it now: reads, and those writes that
-   * `isDead` does not say nobody will read.
-   * @param isDead of a physical address; may note it
-   * @param isIndifferent of a physical address
+   * What memory has to be for a run to be like this one, and to leave behind what is in it now: reads, and of what it wrote, the
+   * bits that `left` says somebody may read.
+   * @param left which of some bits of a dword, by its number
    * @returns undefined if a value that may be another the next time is left in memory
    */
-  conditions(
-    isDead: (physical: number) => boolean,
-    isIndifferent: (physical: number) => boolean,
-  ): Conditions | undefined {
+  conditions(left: (dword: number, bits: number) => number): Conditions | undefined {
     const { ramDwords } = this.#machine;
     for (const [dword, cell] of this.#cells) {
-      let kept = 0;
-      for (let i = 0; i < 4 && cell.written !== 0; i++) {
-        const bits = 0xff << (8 * i);
-        const physical = dword * 4 + i;
-        if ((cell.written & bits) !== 0 && !isDead(physical) && !isIndifferent(physical)) kept |= bits;
-      }
+      if (cell.written === 0) continue;
+      const kept = left(dword, cell.written);
       if (kept === 0) continue;
       const value = ramDwords[dword] & kept;
       if ((unknownBits(cell) & kept) !== 0 || ((cell.value ^ value) & kept & cell.mask) !== 0)
@@ -379,13 +381,16 @@ export class FootprintRecorder {
       cell.value |= value;
       cell.mask |= kept;
     }
-    for (const { conditions } of this.#executed)
-      for (const [i, dword] of conditions.dwords.entries()) {
-        const cell = this.#cell(dword);
+    for (const { conditions } of this.#executed) {
+      const { dwords, masks, values } = conditions;
+      for (let i = 0; i < dwords.length; i++) {
+        const cell = this.#cell(dwords[i]);
         // Code that changes itself.
-        if ((cell.written & conditions.masks[i]) !== 0) return undefined;
-        this.#read(cell, dword, conditions.masks[i]);
+        if ((cell.written & masks[i]) !== 0) return undefined;
+        cell.value |= values[i] & ~cell.mask;
+        cell.mask |= masks[i];
       }
+    }
     return asConditions(this.#cells);
   }
 }

@@ -2,6 +2,7 @@
 import type { Cpu } from '../../arch/cpu.ts';
 import { inspectPage } from '../../arch/paging.ts';
 import type { AddressRange } from '../subject.ts';
+import { pageOf } from './conditions.ts';
 
 const PAGE = 4096;
 
@@ -37,19 +38,21 @@ export class IndifferentMemory {
     const x = new Uint32Array(a.buffer, a.byteOffset, PAGE / 4);
     const y = new Uint32Array(b.buffer, b.byteOffset, PAGE / 4);
     for (let i = start / 4; i < end / 4; i++) {
-      if (x[i] === y[i]) continue;
-      for (let at = 4 * i; at < 4 * i + 4; at++)
-        if (a[at] !== b[at] && !this.has(page * PAGE + at)) return false;
+      const difference = x[i] ^ y[i];
+      if (difference !== 0 && (difference & ~this.bitsOf((page * PAGE) / 4 + i)) !== 0) return false;
     }
     return true;
   }
 
-  /** Whether the byte at a physical address is such memory. */
-  has(physical: number): boolean {
-    const at = physical % PAGE;
-    for (const { start, end } of this.#ranges.get(Math.floor(physical / PAGE)) ?? [])
-      if (at >= start && at < end) return true;
-    return false;
+  /** Which bits of a dword of physical memory, by its number, are such memory. */
+  bitsOf(dword: number): number {
+    const ranges = this.#ranges.get(pageOf(dword));
+    if (ranges === undefined) return 0;
+    const at = (dword * 4) % PAGE;
+    let bits = 0;
+    for (const { start, end } of ranges)
+      for (let i = 0; i < 4; i++) if (at + i >= start && at + i < end) bits |= 0xff << (8 * i);
+    return bits;
   }
 
   /** A content that is never changed, with zeros in its place. Of one content it is always the same. */

@@ -171,9 +171,9 @@ describe('what is known', () => {
     const met = [1, 2, 3, 4].map(() => runs.met('nmi', 7));
     expect(met).toEqual([false, false, false, true]);
     runs.learn('nmi', 7, some);
-    expect(runs.find('nmi', 7)).toEqual([some]);
-    expect(runs.find('mc', 7)).toEqual([]);
-    expect(runs.find('nmi', 8)).toEqual([]);
+    expect(runs.find(7)?.get('nmi')?.runs).toEqual([some]);
+    expect(runs.find(7)?.get('mc')).toBeUndefined();
+    expect(runs.find(8)).toBeUndefined();
   });
 
   it('is not asked for again where there was nothing to learn', () => {
@@ -188,7 +188,7 @@ describe('what is known', () => {
     for (const context of [1, 1, 1, 1, 2, 2, 2]) runs.met('nmi', context);
     runs.learn('nmi', 1, some);
     for (let context = 3; context < 200_003; context++) runs.met('nmi', context);
-    expect(runs.find('nmi', 1)).toEqual([some]);
+    expect(runs.find(1)?.get('nmi')?.runs).toEqual([some]);
     expect(runs.met('nmi', 2)).toBe(false);
   });
 });

@@ -10,10 +10,10 @@ import { FlowCache } from './flow-cache.ts';
 export interface KnownRun {
   readonly conditions: Conditions;
   readonly comparisons: readonly Comparison[];
-  /** Up to where it writes in pages of stacks, by linear addresses: what is live there must be above. */
-  readonly dead: readonly { readonly page: bigint; readonly end: bigint }[];
-  /** Linear addresses of the exception frames that it pushes; no other may be there. */
-  readonly frames: readonly { readonly start: bigint; readonly end: bigint }[];
+  /** Up to where it writes in pages of stacks, by linear addresses as numbers with a sign: what is live there must be above. */
+  readonly dead: readonly { readonly page: number; readonly end: number }[];
+  /** The same addresses of the exception frames that it pushes; no other may be there. */
+  readonly frames: readonly { readonly start: number; readonly end: number }[];
 }
 
 /** Runs of one event from states with the same context. */
@@ -31,31 +31,31 @@ const MOST_ALIKE = 6;
 /** So that memory stays flat at any depth: runs, of some KiB each; and contexts, of which few are met again at depth. */
 const MOST_RUNS = 30_000;
 const MOST_CONTEXTS = 200_000;
-const NO_RUNS: readonly KnownRun[] = [];
 
 /** What is known of one machine's runs, in all visits of a recording. */
 export class KnownRuns {
   readonly flows = new FlowCache();
-  readonly #alike = new Map<EventKind, Map<number, Alike>>();
+  /** By context. */
+  #alike = new Map<number, Map<EventKind, Alike>>();
   #runs = 0;
 
-  /** Runs of an event from states of a context. */
-  find(kind: EventKind, context: number): readonly KnownRun[] {
-    return this.#alike.get(kind)?.get(context)?.runs ?? NO_RUNS;
+  /** Runs from states of a context, by their event. */
+  find(context: number): ReadonlyMap<EventKind, { readonly runs: readonly KnownRun[] }> | undefined {
+    return this.#alike.get(context);
   }
 
   /** An event has come back, and no known run could tell. @returns whether that run is to be learnt */
   met(kind: EventKind, context: number): boolean {
-    let contexts = this.#alike.get(kind);
-    if (!contexts) {
-      contexts = new Map();
-      this.#alike.set(kind, contexts);
+    let events = this.#alike.get(context);
+    if (!events) {
+      if (this.#alike.size >= MOST_CONTEXTS) this.#forget();
+      events = new Map();
+      this.#alike.set(context, events);
     }
-    const alike = contexts.get(context);
+    let alike = events.get(kind);
     if (!alike) {
-      if (contexts.size >= MOST_CONTEXTS) forget(contexts);
-      contexts.set(context, { met: 1, runs: [], hopeless: false });
-      return false;
+      alike = { met: 0, runs: [], hopeless: false };
+      events.set(kind, alike);
     }
     alike.met++;
     return (
@@ -68,7 +68,7 @@ export class KnownRuns {
 
   /** Takes what was learnt. */
   learn(kind: EventKind, context: number, run: KnownRun | undefined): void {
-    const alike = this.#alike.get(kind)?.get(context);
+    const alike = this.#alike.get(context)?.get(kind);
     if (!alike) return;
     alike.met = 0;
     if (run) {
@@ -76,9 +76,12 @@ export class KnownRuns {
       this.#runs++;
     } else alike.hopeless = true;
   }
-}
 
-/** Leaves out contexts of which nothing is known. */
-function forget(contexts: Map<number, Alike>): void {
-  for (const [context, { runs }] of contexts) if (runs.length === 0) contexts.delete(context);
+  /** Leaves out contexts of which nothing is known. */
+  #forget(): void {
+    const told = [...this.#alike].filter(([, events]) =>
+      [...events.values()].some(({ runs }) => runs.length > 0),
+    );
+    this.#alike = new Map(told);
+  }
 }

@@ -30,13 +30,13 @@ const CODE_ATTRIBUTES = offsetOf('segAttributes') / 4;
 const CODE_LONG = 0x2000_0000;
 const CODE_GRANULARITY = 0x8000_0000;
 
-const ALL = new Uint32Array(LAST).fill(0xffff_ffff);
+const ALL = new Uint32Array(EXTENDED_END).fill(0xffff_ffff);
 const IN_64_BIT_MODE = ALL.slice();
 IN_64_BIT_MODE[CODE_ATTRIBUTES] &= ~CODE_GRANULARITY;
 for (const field of ['segLimit', 'segReadLow', 'segReadHigh', 'segWriteLow', 'segWriteHigh'] as const)
   IN_64_BIT_MODE[offsetOf(field, CS) / 4] = 0;
 
-/** The bits that count of each of the state's dwords below {@link LAST}. */
+/** The bits that count of each of the state's dwords below {@link EXTENDED_END}. */
 export function countedBits({ longMode, u32 }: Cpu): Uint32Array {
   return longMode && u32[CODE_ATTRIBUTES] & CODE_LONG ? IN_64_BIT_MODE : ALL;
 }

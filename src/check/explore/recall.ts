@@ -4,13 +4,14 @@ import type { Machine } from '../../machine/machine.ts';
 import { PageTree } from '../../machine/page-tree.ts';
 import type { Snapshot } from '../../machine/snapshot.ts';
 import { compares } from './comparison.ts';
-import { type Conditions, heldIn, hold } from './conditions.ts';
+import { type Conditions, heldIn, hold, holdOn } from './conditions.ts';
 import type { KnownRun } from './known-runs.ts';
 import type { Observation } from './observation.ts';
 import { hashContext } from './state-hash.ts';
 
-/** Above every address. */
-const NOTHING_LIVE = 1n << 64n;
+/** A linear address as a signed number, by which addresses that are canonical with 48 bits have their order. */
+export const signedAddress = (linear: bigint): number => Number(BigInt.asIntN(64, linear));
+const linearAddress = (signed: number): bigint => BigInt.asUintN(64, BigInt(signed));
 
 /** What is asked of each boundary is worked out once for all events there. */
 export class Recall {
@@ -24,9 +25,12 @@ export class Recall {
   /** Pages that differ between the visit's beginning and a snapshot. */
   readonly #changedBefore: number[] = [];
   #changedFor: Snapshot | undefined;
-  /** At the boundary: RIP; and by page of a stack, the lowest live address. */
-  #rip = 0n;
-  readonly #live = new Map<bigint, bigint>();
+  /** Those that differ between that and the boundary. */
+  #changedSince: ArrayLike<number> = [];
+  /** At the boundary, by page of a stack: the lowest live address. */
+  readonly #live = new Map<number, number>();
+  /** The frames of handlers that have not returned, each from its start to its end; asked for when they matter. */
+  #frames: number[] | undefined;
   #context = 0;
 
   /**
@@ -50,12 +54,13 @@ export class Recall {
   /** Looks at the boundary where the processor stands. @param base the snapshot from which `Machine.changedPages` counts */
   look(base: Snapshot): void {
     this.#live.clear();
-    this.#rip = this.#cpu.rip;
+    this.#frames = undefined;
     if (this.#changedFor !== base) {
       this.#changedFor = base;
       this.#changedBefore.length = 0;
       PageTree.difference(this.#begin, base.pages, (page) => this.#changedBefore.push(page));
     }
+    this.#changedSince = this.#machine.changedPages();
     this.#context = hashContext(this.#machine, this.#cpu);
   }
 
@@ -66,33 +71,50 @@ export class Recall {
 
   /** Whether the event of a run known from the same context would repeat it here. */
   repeats({ conditions, comparisons, dead, frames }: KnownRun): boolean {
-    for (const comparison of comparisons) if (!compares(comparison, this.#cpu, this.#rip)) return false;
+    for (let i = 0; i < comparisons.length; i++) if (!compares(comparisons[i], this.#cpu)) return false;
     if (!this.#hold(conditions)) return false;
-    for (const { page, end } of dead) {
-      let live = this.#live.get(page);
-      if (live === undefined) {
-        live = this.#liveFrom(page) ?? NOTHING_LIVE;
-        this.#live.set(page, live);
-      }
-      if (live < end) return false;
-    }
-    for (const { frame, bytes, returned } of this.#observation.deliveries)
-      if (!returned)
-        for (const { start, end } of frames) if (frame < end && start < frame + bytes) return false;
+    for (let i = 0; i < dead.length; i++) if (this.#liveOf(dead[i].page) < dead[i].end) return false;
+    const open = this.#openFrames();
+    for (let i = 0; i < open.length; i += 2)
+      for (let j = 0; j < frames.length; j++)
+        if (open[i] < frames[j].end && frames[j].start < open[i + 1]) return false;
     return true;
+  }
+
+  /** The lowest live address of the stack that has a page; above all if there is none. */
+  #liveOf(page: number): number {
+    let live = this.#live.get(page);
+    if (live === undefined) {
+      const linear = this.#liveFrom(linearAddress(page));
+      live = linear === undefined ? Number.POSITIVE_INFINITY : signedAddress(linear);
+      this.#live.set(page, live);
+    }
+    return live;
+  }
+
+  #openFrames(): readonly number[] {
+    if (this.#frames === undefined) {
+      this.#frames = [];
+      for (const { frame, bytes, returned } of this.#observation.deliveries)
+        if (!returned) this.#frames.push(signedAddress(frame), signedAddress(frame + bytes));
+    }
+    return this.#frames;
   }
 
   /** Whether memory is as conditions say. */
   #hold(conditions: Conditions): boolean {
-    const { ramDwords } = this.#machine;
     let held = this.#heldAtBegin.get(conditions);
     if (held === undefined) {
       held = heldIn(conditions, this.#begin);
       this.#heldAtBegin.set(conditions, held);
     }
-    if (!held) return hold(conditions, ramDwords);
-    for (const page of this.#changedBefore) if (!hold(conditions, ramDwords, page)) return false;
-    for (const page of this.#machine.changedPages()) if (!hold(conditions, ramDwords, page)) return false;
+    if (!held) return hold(conditions, this.#machine.ramDwords);
+    return this.#holdOn(conditions, this.#changedBefore) && this.#holdOn(conditions, this.#changedSince);
+  }
+
+  #holdOn(conditions: Conditions, pages: ArrayLike<number>): boolean {
+    const { ramDwords } = this.#machine;
+    for (let i = 0; i < pages.length; i++) if (!holdOn(conditions, ramDwords, pages[i])) return false;
     return true;
   }
 }

@@ -154,30 +154,30 @@ function mixHash(hash: number): void {
 class Part {
   readonly #first: number;
   readonly #last: Uint32Array;
-  #hash: number;
+  readonly #told: Uint32Array;
+  #counted: Uint32Array | undefined;
+  #hash = 0;
 
   constructor(first: number, end: number) {
     this.#first = first;
     this.#last = new Uint32Array(end - first);
-    this.#hash = this.#anew();
+    this.#told = new Uint32Array(end - first);
   }
 
-  /** @param counted the bits of each dword that count; default: all */
-  hash(u32: Uint32Array, counted?: Uint32Array): number {
+  /** @param counted the bits of each dword that count */
+  hash(u32: Uint32Array, counted: Uint32Array): number {
     const last = this.#last;
     const first = this.#first;
+    let different = 0;
+    for (let i = 0; i < last.length; i++) different |= u32[first + i] ^ last[i];
+    if (different === 0 && counted === this.#counted) return this.#hash;
     for (let i = 0; i < last.length; i++) {
-      if (u32[first + i] === last[i]) continue;
-      if (counted && ((u32[first + i] ^ last[i]) & counted[first + i]) === 0) continue;
-      for (let j = 0; j < last.length; j++) last[j] = u32[first + j] & (counted ? counted[first + j] : -1);
-      this.#hash = this.#anew();
-      break;
+      last[i] = u32[first + i];
+      this.#told[i] = last[i] & counted[first + i];
     }
+    this.#counted = counted;
+    this.#hash = hashBytes(new Uint8Array(this.#told.buffer), 0, this.#told.byteLength);
     return this.#hash;
-  }
-
-  #anew(): number {
-    return hashBytes(new Uint8Array(this.#last.buffer), 0, this.#last.byteLength);
   }
 }
 
@@ -195,8 +195,9 @@ function mixProcessor(machine: Machine, cpu: Cpu): void {
 /** All but the general-purpose registers, RIP and RFLAGS; and the local APIC's requests. */
 function mixSystem(machine: Machine, cpu: Cpu): void {
   const { u32, index, tiles } = cpu;
-  mixHash(system.hash(u32, countedBits(cpu)));
-  mixHash(extended.hash(u32));
+  const counted = countedBits(cpu);
+  mixHash(system.hash(u32, counted));
+  mixHash(extended.hash(u32, counted));
   if (tiles !== INITIAL_TILES) {
     mixHash(hashContent(tiles.config));
     mixHash(hashContent(tiles.data));
