@@ -1,6 +1,6 @@
 /** Runs of instructions that have become functions, beside the same instructions one by one: random programs. */
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Interpreter } from '../engine/interpreter/interpreter.ts';
 import {
   type Assembler,
@@ -76,6 +76,13 @@ const pieces: readonly ((a: Assembler, bits: Bits, at: string) => void)[] = [
   (a, bits) => {
     const { ax: index, dx, di } = wordRegisters(bits);
     a.lea(di, mem(index, times(dx, 4), -9));
+  },
+  (a, bits) => {
+    const { bx, dx } = wordRegisters(bits);
+    a.mov(edx, 3);
+    a.instruction('or', bx, 0x4000_0000);
+    a.instruction('div', bx);
+    a.add(bx, dx);
   },
   (a, bits) => a.mov(eax, mem(wordRegisters(bits).si, 8)),
   (a, bits) => a.mov(mem(wordRegisters(bits).si, 16), wordRegisters(bits).dx),
@@ -349,6 +356,47 @@ describe.each([32, 64] as const)('repeated string instructions of %i-bit code', 
       }),
       { numRuns: 25 },
     );
+  });
+});
+
+describe('of more hot code than may have functions', () => {
+  it('no more are kept, and it does the same', () => {
+    const most = 8;
+    const pages = 40;
+    const machine = machineWith((a) => {
+      for (let i = 0; i < pages; i++) {
+        a.label(`page${i}`);
+        a.mov(ecx, 30);
+        a.label(`turn${i}`);
+        a.add(eax, ecx);
+        a.instruction('adc', ebx, eax);
+        a.sub(ecx, 1);
+        a.jnz(`turn${i}`);
+        a.jmp(`page${(i + 1) % pages}`);
+        a.align(4096);
+      }
+    }, 32);
+    const usually = Interpreter.mostFunctions;
+    const run = vi.spyOn(Interpreter.prototype, 'run');
+    const functions = () => (run.mock.contexts[0] as Interpreter).kept.functions;
+    try {
+      Interpreter.mostFunctions = most;
+      const start = machine.snapshot();
+      const found = Array.from({ length: 100 }, () => {
+        machine.run({ maxInstructions: 400 });
+        expect(functions()).toBeLessThanOrEqual(most);
+        return machine.registers();
+      });
+      expect(functions()).toBeGreaterThan(0);
+      machine.restore(start);
+      for (const registers of found) {
+        for (let i = 0; i < 400; i++) machine.step();
+        expect(machine.registers()).toEqual(registers);
+      }
+    } finally {
+      Interpreter.mostFunctions = usually;
+      run.mockRestore();
+    }
   });
 });
 

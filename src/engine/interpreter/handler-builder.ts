@@ -370,11 +370,15 @@ export class HandlerBuilder implements Builder {
       this.push(divisor).op(Op.i64DivU).set(quotient.local);
       this.push(low);
       this.push(divisor).op(Op.i64RemU).set(remainder.local);
-      code.op(Op.else).get(CPU);
-      this.push(high);
-      this.push(low);
-      this.push(divisor).call(IMPORTS.divide).set(quotient.local);
-      code.get(CPU).memory(Memory.i64Load, offsetOf('bounce')).set(remainder.local);
+      code.op(Op.else);
+      if (this.alwaysFast) this.leave();
+      else {
+        code.get(CPU);
+        this.push(high);
+        this.push(low);
+        this.push(divisor).call(IMPORTS.divide).set(quotient.local);
+        code.get(CPU).memory(Memory.i64Load, offsetOf('bounce')).set(remainder.local);
+      }
       code.op(Op.end).op(Op.end);
       return { quotient, remainder, fits };
     }

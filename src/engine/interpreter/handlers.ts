@@ -100,8 +100,9 @@ export class Handlers {
     return index;
   }
 
-  /** Takes back what `add` gave. */
+  /** Takes back what `add` gave: the function can be collected. */
   release(index: number): void {
+    this.#table.set(index, null);
     this.#free.push(index);
   }
 

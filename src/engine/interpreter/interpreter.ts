@@ -61,6 +61,7 @@ import {
   HOT,
   MISS,
   OP_AFTER,
+  OP_CODE,
   OP_HANDLER,
   OP_HEAT,
   OP_NEXT,
@@ -115,6 +116,12 @@ const REGION_RUNS = 24;
 const REGION_OPS = 256;
 /** Making a function of a run costs about as much as so many of its instructions save by it. */
 const HOT_AFTER = 1 << 17;
+/** Code that has been hot is so again after this part of it. */
+const HOT_AGAIN_PART = 16;
+/** The most functions of a machine; V8 needs some 60 KBytes for one. */
+const MOST_FUNCTIONS = 2048;
+/** The most pages with decoded code: each takes some KBytes beside its ops. */
+const MOST_PAGES = 1 << 14;
 /** Runs that a hot one leads to are worth it if they have been executed this part of as often. */
 const WARM_PART = 16;
 /** No tag of a translation has these low halves, as tags are page-aligned. */
@@ -171,14 +178,6 @@ interface CodePage {
   readonly functions: number[];
 }
 
-/** A run that may get a function: where its code stands in WebAssembly memory and in its page, how it was decoded. */
-interface Candidate {
-  readonly page: CodePage;
-  readonly host: number;
-  readonly offset: number;
-  readonly decodeBits: number;
-}
-
 /** A run of a page. */
 interface RunAt {
   /** Among the page's blocks. */
@@ -186,8 +185,7 @@ interface RunAt {
   readonly offset: number;
   /** As decoded: the ops are not those of a region. */
   readonly block: Block;
-  /** Its instructions. */
-  readonly count: number;
+  readonly instructions: readonly Instruction[];
 }
 
 /** An address space (PCID) of a processor with fast TLBs. */
@@ -214,9 +212,11 @@ export class Interpreter {
   private readonly dispatch: (cpu: number, op: number) => number;
   /** Table indices of handlers by mnemonic and `formNumber`: quicker to find than by the form's key. */
   private readonly knownHandlers = new Map<string, Map<number, number>>();
+  /**
+   * By the number of an op, what its instruction is: only of those that are handed over when they are run. All others are decoded
+   * once more where they are asked for, for there are too many to keep.
+   */
   private readonly instructions: (Instruction | undefined)[] = [];
-  /** Runs that have no function yet, by the number of their first op. */
-  private readonly candidates: (Candidate | undefined)[] = [];
   private readonly pages = new Map<number, CodePage>();
   /** The ops of runs as they were decoded, by those that regions put in their place. */
   private readonly decodedOps = new Map<number, number>();
@@ -227,8 +227,14 @@ export class Interpreter {
   /** NOTED, NOTED_GLOBAL or 0, by the number of an entry of the fast TLBs. */
   private readonly notes: Uint8Array;
   private lastGeneration = 0;
+  /** How many functions there are. */
+  private functions = 0;
+  /** Which runs had functions when all code was last forgotten: {@link runKey}. */
+  private wereHot: ReadonlySet<number> = new Set();
   /** How many instructions of a run that is decoded from now on are executed before it becomes a function; 0 for never. */
   static hotAfter = HOT_AFTER;
+  /** How many functions a machine has at the most; when it has as many, those that are still hot are made anew. */
+  static mostFunctions = MOST_FUNCTIONS;
   /** The instruction that stopped the last run with UNIMPLEMENTED. */
   stoppedBy: Instruction | undefined;
 
@@ -293,9 +299,13 @@ export class Interpreter {
   }
 
   private instructionAt(op: number): Instruction {
-    const instruction = this.instructions[(op - this.layout.ops) / OP_SIZE];
-    if (!instruction) throw new Error(`no instruction was decoded at op ${op}`);
+    const instruction = this.instructions[this.numberOf(op)];
+    if (!instruction) throw new Error(`no instruction is kept for op ${op}`);
     return instruction;
+  }
+
+  private numberOf(op: number): number {
+    return (op - this.layout.ops) / OP_SIZE;
   }
 
   /** Instructions of its run that follow the one whose handler is in a slow path. */
@@ -491,9 +501,15 @@ export class Interpreter {
 
   /** Forgets all decoded code and all translations of every processor. */
   flushAll(): void {
-    for (const page of this.pages.values()) for (const index of page.functions) this.handlers.release(index);
+    const wereHot = new Set<number>();
+    for (const [number, page] of this.pages) {
+      this.releaseFunctions(page);
+      for (const [key, { op }] of page.blocks) if (this.decodedOps.has(op)) wereHot.add(runKey(number, key));
+    }
+    this.wereHot = wereHot;
     this.pages.clear();
     this.decodedOps.clear();
+    this.instructions.fill(undefined);
     const { codeTable } = this.layout;
     this.bytes.fill(0, codeTable, codeTable + CODE_TABLE_ENTRIES * CODE_TABLE_ENTRY);
     this.nextOp = this.firstOp();
@@ -529,13 +545,40 @@ export class Interpreter {
     if (!page) return;
     this.pages.delete(number);
     // The functions of its runs will not be called again.
-    for (const index of page.functions) this.handlers.release(index);
+    this.releaseFunctions(page);
     const host = this.callbacks.ramOffset(number * PAGE_SIZE);
-    for (const key of page.blocks.keys()) {
-      const at = host + Math.floor(key / (1 << CONTEXT_BITS));
+    for (const [key, { op }] of page.blocks) {
+      this.decodedOps.delete(op);
+      const at = host + offsetOfKey(key);
       const slot = this.layout.codeTable + codeSlot(at) * CODE_TABLE_ENTRY;
       if (this.view.getUint32(slot + CODE_HOST, true) === at) this.view.setUint32(slot + CODE_HOST, 0, true);
     }
+  }
+
+  private releaseFunctions(page: CodePage): void {
+    for (const index of page.functions) this.handlers.release(index);
+    this.functions -= page.functions.length;
+    page.functions.length = 0;
+  }
+
+  /** Takes all functions away; what is hot gets one anew, and soon. */
+  private cool(): void {
+    for (const [number, page] of this.pages) {
+      if (page.functions.length === 0) continue;
+      this.releaseFunctions(page);
+      const host = this.callbacks.ramOffset(number * PAGE_SIZE);
+      for (const [key, { op, bytes }] of page.blocks) {
+        const decoded = this.decodedOps.get(op);
+        if (decoded === undefined) continue;
+        const count = this.view.getUint32(decoded + OP_AFTER, true) + 1;
+        this.view.setUint32(decoded + OP_HEAT, heatOf(count, HOT_AGAIN_PART), true);
+        page.blocks.set(key, { op: decoded, bytes });
+        this.publish(host + offsetOfKey(key), key & DECODE_BITS, decoded);
+      }
+    }
+    this.decodedOps.clear();
+    // What has been found is found anew, at ops with handlers.
+    this.newGeneration();
   }
 
   /** From now on the dispatch loop finds code at WebAssembly address `host` by itself. */
@@ -555,7 +598,8 @@ export class Interpreter {
     let status = this.dispatch(state, 0);
     while (status === MISS || status === SHORT || status === HOT) {
       if (status === HOT) {
-        this.makeFunction(this.view.getUint32(state + SLOW_OP, true));
+        const first = this.view.getUint32(state + SLOW_OP, true);
+        this.makeFunction(first, this.view.getUint32(state + CONTEXT, true) & DECODE_BITS);
         status = this.dispatch(state, 0);
         continue;
       }
@@ -578,33 +622,40 @@ export class Interpreter {
     this.bytes.copyWithin(op, from, from + count * OP_SIZE);
     for (let i = 0; i < count; i++) {
       this.view.setUint32(op + i * OP_SIZE + OP_AFTER, count - 1 - i, true);
-      this.instructions[(op - this.layout.ops) / OP_SIZE + i] = this.instructionAt(from + i * OP_SIZE);
+      this.instructions[this.numberOf(op) + i] = this.instructions[this.numberOf(from) + i];
     }
     this.view.setUint32(op + OP_HEAT, 0, true);
     this.putEnd(op + count * OP_SIZE, this.view.getUint16(op + (count - 1) * OP_SIZE + OP_NEXT, true));
     return op;
   }
 
-  /** Makes a function of the run whose first op is at `first`, and of those in its page that it leads to. */
-  private makeFunction(first: number): void {
-    const candidate = this.candidates[(first - this.layout.ops) / OP_SIZE];
-    if (!candidate) return;
-    const { page, host, offset, decodeBits } = candidate;
-    const runs = this.regionOf(page, offset, decodeBits);
+  /**
+   * Makes a function of the run whose first op is at `first`, and of those in its page that it leads to.
+   * @param decodeBits as it was decoded
+   */
+  private makeFunction(first: number, decodeBits: number): void {
+    // An instruction by itself is as quick by its handler.
+    if (this.view.getUint32(first + OP_AFTER, true) === 0) return;
+    const host = this.view.getUint32(first + OP_CODE, true);
+    const offset = host % PAGE_SIZE;
+    const page = this.pages.get((host - offset - this.layout.ram) / PAGE_SIZE);
+    if (!page) return;
+    const runs = this.regionOf(page, host, decodeBits);
     if (runs.length === 0) return;
-    const ops = runs.reduce((sum, { count }) => sum + opsOfRun(count), 0);
+    const ops = runs.reduce((sum, { instructions }) => sum + opsOfRun(instructions.length), 0);
     if (this.nextOp + ops * OP_SIZE > this.layout.ops + OP_COUNT * OP_SIZE) {
       this.flushAll();
+      return;
+    }
+    if (this.functions >= Interpreter.mostFunctions) {
+      this.cool();
       return;
     }
     const lowest = runs[0].offset;
     const code = runs.map(({ offset: at, block }) =>
       [at - lowest, ...this.bytes.subarray(host - offset + at, host - offset + at + block.bytes)].join(' '),
     );
-    const region = runs.map(({ offset: at, block, count }) => ({
-      start: at - lowest,
-      instructions: Array.from({ length: count }, (_, i) => this.instructionAt(block.op + i * OP_SIZE)),
-    }));
+    const region = runs.map(({ offset: at, instructions }) => ({ start: at - lowest, instructions }));
     const module = regionModule(
       `${this.callbacks.lesser?.key ?? ''} ${decodeBits}: ${code.join()}`,
       region,
@@ -613,9 +664,11 @@ export class Interpreter {
     );
     const index = this.handlers.add(this.handlers.instantiate(module).exports.run);
     page.functions.push(index);
+    this.functions++;
     const start = this.nextOp;
-    runs.forEach(({ key, offset: at, block, count }, number) => {
+    runs.forEach(({ key, offset: at, block, instructions }, number) => {
       const op = this.nextOp;
+      const count = instructions.length;
       this.nextOp += opsOfRun(count) * OP_SIZE;
       this.copyOps(block.op, op, 1, at - lowest);
       this.copyOps(block.op, op + OP_SIZE, count, at - lowest);
@@ -638,16 +691,15 @@ export class Interpreter {
     const moved = start - this.view.getUint16(from + OP_START, true);
     for (let i = 0; i < count; i++) {
       const at = to + i * OP_SIZE;
-      const number = (at - this.layout.ops) / OP_SIZE;
       for (const field of [OP_START, OP_NEXT])
         this.view.setUint16(at + field, this.view.getUint16(at + field, true) + moved, true);
-      this.instructions[number] = this.instructionAt(from + i * OP_SIZE);
-      this.candidates[number] = undefined;
+      this.instructions[this.numberOf(at)] = this.instructions[this.numberOf(from) + i];
     }
   }
 
-  /** The runs of a page that the one at `offset` leads to, and itself, as far as they are decoded; by their offsets. */
-  private regionOf(page: CodePage, offset: number, decodeBits: number): RunAt[] {
+  /** The runs of a page that the one at `host` leads to, and itself, as far as they are decoded; by their offsets. */
+  private regionOf(page: CodePage, host: number, decodeBits: number): RunAt[] {
+    const offset = host % PAGE_SIZE;
     const runs = new Map<number, RunAt>();
     const waiting = [offset];
     let ops = 0;
@@ -658,23 +710,37 @@ export class Interpreter {
       if (!known || known.into !== undefined) continue;
       const count = this.view.getUint32(known.op + OP_AFTER, true) + 1;
       if (runs.size > 0 && !this.isWarm(known.op, count)) continue;
-      const block = { op: this.decodedOps.get(known.op) ?? known.op, bytes: known.bytes };
+      const instructions = this.decodeAgain(host - offset + at, count, decodeBits);
+      const last = instructions[count - 1];
       // What stops the machine need not be fast.
-      if (this.instructionAt(block.op + (count - 1) * OP_SIZE).mnemonic === 'unimplemented') continue;
+      if (last.mnemonic === 'unimplemented') continue;
       ops += count;
       if (runs.size > 0 && ops > REGION_OPS) break;
-      runs.set(at, { key, offset: at, block, count });
+      const block = { op: this.decodedOps.get(known.op) ?? known.op, bytes: known.bytes };
+      runs.set(at, { key, offset: at, block, instructions });
       if ((decodeBits & (CONTEXT_CODE_32 | CONTEXT_CODE_64)) === 0) break;
       let next = at;
-      for (let i = 0; i < count; i++) {
-        const { mnemonic, length, operands } = this.instructionAt(block.op + i * OP_SIZE);
+      for (const { length, operands } of instructions) {
         next += length;
         const [operand] = operands;
         if (operand?.kind === 'relative') waiting.push(next + Number(operand.displacement));
-        if (i === count - 1 && (mnemonic === 'call' || !ends.has(mnemonic))) waiting.push(next);
       }
+      if (last.mnemonic === 'call' || !ends.has(last.mnemonic)) waiting.push(next);
     }
     return [...runs.values()].sort((a, b) => a.offset - b.offset);
+  }
+
+  /** The instructions of a run within a page, from its code, which has not changed. */
+  private decodeAgain(host: number, count: number, decodeBits: number): Instruction[] {
+    const { codeSize } = sizesOf(decodeBits);
+    const end = host - (host % PAGE_SIZE) + PAGE_SIZE;
+    let at = host;
+    return Array.from({ length: count }, () => {
+      const instruction = legalIn(decodeBits, this.decode(this.bytes, at, end, codeSize));
+      if (!instruction) throw new Error(`no instruction was decoded at ${at}`);
+      at += instruction.length;
+      return instruction;
+    });
   }
 
   /** Whether a run has been executed so often, if not as often as a hot one, that it is worth its place in a function. */
@@ -788,7 +854,24 @@ export class Interpreter {
   }
 
   private makeRoom(ops: number): void {
-    if (this.nextOp + (ops + 1) * OP_SIZE > this.layout.ops + OP_COUNT * OP_SIZE) this.flushAll();
+    const full = this.nextOp + (ops + 1) * OP_SIZE > this.layout.ops + OP_COUNT * OP_SIZE;
+    if (full || this.pages.size >= MOST_PAGES) this.flushAll();
+  }
+
+  /** What is kept of code, all of which has bounds. */
+  get kept(): {
+    readonly ops: number;
+    readonly instructions: number;
+    readonly pages: number;
+    readonly functions: number;
+  } {
+    const { instructions, pages, functions } = this;
+    return {
+      ops: this.numberOf(this.nextOp),
+      instructions: instructions.filter((one) => one).length,
+      pages: pages.size,
+      functions,
+    };
   }
 
   private pageOf(number: number): CodePage {
@@ -826,19 +909,18 @@ export class Interpreter {
   ): Block {
     const offset = physical % PAGE_SIZE;
     const page = this.pageOf((physical - offset) / PAGE_SIZE);
-    const decodeBits = context & DECODE_BITS;
     const first = this.nextOp;
     this.nextOp = this.putRun(first, decoded, sizesOf(context).stackSize, rest);
     let at = offset;
     for (let op = first; op < this.nextOp - OP_SIZE; op += OP_SIZE) {
       const key = blockKey(at, context);
       if (into === undefined && !page.ops.has(key)) page.ops.set(key, op);
-      at += this.instructionAt(op).length;
+      at += this.view.getUint16(op + OP_NEXT, true) - this.view.getUint16(op + OP_START, true);
     }
     const count = (this.nextOp - first) / OP_SIZE - 1;
-    this.candidates[(first - this.layout.ops) / OP_SIZE] =
-      count === 1 ? undefined : { page, host, offset, decodeBits };
-    this.view.setUint32(first + OP_HEAT, heatOf(count), true);
+    this.view.setUint32(first + OP_CODE, host, true);
+    const wasHot = this.wereHot.has(runKey((physical - offset) / PAGE_SIZE, blockKey(offset, context)));
+    this.view.setUint32(first + OP_HEAT, heatOf(count, wasHot ? HOT_AGAIN_PART : 1), true);
     page.covered.fill(1, offset, at);
     const block = { op: first, bytes: at - offset, ...(into === undefined ? {} : { into }) };
     page.blocks.set(blockKey(offset, context), block);
@@ -907,8 +989,8 @@ export class Interpreter {
   private newHandlerOf(instruction: Instruction, stackSize: CodeSize): number {
     const form = () => formOf(instruction, stackSize);
     const bare = () => formOf({ ...instruction, operands: [] }, stackSize);
-    if (system.has(instruction.mnemonic)) return this.handlers.index(SYSTEM_KEY, bare);
-    if (instruction.mnemonic === 'unimplemented') return this.handlers.index(UNIMPLEMENTED_KEY, bare);
+    if (isHandedOver(instruction))
+      return this.handlers.index(system.has(instruction.mnemonic) ? SYSTEM_KEY : UNIMPLEMENTED_KEY, bare);
     return this.handlers.index(formKey(form()), form);
   }
 
@@ -926,15 +1008,22 @@ export class Interpreter {
     let at = op;
     let start = 0;
     for (let i = 0; i < count; i++) {
-      let instruction = run[i];
-      if (rest === undefined || i < run.length)
+      let length: number;
+      let kept: Instruction | undefined;
+      if (rest === undefined || i < run.length) {
+        const instruction = run[i];
         writeOp(this.view, at, instruction, this.handlerOf(instruction, stackSize));
-      else instruction = this.instructionAt(rest + (i - run.length) * OP_SIZE);
+        length = instruction.length;
+        kept = isHandedOver(instruction) ? instruction : undefined;
+      } else {
+        length = this.view.getUint16(at + OP_NEXT, true) - this.view.getUint16(at + OP_START, true);
+        kept = this.instructions[this.numberOf(rest) + i - run.length];
+      }
       this.view.setUint16(at + OP_START, start, true);
-      start += instruction.length;
+      start += length;
       this.view.setUint16(at + OP_NEXT, start, true);
       this.view.setUint32(at + OP_AFTER, count - 1 - i, true);
-      this.instructions[(at - this.layout.ops) / OP_SIZE] = instruction;
+      this.instructions[this.numberOf(at)] = kept;
       at += OP_SIZE;
     }
     this.putEnd(at, start);
@@ -950,14 +1039,28 @@ export class Interpreter {
   }
 }
 
-/** How many times a run of `count` instructions is entered before it is hot. */
-function heatOf(count: number): number {
-  return Math.ceil(Interpreter.hotAfter / count);
+/** Whether who runs an instruction must be told which it is. */
+function isHandedOver({ mnemonic }: Instruction): boolean {
+  return system.has(mnemonic) || mnemonic === 'unimplemented';
+}
+
+/** How many times a run of `count` instructions is entered before it is hot, or for a part of that. */
+function heatOf(count: number, part = 1): number {
+  return Math.ceil(Interpreter.hotAfter / part / count);
 }
 
 /** The key among a page's blocks of code at `offset` in a context. */
 function blockKey(offset: number, context: number): number {
   return offset * (1 << CONTEXT_BITS) + (context & DECODE_BITS);
+}
+
+function offsetOfKey(key: number): number {
+  return key >>> CONTEXT_BITS;
+}
+
+/** A block's key among all pages'. */
+function runKey(page: number, key: number): number {
+  return page * (PAGE_SIZE << CONTEXT_BITS) + key;
 }
 
 /**

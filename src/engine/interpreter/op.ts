@@ -21,6 +21,8 @@ export const OP_SEGMENT = 29;
 export const OP_SEGMENT_BASE = 30;
 /** In the first op of a run: how many times it is yet to be entered before it counts as hot. */
 export const OP_HEAT = 32;
+/** In the first op of a run that is kept, as decoded: where its code stands in WebAssembly memory. */
+export const OP_CODE = 36;
 /** In the first op of a run of a region: the run's number in it, and how many of the region's ops come before (16 bits each). */
 export const OP_RUN = 36;
 export const OP_POSITION = 38;

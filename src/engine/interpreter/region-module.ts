@@ -1,12 +1,16 @@
 /** Compiled functions of regions, by code: shared by the machines of the process, and made once where code is dropped and met again. */
 import type { CodeSize } from '../../isa/instruction.ts';
-import { handlerModule } from './handler-module.ts';
+import { pureModule } from './handler-module.ts';
+import { Recent } from './recent.ts';
 import { Region, type RegionRun } from './region.ts';
 
-/** Modules kept; beyond, all are forgotten but those in use. */
+/**
+ * At the most so many modules are kept, and at least half as many of those used last. One takes V8 some 60 KBytes, and is freed when neither this nor an
+ * instance refers to it.
+ */
 const MOST = 4096;
 
-const modules = new Map<string, WebAssembly.Module>();
+const modules = new Recent<string, WebAssembly.Module>(MOST);
 
 /**
  * A module that exports a region's function as `run`.
@@ -18,13 +22,9 @@ export function regionModule(
   stackSize: CodeSize,
   flat: boolean,
 ): WebAssembly.Module {
-  let module = modules.get(key);
-  if (!module) {
-    const { writer, handler } = handlerModule();
+  return modules.get(key, () => {
+    const { writer, handler } = pureModule();
     writer.export('run', writer.define(handler, new Region(runs, stackSize, flat).build()));
-    module = new WebAssembly.Module(writer.finish());
-    if (modules.size >= MOST) modules.clear();
-    modules.set(key, module);
-  }
-  return module;
+    return new WebAssembly.Module(writer.finish());
+  });
 }

@@ -23,7 +23,7 @@ import { OP_SIZE } from '../layout.ts';
 import { Code, I32, I64, Memory, Op } from '../wasm/code.ts';
 import { CONTEXT_LIMITED } from './context.ts';
 import { emitMeaning } from './emit-meaning.ts';
-import { CPU, type FlagsField, HandlerBuilder, IMPORTS, OP } from './handler-builder.ts';
+import { CPU, type FlagsField, HandlerBuilder, OP } from './handler-builder.ts';
 import { formOf, type HandlerForm } from './handler-form.ts';
 import { BY_HANDLER, JUMP, OP_POSITION, OP_RUN, OP_START, registerOffset, STATUS_BITS } from './op.ts';
 
@@ -75,7 +75,6 @@ export class Region {
   readonly #fixed = new Map<string, number>();
   readonly #prelude = new Code(2);
   readonly #result = this.code.local(I32);
-  #imported: number | undefined;
   /** Number of the run to go on with. */
   readonly #next = this.code.local(I32);
 
@@ -127,7 +126,7 @@ export class Region {
   /** Leaves at op `position` of the region with a status. */
   leave(position: number, status: number): void {
     this.code.i32(status | ((position * OP_SIZE) << STATUS_BITS)).set(this.#result);
-    this.code.branch(this.code.depth - 2);
+    this.code.branch(this.code.depth - 1);
   }
 
   /**
@@ -152,7 +151,7 @@ export class Region {
     code.if();
     code.get(CPU).get(left).memory(Memory.i32Store, remaining);
     if (this.#several) code.i32(run.number).set(this.#next);
-    code.branch(code.depth - 3);
+    code.branch(code.depth - 2);
     code.op(Op.end);
   }
 
@@ -160,14 +159,6 @@ export class Region {
   #writeBack(): void {
     for (const { local, offset, written } of this.#kept.values())
       if (written) this.code.get(CPU).get(local).memory(Memory.i64Store, offset);
-  }
-
-  /** Leaves by a call of an import with op `position`, and with the status that it answers. */
-  leaveThrough(imported: number, position: number): void {
-    this.#imported ??= imported;
-    if (this.#imported !== imported) throw new Error('a region leaves through one import only');
-    this.code.i32((position * OP_SIZE) << STATUS_BITS).set(this.#result);
-    this.code.branch(this.code.depth - 1);
   }
 
   /** Tells the position on the stack from the op that the function was called with. */
@@ -181,7 +172,7 @@ export class Region {
   build(): Code {
     const { code } = this;
     const runs = this.#runs;
-    code.block().block().loop();
+    code.block().loop();
     if (this.#several) {
       for (const _ of runs) code.block();
       code.get(this.#next).branchTable(runs.map(({ number }) => number));
@@ -194,15 +185,6 @@ export class Region {
     this.#writeBack();
     code.get(this.#result);
     this.#relative();
-    code.op(Op.return).op(Op.end);
-    // The state must be in memory for what is called, which may change it.
-    this.#writeBack();
-    if (this.#imported === undefined) code.op(Op.unreachable);
-    else {
-      code.get(CPU).get(this.ops).get(this.#result).i32(STATUS_BITS).op(Op.i32ShrU).op(Op.i32Add);
-      code.call(this.#imported).get(this.#result).op(Op.i32Or);
-      this.#relative();
-    }
     code.prepend(this.#prelude);
     code.prepend(this.#entry());
     return code;
@@ -427,15 +409,12 @@ class RunBuilder extends HandlerBuilder {
     super.setRip(target);
   }
 
+  /** By its handler, which calls who knows such instructions. */
   override system(): void {
-    const next = this.nextRip();
-    this.code.get(CPU);
-    this.push(next).memory(Memory.i64Store, offsetOf('rip'));
-    this.region.leaveThrough(IMPORTS.system, this.place.position);
+    this.leave();
   }
-
   override unimplemented(): void {
-    this.region.leaveThrough(IMPORTS.unimplemented, this.place.position);
+    this.leave();
   }
 }
 
