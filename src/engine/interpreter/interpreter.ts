@@ -212,10 +212,7 @@ export class Interpreter {
   private readonly dispatch: (cpu: number, op: number) => number;
   /** Table indices of handlers by mnemonic and `formNumber`: quicker to find than by the form's key. */
   private readonly knownHandlers = new Map<string, Map<number, number>>();
-  /**
-   * By the number of an op, what its instruction is: only of those that are handed over when they are run. All others are decoded
-   * once more where they are asked for, for there are too many to keep.
-   */
+  /** By the number of an op, what its instruction is, until all code is forgotten: any handler may hand it over. */
   private readonly instructions: (Instruction | undefined)[] = [];
   private readonly pages = new Map<number, CodePage>();
   /** The ops of runs as they were decoded, by those that regions put in their place. */
@@ -989,8 +986,8 @@ export class Interpreter {
   private newHandlerOf(instruction: Instruction, stackSize: CodeSize): number {
     const form = () => formOf(instruction, stackSize);
     const bare = () => formOf({ ...instruction, operands: [] }, stackSize);
-    if (isHandedOver(instruction))
-      return this.handlers.index(system.has(instruction.mnemonic) ? SYSTEM_KEY : UNIMPLEMENTED_KEY, bare);
+    if (system.has(instruction.mnemonic)) return this.handlers.index(SYSTEM_KEY, bare);
+    if (instruction.mnemonic === 'unimplemented') return this.handlers.index(UNIMPLEMENTED_KEY, bare);
     return this.handlers.index(formKey(form()), form);
   }
 
@@ -1009,21 +1006,20 @@ export class Interpreter {
     let start = 0;
     for (let i = 0; i < count; i++) {
       let length: number;
-      let kept: Instruction | undefined;
+      let instruction: Instruction | undefined;
       if (rest === undefined || i < run.length) {
-        const instruction = run[i];
+        instruction = run[i];
         writeOp(this.view, at, instruction, this.handlerOf(instruction, stackSize));
         length = instruction.length;
-        kept = isHandedOver(instruction) ? instruction : undefined;
       } else {
         length = this.view.getUint16(at + OP_NEXT, true) - this.view.getUint16(at + OP_START, true);
-        kept = this.instructions[this.numberOf(rest) + i - run.length];
+        instruction = this.instructions[this.numberOf(rest) + i - run.length];
       }
       this.view.setUint16(at + OP_START, start, true);
       start += length;
       this.view.setUint16(at + OP_NEXT, start, true);
       this.view.setUint32(at + OP_AFTER, count - 1 - i, true);
-      this.instructions[this.numberOf(at)] = kept;
+      this.instructions[this.numberOf(at)] = instruction;
       at += OP_SIZE;
     }
     this.putEnd(at, start);
@@ -1037,11 +1033,6 @@ export class Interpreter {
     this.view.setUint16(op + OP_START, bytes, true);
     this.view.setUint32(op + OP_AFTER, 0, true);
   }
-}
-
-/** Whether who runs an instruction must be told which it is. */
-function isHandedOver({ mnemonic }: Instruction): boolean {
-  return system.has(mnemonic) || mnemonic === 'unimplemented';
 }
 
 /** How many times a run of `count` instructions is entered before it is hot, or for a part of that. */
