@@ -20,8 +20,11 @@ it.skipIf(folders.length === 0)(
   'a kernel with damaged content says so and halts',
   () => {
     const image = Uint8Array.from(vmlinuz(folders[0] ?? ''));
-    // Somewhere in the compressed kernel.
-    image.fill(0x5a, image.length >> 1, (image.length >> 1) + 64);
+    // The beginning of the compressed kernel (setup_sects, payload_offset), which no decompressor takes; not all of them see what
+    // is amiss in the middle, as the kernel's own for gzip compares no checksum.
+    const view = new DataView(image.buffer);
+    const payload = (view.getUint8(0x1f1) + 1) * 512 + view.getUint32(0x248, true);
+    image.fill(0x5a, payload, payload + 64);
     const machine = Machine.create({ memory: 512 });
     let output = '';
     machine.serial.onOutput = (byte) => {
