@@ -8,10 +8,10 @@ import { Experiment } from '../src/check/explore/experiment.ts';
 import { explore } from '../src/check/explore/explore.ts';
 import { KnownRuns } from '../src/check/explore/known-runs.ts';
 import { Machine } from '../src/machine/machine.ts';
+import { median } from './median.ts';
 import { linuxVisit, measureQemuExperiments, qemuExperimentsUnfit } from './qemu-experiments.ts';
 
 export interface ExperimentSpeed {
-  readonly experiments: number;
   /** Experiments per second of processor time, all events, depth 1: each of them run. */
   readonly perSecond: number;
   /** The same at depth 2, and the share of them that is known without being run. */
@@ -21,13 +21,18 @@ export interface ExperimentSpeed {
     readonly strike: number;
     readonly run: number;
   };
-  readonly qemu: { readonly perSecond: number; readonly count: number } | string;
+  /** Of QEMU, and how many times more there are here at depth 1; why not, where it is not measured. */
+  readonly qemu: { readonly perSecond: number; readonly ratio: number } | string;
 }
 
 const VISITS = 40;
 const DEEP_VISITS = 6;
 const NMI = { kind: 'nmi' } as const;
-const ROUNDS = 3;
+/** Rounds, ours and QEMU's in turn, of which the medians count: computers have slow seconds. */
+const ROUNDS = 5;
+/** Rounds before them, until the host has compiled all that it will: the first takes four times as long as the sixth. */
+const WARM_UP = 5;
+const QEMU_EXPERIMENTS = 60;
 
 /** Processor time of this process in microseconds. */
 function spent(): number {
@@ -35,16 +40,18 @@ function spent(): number {
   return user + system;
 }
 
-/** Measures. The first round of each sort warms the machine up and is not counted. */
+/** Measures what a check comes to after its first seconds. */
 export async function experimentSpeed(): Promise<ExperimentSpeed> {
   const subject = builtinSubject('linux');
   const open = openSubject(subject);
   const machine = Machine.create();
   machine.boot(subject.image);
   const visits = open.recording.visits.slice(0, VISITS);
-  /** Goes through visits. @returns experiments, those not run, and their processor time in microseconds */
+  /** Goes through visits. @returns experiments a second, and the share of those not run */
   const round = (depth: number) => {
-    const sum = { experiments: 0, known: 0, time: 0 };
+    let experiments = 0;
+    let known = 0;
+    let time = 0;
     const knownRuns = new KnownRuns();
     for (const visit of depth > 1 ? visits.slice(0, DEEP_VISITS) : visits) {
       const experiment = new Experiment(machine, subject, visit, open.stacks);
@@ -58,22 +65,26 @@ export async function experimentSpeed(): Promise<ExperimentSpeed> {
           throw new Error('the linux variant is not clean');
         },
       });
-      sum.time += spent() - start;
-      sum.experiments += counts.experiments;
-      sum.known += counts.known;
+      time += spent() - start;
+      experiments += counts.experiments;
+      known += counts.known;
       experiment.close();
     }
-    return sum;
+    return { perSecond: (experiments * 1e6) / time, share: known / experiments };
   };
-  const single = { experiments: 0, time: 0 };
-  round(1);
+  const unfit = qemuExperimentsUnfit();
+  const visit = linuxVisit();
+  for (let i = 0; i < WARM_UP; i++) round(1);
+  const rounds = [];
   for (let i = 0; i < ROUNDS; i++) {
-    const { experiments, time } = round(1);
-    single.experiments += experiments;
-    single.time += time;
+    const single = round(1).perSecond;
+    const qemu = unfit ? 0 : (await measureQemuExperiments({ ...visit, count: QEMU_EXPERIMENTS })).perSecond;
+    rounds.push({ single, qemu, ratio: single / qemu });
   }
   round(2);
-  const deep = round(2);
+  const deep = Array.from({ length: ROUNDS }, () => round(2));
+  const perSecond = median(rounds.map(({ single }) => single));
+  const deepPerSecond = median(deep.map(({ perSecond }) => perSecond));
 
   const where = { strike: 0, run: 0 };
   let parts = 0;
@@ -94,13 +105,13 @@ export async function experimentSpeed(): Promise<ExperimentSpeed> {
     experiment.close();
   }
   const each = (value: number) => (value * 1000) / parts;
-  const unfit = qemuExperimentsUnfit();
-  const qemu = unfit ?? (await measureQemuExperiments({ ...linuxVisit(), count: 200 }));
   return {
-    experiments: single.experiments,
-    perSecond: (single.experiments * 1e6) / single.time,
-    deep: { perSecond: (deep.experiments * 1e6) / deep.time, share: deep.known / deep.experiments },
+    perSecond,
+    deep: { perSecond: deepPerSecond, share: deep[0].share },
     where: { strike: each(where.strike), run: each(where.run) },
-    qemu: typeof qemu === 'string' ? qemu : { perSecond: qemu.perSecond, count: qemu.count },
+    qemu: unfit ?? {
+      perSecond: median(rounds.map(({ qemu }) => qemu)),
+      ratio: median(rounds.map(({ ratio }) => ratio)),
+    },
   };
 }

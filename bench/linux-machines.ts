@@ -12,6 +12,7 @@ import {
   startQemu,
 } from '../src/peers/linux/run-peer.ts';
 import { qemu } from '../src/peers/qemu.ts';
+import { projectFile } from './project.ts';
 
 export interface LinuxMachine {
   readonly name: string;
@@ -19,8 +20,8 @@ export interface LinuxMachine {
   start(system: LinuxSystem): Promise<RunningProcess>;
 }
 
-const COMMAND = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
-const V86_SCRIPT = fileURLToPath(new URL('./v86.mjs', import.meta.url));
+const COMMAND = fileURLToPath(projectFile('dist/cli/main.js'));
+const V86_SCRIPT = fileURLToPath(projectFile('bench/v86.mjs'));
 const SEABIOS = '/usr/share/seabios/bios.bin';
 const VGA_BIOS = '/usr/share/seabios/vgabios-stdvga.bin';
 
@@ -28,7 +29,6 @@ const startNode = (args: readonly string[]): RunningProcess => startProgram(proc
 
 /** Our machine, as `npm run build` has made it. */
 function ours(): LinuxMachine {
-  if (!existsSync(COMMAND)) throw new Error('espfix: not built (npm run build)');
   return {
     name: 'espfix',
     version: `espfix in Node ${process.versions.node}`,

@@ -68,7 +68,7 @@ if (values.json) {
   const versions = Object.fromEntries(machines.map(({ name, version }) => [name, version]));
   console.log(
     JSON.stringify(
-      { host, versions, results, linux, restore, help: help ?? null, experiments: experiments ?? null },
+      { host, versions, results, linux, restore, help, experiments: experiments ?? null },
       null,
       2,
     ),
@@ -84,11 +84,7 @@ if (values.json) {
   console.log(
     `snapshot: ${restore.restore.toFixed(1)} us to restore after ${restore.instructions} instructions, which take ${restore.run.toFixed(1)} us`,
   );
-  console.log(
-    help
-      ? `espfix --help: ${help.help.toFixed(0)} ms, of which Node itself ${help.node.toFixed(0)} ms`
-      : 'espfix --help: not measured, for it is not built (npm run build)',
-  );
+  console.log(`espfix --help: ${help.help.toFixed(0)} ms, of which Node itself ${help.node.toFixed(0)} ms`);
   if (experiments) console.log(experimentLines());
 }
 
@@ -104,7 +100,7 @@ function experimentLines(): string {
     `  one with an NMI: ${us(where.strike)} us to go back and strike, ${us(where.run)} to run until all is as it was`,
     typeof qemu === 'string'
       ? `  ${qemu}`
-      : `  QEMU, by gdbstub, monitor and loadvm: ${qemu.perSecond.toFixed(0)} a second; ratio ${(perSecond / qemu.perSecond).toFixed(0)}`,
+      : `  QEMU, by gdbstub, monitor and loadvm: ${qemu.perSecond.toFixed(0)} a second; ratio ${count(qemu.ratio)} to depth 1, ${count(deep.perSecond / qemu.perSecond)} to depth 2`,
   ];
   return lines.join('\n');
 }

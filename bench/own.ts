@@ -1,11 +1,11 @@
 /** Costs that only our own machine has: restoring a snapshot, and the start of the command. */
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { Machine } from '../src/machine/machine.ts';
 import { buildGuest, findLoop } from './guest.ts';
 import { median } from './median.ts';
+import { projectFile } from './project.ts';
 
-const COMMAND = new URL('../dist/cli/main.js', import.meta.url);
+const COMMAND = projectFile('dist/cli/main.js');
 
 export interface RestoreCost {
   /** Instructions run between two restores. */
@@ -34,9 +34,8 @@ export function restoreCost(instructions = 200, times = 2000): RestoreCost {
   return { instructions, run: median(runs) * 1000, restore: median(restores) * 1000 };
 }
 
-/** Milliseconds of `espfix --help` and of Node doing nothing; undefined where the command is not built. */
-export function helpTime(times = 9): { help: number; node: number } | undefined {
-  if (!existsSync(COMMAND)) return undefined;
+/** Milliseconds of `espfix --help` and of Node doing nothing. */
+export function helpTime(times = 9): { help: number; node: number } {
   const time = (args: readonly string[]) =>
     median(
       Array.from({ length: times }, () => {

@@ -238,9 +238,11 @@ export class Board {
     if (this.#apicsChanged || known?.localApics !== parts.localApics)
       restoreEach(this.localApics, parts.localApics);
     const all = this.#othersChanged;
-    for (const name of OTHERS)
-      if (all || known?.[name] !== parts[name]) (this[name] as Saved<Plain>).restore(parts[name]);
-    if (all || known?.virtio !== parts.virtio) restoreEach(this.virtio, parts.virtio);
+    if (all || known !== parts) {
+      for (const name of OTHERS)
+        if (all || known?.[name] !== parts[name]) (this[name] as Saved<Plain>).restore(parts[name]);
+      if (all || known?.virtio !== parts.virtio) restoreEach(this.virtio, parts.virtio);
+    }
     this.#settle(parts);
   }
 
@@ -253,6 +255,7 @@ export class Board {
     )
       return false;
     const all = this.#othersChanged;
+    if (!all && known === parts) return true;
     for (const name of OTHERS)
       if ((all || known?.[name] !== parts[name]) && !equal(this[name].save(), parts[name])) return false;
     return !(all || known?.virtio !== parts.virtio) || equal(saveEach(this.virtio), parts.virtio);

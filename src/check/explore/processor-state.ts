@@ -74,7 +74,14 @@ export class ProcessorState {
       const bits = (u32[i] ^ dwords[i]) & counted[i];
       if ((i === REPEATING_DWORD ? bits & ~REPEATING_BITS : bits) !== 0) return false;
     }
-    for (let i = EXTENDED; i < EXTENDED_END; i++) if (u32[i] !== dwords[i]) return false;
+    let different = 0;
+    for (let i = EXTENDED; i < EXTENDED_END; i += 4)
+      different |=
+        (u32[i] ^ dwords[i]) |
+        (u32[i + 1] ^ dwords[i + 1]) |
+        (u32[i + 2] ^ dwords[i + 2]) |
+        (u32[i + 3] ^ dwords[i + 3]);
+    if (different !== 0) return false;
     if (u32[REST + 1] !== dwords[REST + 1] || (readFlagsDword(cpu) & ~RF_BIT) !== this.#flags) return false;
     if (!sameTiles(cpu.tiles, this.#tiles)) return false;
     const { requested, inService } = machine.interruptRequests(cpu.index);
