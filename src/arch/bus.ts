@@ -26,8 +26,10 @@ export interface Bus {
   portRead(port: number, size: 1 | 2 | 4): number;
   portWrite(port: number, size: 1 | 2 | 4, value: number): void;
 
-  /** Machine time in ticks, below 2^53: one instruction is one tick, nominally 1 ns (1 GHz TSC). */
+  /** Machine time in ticks, below 2^53: one instruction is one tick (PAUSE more), nominally 1 ns (1 GHz TSC). */
   now(cpuIndex: number): number;
+  /** Takes a processor's time on by `ticks`. */
+  spend(cpuIndex: number, ticks: number): void;
   /** The next 64 bits of the run's seeded random sequence (RDRAND, RDSEED). */
   random(): bigint;
 }

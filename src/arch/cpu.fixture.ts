@@ -85,6 +85,9 @@ class RamBus implements Bus {
   now(): number {
     return this.time;
   }
+  spend(_cpu: number, ticks: number): void {
+    this.time += ticks;
+  }
   random(): bigint {
     this.#random = BigInt.asUintN(64, this.#random * 0x5851_f42d_4c95_7f2dn + 0x1405_7b7e_f767_814fn);
     return this.#random;

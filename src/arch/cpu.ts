@@ -27,6 +27,8 @@ export interface EngineControl {
   fillFast(linear: bigint, host: number, context: number, write: boolean): void;
   /** Ends the current run after the instruction in progress, so that the machine looks at devices and events again. */
   endRun(): void;
+  /** The instruction in progress takes `ticks` of the processor's time more than the one that each does. */
+  spend(ticks: number): void;
 }
 
 /** Observers of what a processor does; the checker, traces and tests attach here. Absent hooks cost nothing. */
@@ -83,6 +85,7 @@ export class Cpu extends State {
     fastAddress: () => -1,
     fillFast() {},
     endRun() {},
+    spend() {},
   };
   /** The machine's whole memory. */
   readonly view: DataView;

@@ -32,6 +32,7 @@ const RF = 0x1_0000;
 
 /** Frequent system instructions that change nothing of what {@link updateContext} looks at. */
 const keepContext: ReadonlySet<SystemMnemonic> = new Set([
+  'pause',
   'rdtsc',
   'rdtscp',
   'cli',
@@ -59,6 +60,8 @@ export class Execution {
   private current: Cpu | undefined;
   /** Instructions granted to the interpreter since `instructions` was last brought up to date. */
   private granted = 0;
+  /** What `instructions` will be when the budget of the run is used up. */
+  private end = 0n;
   /** Instructions that follow the one in progress in the run of decoded ones that the interpreter is in. */
   private after = 0;
   private yielded = false;
@@ -120,6 +123,13 @@ export class Execution {
         endRun: () => {
           this.yielded = true;
           this.endRun();
+        },
+        spend: (ticks) => {
+          bus.spend(cpu.index, ticks);
+          if (cpu !== this.current) return;
+          cpu.remaining -= ticks;
+          this.granted -= ticks;
+          this.end -= BigInt(ticks);
         },
       };
     }
@@ -238,17 +248,17 @@ export class Execution {
   }
 
   /**
-   * Runs `cpu` for up to `budget` instructions; an event that is delivered counts as one, so that a processor that
+   * Runs `cpu` for up to `budget` instructions, fewer if some take longer than a tick; an event that is delivered counts as one, so that a processor that
    * faults without end still uses up its time. Throws TripleFault and UnimplementedInstruction.
    */
   run(cpu: Cpu, budget: number): RunEnd {
     this.current = cpu;
     this.yielded = false;
-    const end = cpu.instructions + BigInt(budget);
+    this.end = cpu.instructions + BigInt(budget);
     this.updateContext(cpu);
     try {
       for (;;) {
-        if (cpu.instructions >= end || this.yielded) return 'budget';
+        if (cpu.instructions >= this.end || this.yielded) return 'budget';
         if (serviceBoundary(cpu)) {
           cpu.instructions++;
           this.updateContext(cpu);
@@ -257,7 +267,7 @@ export class Execution {
         }
         if (cpu.stopRequested) return stopped(cpu);
         if (cpu.activity !== RUNNING) return cpu.activity === HALTED ? 'halted' : 'waiting';
-        const left = Number(end - cpu.instructions);
+        const left = Number(this.end - cpu.instructions);
         if (singleStepNeeded(cpu)) this.step(cpu);
         else this.execute(cpu, Math.min(left, 0x7fff_ffff));
         if (cpu.stopRequested) return stopped(cpu);

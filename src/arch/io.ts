@@ -43,14 +43,25 @@ const portSize = (instruction: Instruction): PortSize =>
 
 const portWidth = (size: PortSize): OperandWidth => (size === 1 ? 8 : size === 2 ? 16 : 32);
 
+/** Ports of the ISA bus: legacy devices. */
+const ISA_PORTS = 0x400;
+/** Ticks of its shortest cycle of input or output for 8 bits, six periods of 8.33 MHz: what kernels wait by OUT to port 80H for. */
+const ISA_CYCLE = 720;
+
+function takeTime(cpu: Cpu, port: number): void {
+  if (port < ISA_PORTS) cpu.engine.spend(ISA_CYCLE - 1);
+}
+
 function readPort(cpu: Cpu, port: number, size: PortSize): bigint {
   const value = cpu.bus.portRead(port, size) >>> 0;
+  takeTime(cpu, port);
   matchIoBreakpoint(cpu, port, size);
   return BigInt(value);
 }
 
 function writePort(cpu: Cpu, port: number, size: PortSize, value: bigint): void {
   cpu.bus.portWrite(port, size, Number(value));
+  takeTime(cpu, port);
   matchIoBreakpoint(cpu, port, size);
 }
 

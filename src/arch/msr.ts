@@ -18,6 +18,7 @@ import {
   requireCpl0,
 } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
+import { RDTSC_TICKS, RDTSCP_TICKS } from './durations.ts';
 import { gp } from './fault.ts';
 import type { Feature } from './features.ts';
 import { isCanonical } from './linear.ts';
@@ -349,6 +350,7 @@ function setToTsc(cpu: Cpu): void {
 export const rdtsc: SystemInstruction = (cpu) => {
   requireTsc(cpu);
   setToTsc(cpu);
+  cpu.engine.spend(RDTSC_TICKS - 1);
 };
 
 /** RDTSCP: RDTSC with IA32_TSC_AUX in ECX. */
@@ -357,6 +359,7 @@ export const rdtscp: SystemInstruction = (cpu) => {
   setToTsc(cpu);
   cpu.u32[2 * RCX] = cpu.u32[TSC_AUX];
   cpu.u32[2 * RCX + 1] = 0;
+  cpu.engine.spend(RDTSCP_TICKS - 1);
 };
 
 /** RDPMC: there are no counters (CPUID.0AH reports none), so every index is invalid. */

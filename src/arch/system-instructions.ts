@@ -8,6 +8,7 @@ import { HALTED } from '../isa/state.ts';
 import { clts, lmsw, movFromControl, movToControl, requireCpl0, smsw } from './control-registers.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { cpuid } from './cpuid.ts';
+import { PAUSE_TICKS } from './durations.ts';
 import {
   fxrstor,
   fxsave,
@@ -61,6 +62,9 @@ const hlt: SystemInstruction = (cpu) => {
   cpu.activity = HALTED;
   cpu.engine.endRun();
 };
+
+/** PAUSE: a loop that waits is slowed down. */
+const pause: SystemInstruction = (cpu) => cpu.engine.spend(PAUSE_TICKS - 1);
 
 /** CLAC and STAC raise #UD above CPL 0. */
 function setAlignmentCheck(cpu: Cpu, set: boolean): void {
@@ -121,6 +125,7 @@ export const systemInstructions = {
   inss: inputString,
   outss: outputString,
   hlt,
+  pause,
   clac: (cpu) => setAlignmentCheck(cpu, false),
   stac: (cpu) => setAlignmentCheck(cpu, true),
   rdfsbase,

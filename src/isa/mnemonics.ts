@@ -28,7 +28,7 @@ export const integerMnemonics = [
   // Flags
   'clc', 'stc', 'cmc', 'cld', 'std',
   // Nothing to do
-  'nop', 'pause', 'endbr', 'fence', 'clflush', 'clflushopt', 'clwb', 'prefetch',
+  'nop', 'endbr', 'fence', 'clflush', 'clflushopt', 'clwb', 'prefetch',
   // Always #UD: UD0 UD1 UD2
   'ud',
 ] as const; // biome-ignore format: a table
@@ -168,7 +168,7 @@ export const systemMnemonics = [
   'invlpg', 'invpcid', 'invd', 'wbinvd',
   'rdmsr', 'wrmsr', 'rdtsc', 'rdtscp', 'rdpmc', 'rdpid', 'cpuid', 'xgetbv', 'xsetbv', 'rdrand', 'rdseed',
   'in', 'out', 'inss', 'outss', // inss/outss: INS and OUTS
-  'cli', 'sti', 'pushf', 'popf', 'hlt', 'clac', 'stac',
+  'cli', 'sti', 'pushf', 'popf', 'hlt', 'pause', 'clac', 'stac',
   'int', 'int3', 'into', 'int1', 'iret',
   'callf', 'jmpf', 'retf',
   'syscall', 'sysret', 'sysenter', 'sysexit', 'swapgs',

@@ -96,6 +96,23 @@ export function localTimerImage(): Uint8Array {
   return multibootImage(tables(code));
 }
 
+/**
+ * Waits for 200,000 ticks of the TSC in a loop of seven instructions, with a PAUSE and an OUT to port 80H, while the local APIC's
+ * timer interrupts every 5,000 ticks.
+ */
+export function spinningImage(): Uint8Array {
+  const code = withInterrupts({ 64: 'tick' });
+  code.store(LOCAL_APIC + 0xf0, 0x1ff).store(LOCAL_APIC + 0x3e0, 0xb);
+  code.store(LOCAL_APIC + 0x320, 0x2_0040).store(LOCAL_APIC + 0x380, 5000);
+  // STI; RDTSC; MOV ESI, EAX
+  code.mov(3, 0).mov(1, 0).bytes(0xfb, 0x0f, 0x31, 0x89, 0xc6);
+  // INC ECX; PAUSE; OUT 80H, AL; RDTSC; SUB EAX, ESI; CMP EAX, 200000; JB wait
+  code.label('wait').bytes(0x41, 0xf3, 0x90, 0xe6, 0x80, 0x0f, 0x31, 0x29, 0xf0, 0x3d).u32(200_000);
+  code.bytes(0x72).relative('wait').exit(1).spin();
+  handler(code, 'tick', 't', (c) => c.store(LOCAL_APIC + 0xb0, 0));
+  return multibootImage(tables(code));
+}
+
 /** The 8254 at 1 kHz through the 8259s, twice; or another line of them, whose device the test is. */
 export function picTimerImage({ line }: { line: number } = { line: 0 }): Uint8Array {
   const code = withInterrupts({ [0x20 + line]: 'tick' });

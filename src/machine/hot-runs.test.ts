@@ -378,7 +378,7 @@ describe('of more hot code than may have functions', () => {
     }, 32);
     const usually = Interpreter.mostFunctions;
     const run = vi.spyOn(Interpreter.prototype, 'run');
-    const functions = () => (run.mock.contexts[0] as Interpreter).kept.functions;
+    const functions = () => (run.mock.contexts[0] as Interpreter).keptFunctions;
     try {
       Interpreter.mostFunctions = most;
       const start = machine.snapshot();

@@ -213,9 +213,9 @@ describe('interrupts', () => {
     expect(machine.run({ maxInstructions: 10_000 })).toMatchObject({ reason: 'exit', value: 3 });
     expect(vectors).toEqual([0x40, 0x40, 0x40]);
     expect(output()).toBe('ttt');
-    // Halted in between: guest time is that of three periods of 100,000 ticks, few instructions were executed.
+    // Halted in between: guest time is that of three periods of 100,000 ticks and the letters, few instructions were executed.
     expect(machine.time()).toBeGreaterThan(300_000);
-    expect(machine.time()).toBeLessThan(301_000);
+    expect(machine.time()).toBeLessThan(302_000);
     expect(machine.instructions).toBeLessThan(200);
   });
 
@@ -234,8 +234,8 @@ describe('interrupts', () => {
     const { machine, output } = boot(picTimerImage());
     expect(machine.run({ maxInstructions: 10_000 })).toMatchObject({ reason: 'exit', value: 2 });
     expect(output()).toBe('pp');
-    // Two periods of 1193 clocks of 1,193,182 Hz.
-    expect(Math.abs(machine.time() - 2_000_000)).toBeLessThan(2000);
+    // Two periods of 1193 clocks of 1,193,182 Hz, and some ten accesses to ports.
+    expect(Math.abs(machine.time() - 2_000_000)).toBeLessThan(10_000);
   });
 
   it('8254 through the I/O APIC', () => {

@@ -198,7 +198,10 @@ export class Machine {
       memory,
       layout.ram,
       ramBytes,
-      (index) => this.#schedule.time(index),
+      {
+        now: (index) => this.#schedule.time(index),
+        spend: (index, ticks) => this.#schedule.spend(index, ticks),
+      },
       () => this.#random.next64(),
     );
     this.#board = new Board(this.#bus, {

@@ -44,13 +44,7 @@ beforeEach(() => {
   const layout = layOut(1, RAM);
   const memory = new WebAssembly.Memory({ initial: layout.pages, maximum: layout.pages });
   ramStart = layout.ram;
-  bus = new SystemBus(
-    memory,
-    layout.ram,
-    RAM,
-    () => 7,
-    () => 9n,
-  );
+  bus = new SystemBus(memory, layout.ram, RAM, { now: () => 7, spend() {} }, () => 9n);
 });
 
 describe('RAM', () => {

@@ -73,18 +73,18 @@ export class SystemBus implements Bus {
   readonly #mmio: MmioDevice[] = [];
   readonly #portIndex = new Uint8Array(0x10000);
   readonly #portDevices: (PortDevice | undefined)[] = [undefined];
-  readonly #now: (cpuIndex: number) => number;
+  readonly #clock: Pick<Bus, 'now' | 'spend'>;
   readonly #random: () => bigint;
 
   /**
    * @param ram offset of RAM in `memory`; @param ramBytes its size, a multiple of 64 KiB.
-   * @param now machine time as a processor sees it; @param random the run's random sequence.
+   * @param clock of the processors; @param random the run's random sequence.
    */
   constructor(
     memory: WebAssembly.Memory,
     ram: number,
     ramBytes: number,
-    now: (cpuIndex: number) => number,
+    clock: Pick<Bus, 'now' | 'spend'>,
     random: () => bigint,
   ) {
     this.#ram = ram;
@@ -93,7 +93,7 @@ export class SystemBus implements Bus {
     this.dwords = new Uint32Array(memory.buffer, ram, ramBytes / 4);
     this.#view = new DataView(memory.buffer, ram, ramBytes);
     this.dirty = new DirtyPages(ramBytes / PAGE_SIZE);
-    this.#now = now;
+    this.#clock = clock;
     this.#random = random;
   }
 
@@ -207,7 +207,11 @@ export class SystemBus implements Bus {
   }
 
   now(cpuIndex: number): number {
-    return this.#now(cpuIndex);
+    return this.#clock.now(cpuIndex);
+  }
+
+  spend(cpuIndex: number, ticks: number): void {
+    this.#clock.spend(cpuIndex, ticks);
   }
 
   random(): bigint {

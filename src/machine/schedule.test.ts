@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Machine, type MachineOptions } from '../index.ts';
-import { localTimerImage, racingImage, twoProcessorImage } from './guests.fixture.ts';
+import { localTimerImage, racingImage, spinningImage, twoProcessorImage } from './guests.fixture.ts';
 
 function booted(image: Uint8Array, options: MachineOptions): Machine {
   const machine = Machine.create({ memory: 2, ...options });
@@ -65,9 +65,25 @@ describe('determinism', () => {
     );
   });
 
+  it('nor where the clock goes on by more than a tick at an instruction', () => {
+    const image = spinningImage();
+    const whole = booted(image, { cpus: 2, quantum: 90 });
+    expect(whole.run({ maxInstructions: 100_000 })).toMatchObject({ reason: 'exit', value: 1 });
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 1, maxLength: 12 }), (cuts) => {
+        const machine = booted(image, { cpus: 2, quantum: 90 });
+        for (const cut of cuts) machine.run({ maxInstructions: cut });
+        machine.run();
+        expect(outcome(machine)).toEqual(outcome(whole));
+      }),
+      { numRuns: 10 },
+    );
+  });
+
   it.each([
     ['two processors', RACE, { cpus: 2, quantum: 40, seed: 5 }],
     ['a timer', localTimerImage(), { cpus: 1 }],
+    ['loops that wait', spinningImage(), { cpus: 1 }],
   ] as const)('tracing has no effect: %s', (_name, image, options) => {
     const [plain, traced] = [booted(image, options), booted(image, options)];
     let instructions = 0;
@@ -114,6 +130,30 @@ describe('guest time', () => {
     machine.run({ maxInstructions: 100_000 });
     expect(machine.cpus[1].instructions).toBe(0n);
     expect(machine.time(1)).toBeGreaterThan(290_000);
+  });
+
+  it('instructions that wait take as long as on silicon', () => {
+    const machine = booted(spinningImage(), { cpus: 1 });
+    const [cpu] = machine.cpus;
+    while (cpu.gpr[1] !== 1n) machine.step();
+    const turn = Array.from({ length: 7 }, () => {
+      const before = machine.time();
+      machine.step();
+      return machine.time() - before;
+    });
+    // PAUSE, OUT 80H, AL; RDTSC; SUB; CMP; JB; INC ECX
+    expect(turn).toEqual([20, 720, 20, 1, 1, 1, 1]);
+  });
+
+  it('what is due while an instruction waits comes after it', () => {
+    const machine = booted(spinningImage(), { cpus: 1 });
+    const times: number[] = [];
+    machine.on('deliver', () => void times.push(machine.time()));
+    machine.run({ maxInstructions: 100_000 });
+    expect(times.length).toBe(40);
+    const late = times.map((time, i) => time - times[0] - 5000 * i);
+    for (const ticks of late) expect(Math.abs(ticks)).toBeLessThan(720);
+    expect(new Set(late).size).toBeGreaterThan(2);
   });
 
   it('the TSC is guest time', () => {

@@ -1,7 +1,8 @@
 /**
  * Whose turn it is: a deterministic interleaving of the processors, and guest time.
  *
- * Each processor has a clock: the instructions it has executed and the ticks it has idled. Processors run one after
+ * Each processor has a clock: the instructions it has executed and the ticks it has idled, or that one took
+ * beyond its own. Processors run one after
  * another, each up to the end of the same slice of time, so that in guest time they run side by side. Slices are of
  * `quantum` ticks; a seed other than 0 varies their lengths (from half to one and a half quantum) and who goes first.
  *
@@ -28,7 +29,7 @@ type Ticks = readonly number[];
 
 export interface ScheduleState {
   readonly [name: string]: number | Ticks | Uint32Array;
-  /** Ticks that each processor has idled. */
+  /** Ticks of each processor in which it executed nothing. */
   readonly idle: Ticks;
   readonly sliceEnd: number;
   /** The processor that goes first in this slice, and how many have finished it. */
@@ -54,7 +55,7 @@ export interface ScheduledMachine {
   readonly timers: readonly TimedDevice[];
   /** Devices on processor 0's time. */
   readonly devices: readonly TimedDevice[];
-  /** Runs a processor for up to `budget` instructions. */
+  /** Runs a processor for up to `budget` ticks: as many instructions at the most. */
   execute(cpu: Cpu, budget: number): RunEnd;
   /** Whether the run is to end now. */
   interrupted(): boolean;
@@ -87,6 +88,11 @@ export class Schedule implements Saved<ScheduleState> {
   time(index: number): number {
     const { u32 } = this.#machine.cpus[index];
     return u32[INSTRUCTIONS] + u32[INSTRUCTIONS + 1] * 0x1_0000_0000 + this.#idle[index];
+  }
+
+  /** Takes the time of processor `index` on by `ticks`: it runs, but executes nothing in them. */
+  spend(index: number, ticks: number): void {
+    this.#idle[index] += ticks;
   }
 
   /** Whether a processor can execute or take an event now. */

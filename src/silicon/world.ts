@@ -84,6 +84,7 @@ class WorldBus implements Bus {
     return 0;
   }
   portWrite(): void {}
+  spend(): void {}
   now(): number {
     return this.#time++;
   }

@@ -55,6 +55,8 @@ export interface Seen {
   readonly reused: bigint | undefined;
 }
 
+export const NOTHING_SEEN: Seen = { deliveries: [], throughUserGs: [], reused: undefined };
+
 /** Listens to one processor of a machine; `reset` begins a new run. */
 export class Observation {
   readonly #machine: Machine;

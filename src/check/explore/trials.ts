@@ -17,7 +17,7 @@ import { deliverable, type EventKind, type Schedule, type ScheduledEvent } from 
 import type { PropertyName, Violation } from '../finding.ts';
 import type { Boundary, Experiment, Outcome } from './experiment.ts';
 import { judge } from './explore.ts';
-import type { RunEnding, Seen } from './observation.ts';
+import { NOTHING_SEEN, type RunEnding, type Seen } from './observation.ts';
 
 export interface TrialOptions {
   /** As of the exploration: at depth 1 there are trials of one event, deeper all. */
@@ -141,7 +141,7 @@ class Trials {
     const { subject, baseline, machine, cpu } = experiment;
     // Of a kernel that nobody has set a breakpoint in, nobody can say what it does about one.
     if (subject.foreign || baseline.deliveries.some(({ vector }) => vector === DEBUG)) return;
-    const seen: Seen = { deliveries: [], throughUserGs: [], reused: undefined };
+    const seen = NOTHING_SEEN;
     const points = this.#boundaries().map(({ at, rip, snapshot }) => ({ at, rip, snapshot, seen }));
     const firsts = new Map<bigint, Point>();
     for (const { rip, at, snapshot } of baseline.boundaries)
@@ -292,7 +292,7 @@ class Trials {
     let from = snapshot;
     machine.restore(snapshot);
     if (!deliverable(cpu, kinds[0])) return;
-    let seen: Seen = { deliveries: [], throughUserGs: [], reused: undefined };
+    let seen = NOTHING_SEEN;
     for (const [i, kind] of kinds.entries()) {
       const event: ScheduledEvent = { kind, at: i === 0 ? at : experiment.at };
       experiment.strike(from, event, seen);

@@ -412,6 +412,7 @@ export const systemRules: Partial<Readonly<Record<SystemMnemonic, SystemRule>>> 
   wbinvd: nothing,
   rdmsr,
   wrmsr,
+  pause: nothing,
   rdtsc: clean(RAX, RDX),
   rdtscp: clean(RAX, RDX, RCX),
   rdpid: (x) => setOperand(x, 0, 64, null),

@@ -707,14 +707,14 @@ export class Interpreter {
       if (!known || known.into !== undefined) continue;
       const count = this.view.getUint32(known.op + OP_AFTER, true) + 1;
       if (runs.size > 0 && !this.isWarm(known.op, count)) continue;
-      const instructions = this.decodeAgain(host - offset + at, count, decodeBits);
+      const op = this.decodedOps.get(known.op) ?? known.op;
+      const instructions = Array.from({ length: count }, (_, i) => this.instructionAt(op + i * OP_SIZE));
       const last = instructions[count - 1];
       // What stops the machine need not be fast.
       if (last.mnemonic === 'unimplemented') continue;
       ops += count;
       if (runs.size > 0 && ops > REGION_OPS) break;
-      const block = { op: this.decodedOps.get(known.op) ?? known.op, bytes: known.bytes };
-      runs.set(at, { key, offset: at, block, instructions });
+      runs.set(at, { key, offset: at, block: { op, bytes: known.bytes }, instructions });
       if ((decodeBits & (CONTEXT_CODE_32 | CONTEXT_CODE_64)) === 0) break;
       let next = at;
       for (const { length, operands } of instructions) {
@@ -725,19 +725,6 @@ export class Interpreter {
       if (last.mnemonic === 'call' || !ends.has(last.mnemonic)) waiting.push(next);
     }
     return [...runs.values()].sort((a, b) => a.offset - b.offset);
-  }
-
-  /** The instructions of a run within a page, from its code, which has not changed. */
-  private decodeAgain(host: number, count: number, decodeBits: number): Instruction[] {
-    const { codeSize } = sizesOf(decodeBits);
-    const end = host - (host % PAGE_SIZE) + PAGE_SIZE;
-    let at = host;
-    return Array.from({ length: count }, () => {
-      const instruction = legalIn(decodeBits, this.decode(this.bytes, at, end, codeSize));
-      if (!instruction) throw new Error(`no instruction was decoded at ${at}`);
-      at += instruction.length;
-      return instruction;
-    });
   }
 
   /** Whether a run has been executed so often, if not as often as a hot one, that it is worth its place in a function. */
@@ -855,20 +842,9 @@ export class Interpreter {
     if (full || this.pages.size >= MOST_PAGES) this.flushAll();
   }
 
-  /** What is kept of code, all of which has bounds. */
-  get kept(): {
-    readonly ops: number;
-    readonly instructions: number;
-    readonly pages: number;
-    readonly functions: number;
-  } {
-    const { instructions, pages, functions } = this;
-    return {
-      ops: this.numberOf(this.nextOp),
-      instructions: instructions.filter((one) => one).length,
-      pages: pages.size,
-      functions,
-    };
+  /** How many compiled functions are kept; {@link mostFunctions} bounds them. */
+  get keptFunctions(): number {
+    return this.functions;
   }
 
   private pageOf(number: number): CodePage {

@@ -1,4 +1,4 @@
-/** NOP PAUSE ENDBR, fences, prefetches, CLFLUSH, CLFLUSHOPT, CLWB, UD (SDM vol. 2): nothing visible to do, or only a fault. */
+/** NOP ENDBR, fences, prefetches, CLFLUSH, CLFLUSHOPT, CLWB, UD (SDM vol. 2): nothing visible to do, or only a fault. */
 import type { Semantic } from '../builder.ts';
 
 const INVALID_OPCODE = 6;
@@ -15,7 +15,6 @@ const ud: Semantic = (b) => b.fault(INVALID_OPCODE);
 
 export const miscellaneous = {
   nop: nothing,
-  pause: nothing,
   endbr: nothing,
   fence: nothing,
   prefetch: nothing,
