@@ -26,7 +26,7 @@ export interface Bus {
   portRead(port: number, size: 1 | 2 | 4): number;
   portWrite(port: number, size: 1 | 2 | 4, value: number): void;
 
-  /** Machine time in ticks, below 2^53: one instruction is one tick (PAUSE more), nominally 1 ns (1 GHz TSC). */
+  /** Machine time in ticks of 1 ns (1 GHz TSC), below 2^53. An instruction takes one, but for those of durations.ts. */
   now(cpuIndex: number): number;
   /** Takes a processor's time on by `ticks`. */
   spend(cpuIndex: number, ticks: number): void;

@@ -248,8 +248,9 @@ export class Execution {
   }
 
   /**
-   * Runs `cpu` for up to `budget` instructions, fewer if some take longer than a tick; an event that is delivered counts as one, so that a processor that
-   * faults without end still uses up its time. Throws TripleFault and UnimplementedInstruction.
+   * Runs `cpu` for up to `budget` instructions, fewer if some take longer than a tick; an event that is delivered counts
+   * as one, so that a processor that faults without end still uses up its time. Throws TripleFault and
+   * UnimplementedInstruction.
    */
   run(cpu: Cpu, budget: number): RunEnd {
     this.current = cpu;

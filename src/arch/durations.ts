@@ -1,6 +1,6 @@
 /**
- * Ticks (nanoseconds) of instructions with which kernels wait, where one tick would make them go round their loops tens of
- * times more often than on silicon. The manuals give none: measured on silicon (Emerald Rapids, 2.1 GHz).
+ * Ticks (nanoseconds) of what kernels wait with: with one tick for each instruction they would go round their loops tens of times
+ * more often than on silicon. The manuals give none for instructions: measured on silicon (Emerald Rapids, 2.1 GHz).
  */
 
 /** 17 to 24 ns. */
@@ -9,3 +9,5 @@ export const PAUSE_TICKS = 20;
 export const RDTSC_TICKS = 20;
 /** 27 to 34 ns. */
 export const RDTSCP_TICKS = 30;
+/** A cycle of input or output for 8 bits on the ISA bus, six periods of 8.33 MHz: a kernel's delay by OUT to port 80H. */
+export const ISA_CYCLE_TICKS = 720;

@@ -7,6 +7,7 @@ import type { Instruction, OperandWidth } from '../isa/instruction.ts';
 import { ES, RCX, RDI, RDX, RSI, TR } from '../isa/state.ts';
 import type { Cpu, SystemInstruction } from './cpu.ts';
 import { matchIoBreakpoint } from './debug.ts';
+import { ISA_CYCLE_TICKS } from './durations.ts';
 import { gp } from './fault.ts';
 import { probeSegmentWrite, readLinear, readSegment, SYSTEM, writeSegment } from './linear.ts';
 import { readOperand, readRegister, writeOperand, writeRegister } from './operands.ts';
@@ -43,13 +44,11 @@ const portSize = (instruction: Instruction): PortSize =>
 
 const portWidth = (size: PortSize): OperandWidth => (size === 1 ? 8 : size === 2 ? 16 : 32);
 
-/** Ports of the ISA bus: legacy devices. */
-const ISA_PORTS = 0x400;
-/** Ticks of its shortest cycle of input or output for 8 bits, six periods of 8.33 MHz: what kernels wait by OUT to port 80H for. */
-const ISA_CYCLE = 720;
+/** Ports below are those of legacy devices, on the ISA bus. */
+const ISA_PORTS_END = 0x400;
 
 function takeTime(cpu: Cpu, port: number): void {
-  if (port < ISA_PORTS) cpu.engine.spend(ISA_CYCLE - 1);
+  if (port < ISA_PORTS_END) cpu.engine.spend(ISA_CYCLE_TICKS - 1);
 }
 
 function readPort(cpu: Cpu, port: number, size: PortSize): bigint {
