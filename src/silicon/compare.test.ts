@@ -1,12 +1,12 @@
 /** The comparison, memory scanning and undefined flags, without a processor to compare with. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { makeScanner } from '../engine/wasm/memory-scan.ts';
 import { decodeResult, RESULT } from './batch.ts';
 import { differences, quickEqual } from './compare.ts';
 import { disassemble } from './disassembly.ts';
 import { environmentRules } from './environment.ts';
 import type { Host } from './host-info.ts';
-import { makeScanner } from './memory-scan.ts';
 import { undefinedAfter } from './undefined.ts';
 
 const host: Host = {

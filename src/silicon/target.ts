@@ -4,6 +4,7 @@
  */
 import { BP, OF, TripleFault, UnimplementedInstruction } from '../arch/fault.ts';
 import { Interpreter } from '../engine/interpreter/interpreter.ts';
+import { type FirstDifference, makeScanner } from '../engine/wasm/memory-scan.ts';
 import { decode } from '../isa/decode/decode.ts';
 import { readFlags, writeFlags } from '../isa/flags.ts';
 import type { CodeSize, Instruction } from '../isa/instruction.ts';
@@ -31,7 +32,6 @@ import {
   SCRATCH,
   SCRATCH_BYTES,
 } from './layout.ts';
-import { type FirstDifference, makeScanner } from './memory-scan.ts';
 import { initialImage, loadImage, storeImage } from './vector-state.ts';
 import { World } from './world.ts';
 

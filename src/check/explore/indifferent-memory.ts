@@ -2,7 +2,8 @@
 import type { Cpu } from '../../arch/cpu.ts';
 import { inspectPage } from '../../arch/paging.ts';
 import type { AddressRange } from '../subject.ts';
-import { pageOf } from './conditions.ts';
+import { dwordOf, pageOf } from './conditions.ts';
+import { equalBut } from './differences.ts';
 
 const PAGE = 4096;
 
@@ -35,13 +36,10 @@ export class IndifferentMemory {
   /** Whether two contents of a page are equal from byte `start` to before `end`, multiples of 4, but for it. */
   equal(page: number, a: Uint8Array, b: Uint8Array, start: number, end: number): boolean {
     if (start >= end) return true;
-    const x = new Uint32Array(a.buffer, a.byteOffset, PAGE / 4);
-    const y = new Uint32Array(b.buffer, b.byteOffset, PAGE / 4);
-    for (let i = start / 4; i < end / 4; i++) {
-      const difference = x[i] ^ y[i];
-      if (difference !== 0 && (difference & ~this.bitsOf((page * PAGE) / 4 + i)) !== 0) return false;
-    }
-    return true;
+    return equalBut(a, b, start / 4, end / 4, (dword) => {
+      const bits = this.bitsOf((page * PAGE) / 4 + dword);
+      return bits !== 0 && ((dwordOf(a, dword) ^ dwordOf(b, dword)) & ~bits) === 0;
+    });
   }
 
   /** Which bits of a dword of physical memory, by its number, are such memory. */

@@ -10,6 +10,7 @@ import { INITIAL_TILES, sameTiles } from '../../arch/tile-state.ts';
 import { RF, readFlagsDword } from '../../isa/flags.ts';
 import { CS, fields, offsetOf } from '../../isa/state.ts';
 import type { Machine } from '../../machine/machine.ts';
+import { equalBut } from './differences.ts';
 
 /** Dwords of a processor's area: the first of the state, the lazy flags, and those that time and the engine follow. */
 export const FIRST = offsetOf('gpr') / 4;
@@ -44,6 +45,9 @@ export function countedBits({ longMode, u32 }: Cpu): Uint32Array {
 /** A copy of a processor's state, to compare with. */
 export class ProcessorState {
   readonly #dwords = new Uint32Array(EXTENDED_END);
+  readonly #bytes = new Uint8Array(this.#dwords.buffer);
+  #of: Cpu | undefined;
+  #presentBytes: Uint8Array = new Uint8Array();
   readonly #requests = new Uint32Array(16);
   #flags = 0;
   #tiles = INITIAL_TILES;
@@ -58,6 +62,15 @@ export class ProcessorState {
     this.#requests.set(inService, 8);
   }
 
+  /** The bytes of the state as it is now. */
+  #present(cpu: Cpu): Uint8Array {
+    if (this.#of !== cpu) {
+      this.#of = cpu;
+      this.#presentBytes = new Uint8Array(cpu.u32.buffer, cpu.u32.byteOffset, EXTENDED_END * 4);
+    }
+    return this.#presentBytes;
+  }
+
   /** Whether RIP is the same. */
   at({ u32 }: Cpu): boolean {
     return u32[RIP] === this.#dwords[RIP] && u32[RIP + 1] === this.#dwords[RIP + 1];
@@ -67,21 +80,14 @@ export class ProcessorState {
   same(machine: Machine, cpu: Cpu): boolean {
     const { u32 } = cpu;
     const dwords = this.#dwords;
-    for (let i = FIRST; i < FLAG_FIELDS[0]; i++) if (u32[i] !== dwords[i] && i !== REST) return false;
     const counted = countedBits(cpu);
-    for (let i = FLAG_FIELDS[1]; i < LAST; i++) {
-      if (u32[i] === dwords[i]) continue;
+    const same = equalBut(this.#bytes, this.#present(cpu), FIRST, EXTENDED_END, (i) => {
+      if (i === REST || (i >= FLAG_FIELDS[0] && i < FLAG_FIELDS[1]) || (i >= LAST && i < EXTENDED))
+        return true;
       const bits = (u32[i] ^ dwords[i]) & counted[i];
-      if ((i === REPEATING_DWORD ? bits & ~REPEATING_BITS : bits) !== 0) return false;
-    }
-    let different = 0;
-    for (let i = EXTENDED; i < EXTENDED_END; i += 4)
-      different |=
-        (u32[i] ^ dwords[i]) |
-        (u32[i + 1] ^ dwords[i + 1]) |
-        (u32[i + 2] ^ dwords[i + 2]) |
-        (u32[i + 3] ^ dwords[i + 3]);
-    if (different !== 0) return false;
+      return (i === REPEATING_DWORD ? bits & ~REPEATING_BITS : bits) === 0;
+    });
+    if (!same) return false;
     if (u32[REST + 1] !== dwords[REST + 1] || (readFlagsDword(cpu) & ~RF_BIT) !== this.#flags) return false;
     if (!sameTiles(cpu.tiles, this.#tiles)) return false;
     const { requested, inService } = machine.interruptRequests(cpu.index);

@@ -1,9 +1,6 @@
-/**
- * Finds where two areas of one WebAssembly memory differ, eight bytes at a time: after every case all of scratch memory is
- * compared with what it was, which a loop in JavaScript does several times more slowly.
- */
-import { Code, I32, Op } from '../engine/wasm/code.ts';
-import { ModuleWriter } from '../engine/wasm/module.ts';
+/** Finds where two areas of one WebAssembly memory differ, eight bytes at a time: a loop in JavaScript is several times as slow. */
+import { Code, I32, Op } from './code.ts';
+import { ModuleWriter } from './module.ts';
 
 const I64_LOAD = 0x29;
 
